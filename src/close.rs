@@ -1,0 +1,127 @@
+//! Every reason why a connection ends, with its WebSocket close code or HTTP status, and its name in the metrics.
+
+use http::StatusCode;
+
+/// Why a connection ended. One line of the log and one counter carry its [`label`](CloseReason::label).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// The peer closed: a close frame, or the end of its stream between two requests.
+    PeerClosed,
+    /// The peer's stream ended without a close frame, or in the middle of a request.
+    PeerVanished,
+    /// The socket failed: reset by the peer, or unreachable.
+    PeerReset,
+    /// The response was the last on its connection (`Connection: close`, HTTP/1.0, or the request count reached).
+    Finished,
+    /// No request came within the keep-alive timeout.
+    KeepAliveTimeout,
+    /// A request was refused with this status, and nothing after it can be trusted.
+    Refused(StatusCode),
+    /// The WebSocket protocol was violated (1002).
+    Protocol,
+    /// A text message was not UTF-8 (1007).
+    InvalidUtf8,
+    /// Something allowed by the protocol but not by this server (1008).
+    Policy,
+    /// A message was longer than the limit (1009).
+    MessageTooBig,
+    /// Two ping intervals passed without a byte from the peer (1001).
+    PingTimeout,
+    /// The peer took no byte for the stall timeout. Nothing can be said to it: it is reset.
+    Stalled,
+    /// The member fell behind everything that is kept (1013).
+    FellBehind,
+    /// The server is full (503, or 1013 after the upgrade).
+    Full,
+    /// The server is shutting down (1001).
+    Draining,
+    /// The content of a response could not be read to its end; the connection is cut rather than lie about its length.
+    ContentLost,
+}
+
+impl CloseReason {
+    /// Every reason, for the metrics; those with a status stand once, with 400.
+    pub const ALL: [CloseReason; 16] = [
+        CloseReason::PeerClosed,
+        CloseReason::PeerVanished,
+        CloseReason::PeerReset,
+        CloseReason::Finished,
+        CloseReason::KeepAliveTimeout,
+        CloseReason::Refused(StatusCode::BAD_REQUEST),
+        CloseReason::Protocol,
+        CloseReason::InvalidUtf8,
+        CloseReason::Policy,
+        CloseReason::MessageTooBig,
+        CloseReason::PingTimeout,
+        CloseReason::Stalled,
+        CloseReason::FellBehind,
+        CloseReason::Full,
+        CloseReason::Draining,
+        CloseReason::ContentLost,
+    ];
+
+    /// The reason's name in metrics and log lines.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            CloseReason::PeerClosed => "peer_closed",
+            CloseReason::PeerVanished => "peer_vanished",
+            CloseReason::PeerReset => "peer_reset",
+            CloseReason::Finished => "finished",
+            CloseReason::KeepAliveTimeout => "keep_alive_timeout",
+            CloseReason::Refused(_) => "refused",
+            CloseReason::Protocol => "protocol",
+            CloseReason::InvalidUtf8 => "invalid_utf8",
+            CloseReason::Policy => "policy",
+            CloseReason::MessageTooBig => "message_too_big",
+            CloseReason::PingTimeout => "ping_timeout",
+            CloseReason::Stalled => "stalled",
+            CloseReason::FellBehind => "fell_behind",
+            CloseReason::Full => "full",
+            CloseReason::Draining => "draining",
+            CloseReason::ContentLost => "content_lost",
+        }
+    }
+
+    /// The index of this reason in [`CloseReason::ALL`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        CloseReason::ALL.iter().position(|reason| reason.label() == self.label()).expect("ALL holds every reason")
+    }
+
+    /// The close code a WebSocket peer is sent (RFC 6455, section 7.4.1, and the registry for 1013), and the words
+    /// that go with it; `None` where there is nobody left to tell, or the peer closed first.
+    #[must_use]
+    pub const fn close_code(self) -> Option<(u16, &'static str)> {
+        match self {
+            CloseReason::Protocol => Some((1002, "protocol error")),
+            CloseReason::InvalidUtf8 => Some((1007, "text is not UTF-8")),
+            CloseReason::Policy => Some((1008, "not allowed here")),
+            CloseReason::MessageTooBig => Some((1009, "message too big")),
+            CloseReason::PingTimeout => Some((1001, "no answer to pings")),
+            CloseReason::FellBehind => Some((1013, "fell behind, connect again")),
+            CloseReason::Full => Some((1013, "server is full, try again later")),
+            CloseReason::Draining => Some((1001, "server is restarting")),
+            CloseReason::PeerClosed
+            | CloseReason::PeerVanished
+            | CloseReason::PeerReset
+            | CloseReason::Finished
+            | CloseReason::KeepAliveTimeout
+            | CloseReason::Refused(_)
+            | CloseReason::Stalled
+            | CloseReason::ContentLost => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_label_and_place() {
+        for (place, reason) in CloseReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason.index(), place, "{}", reason.label());
+        }
+    }
+}

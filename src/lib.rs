@@ -1,0 +1,4 @@
+//! chat-app: a chat server in one binary, one thread and one mio poll loop.
+
+pub mod close;
+pub mod limits;

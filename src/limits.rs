@@ -1,0 +1,107 @@
+//! Every bound of the server, in one place.
+//!
+//! A limit has a field here, an option in [`crate::config`], and, where a connection ends because of it, a
+//! [`CloseReason`](crate::close::CloseReason) and a counter. Units come last in the name; a `Duration` carries its own.
+
+use std::time::Duration;
+
+/// The bounds within which the server works. Constructed by [`crate::config`]; the defaults are those of the options.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections held at once; further ones are refused with 503. `None` derives it from `RLIMIT_NOFILE`.
+    pub max_connections: Option<usize>,
+    /// Connections accepted in one turn; the rest wait in the backlog for the next.
+    pub accepts_per_turn: usize,
+    /// Bytes read from one connection in one turn.
+    pub read_bytes_per_connection: usize,
+    /// Bytes read from all connections together in one turn, so that no batch grows without bound.
+    pub read_bytes_per_turn: usize,
+
+    /// Bytes of one request head (RFC 9112, section 2.1): start line and fields together.
+    pub max_head_bytes: usize,
+    /// Bytes of one request target (RFC 9112, section 3.2); longer ones get 414.
+    pub max_target_bytes: usize,
+    /// Fields in one request head; more get 431.
+    pub max_header_fields: usize,
+    /// From the first byte of a connection or request until its head is complete; then 408.
+    pub handshake_timeout: Duration,
+    /// How long a connection may rest between two requests.
+    pub keep_alive_timeout: Duration,
+    /// Requests answered on one connection before it is closed.
+    pub max_requests_per_connection: u32,
+
+    /// Payload bytes of one WebSocket message, whole or reassembled; longer ones are closed with 1009.
+    pub max_message_bytes: usize,
+    /// Silence after which a peer is pinged; after two intervals without any byte it is closed.
+    pub ping_interval: Duration,
+    /// How long we wait for the peer to finish a close that we began, or to read our last bytes.
+    pub linger_timeout: Duration,
+    /// Bytes read and thrown away while a connection lingers.
+    pub linger_bytes: usize,
+
+    /// Above this an outbox is not pushed to: the member catches up later, and its own socket is not read.
+    pub outbox_high_water_bytes: usize,
+    /// Below this a member that fell behind is fed again.
+    pub outbox_low_water_bytes: usize,
+    /// All outboxes together; as it fills, the high-water mark of each sinks.
+    pub outboxes_total_bytes: usize,
+    /// A peer that takes no byte at all for this long is reset.
+    pub stall_timeout: Duration,
+    /// Unsent bytes the kernel holds for one socket before it reports it as not writable (`TCP_NOTSENT_LOWAT`).
+    pub notsent_low_water_bytes: u32,
+
+    /// Drafts handed to the journal that have not come back as entries.
+    pub max_drafts_in_flight: usize,
+    /// Payload bytes of those drafts.
+    pub max_draft_bytes_in_flight: usize,
+
+    /// Entries kept in memory for one room.
+    pub tail_entries: usize,
+    /// Bytes kept in memory for one room.
+    pub tail_bytes: usize,
+    /// Bytes kept in memory for all rooms together.
+    pub tails_total_bytes: usize,
+    /// Rooms with a tail; the one unused for longest goes first.
+    pub max_tails: usize,
+    /// Bytes of a room's name in UTF-8.
+    pub max_room_name_bytes: usize,
+
+    /// From the signal to stop until everything is closed, finished or not.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const KIB: usize = 1024;
+        const MIB: usize = 1024 * KIB;
+        Limits {
+            max_connections: None,
+            accepts_per_turn: 256,
+            read_bytes_per_connection: 64 * KIB,
+            read_bytes_per_turn: MIB,
+            max_head_bytes: 16 * KIB,
+            max_target_bytes: 8 * KIB,
+            max_header_fields: 100,
+            handshake_timeout: Duration::from_secs(10),
+            keep_alive_timeout: Duration::from_secs(60),
+            max_requests_per_connection: 10_000,
+            max_message_bytes: 64 * KIB,
+            ping_interval: Duration::from_secs(30),
+            linger_timeout: Duration::from_secs(2),
+            linger_bytes: 256 * KIB,
+            outbox_high_water_bytes: 256 * KIB,
+            outbox_low_water_bytes: 64 * KIB,
+            outboxes_total_bytes: 256 * MIB,
+            stall_timeout: Duration::from_secs(30),
+            notsent_low_water_bytes: 128 * 1024,
+            max_drafts_in_flight: 10_000,
+            max_draft_bytes_in_flight: 8 * MIB,
+            tail_entries: 1_000,
+            tail_bytes: MIB,
+            tails_total_bytes: 64 * MIB,
+            max_tails: 10_000,
+            max_room_name_bytes: 64,
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}

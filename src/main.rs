@@ -1,0 +1,3 @@
+//! The `chat-app` binary.
+
+fn main() {}
