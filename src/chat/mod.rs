@@ -1,0 +1,9 @@
+//! The chat itself: what is said where, who hears it, and who has yet to.
+//!
+//! The hub speaks values only. It has never seen a socket, a file or a clock; what it decides is carried out by a
+//! [`Stage`](hub::Stage).
+
+pub mod dialect;
+pub mod entry;
+pub mod hub;
+mod tail;
