@@ -1,0 +1,64 @@
+//! The journal: it gives every draft its place in one order, keeps it as long as it promises, and emits it as an entry.
+//!
+//! A client hears a message because the journal emitted it, never because it arrived. `append` may be called at any
+//! time of a turn, `flush` once; then `poll_entry` gives what is ordered, in order, our own drafts included.
+
+mod memory;
+
+use crate::chat::entry::{Draft, Entry};
+use crate::limits::Limits;
+
+pub use memory::MemoryJournal;
+
+/// A journal of one of the kinds there are.
+#[derive(Debug)]
+pub enum Journal {
+    /// Orders in this process and keeps nothing.
+    Memory(MemoryJournal),
+}
+
+impl Journal {
+    /// A journal that orders in this process and keeps nothing: what is gone from the rooms' tails is gone.
+    #[must_use]
+    pub fn memory(limits: &Limits) -> Self {
+        Journal::Memory(MemoryJournal::new(limits))
+    }
+
+    /// Whether there is room for another draft. While there is none, whoever would bring one is not read.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        match self {
+            Journal::Memory(journal) => journal.has_room(),
+        }
+    }
+
+    /// Drafts that were appended and have not been emitted.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        match self {
+            Journal::Memory(journal) => journal.in_flight(),
+        }
+    }
+
+    /// Takes a draft. It is taken even when there is no room for another: one read may bring several.
+    pub fn append(&mut self, draft: Draft) {
+        match self {
+            Journal::Memory(journal) => journal.append(draft),
+        }
+    }
+
+    /// Sends the turn's drafts on their way.
+    pub fn flush(&mut self) {
+        match self {
+            Journal::Memory(_) => {}
+        }
+    }
+
+    /// The next entry in order, if one is ready.
+    #[must_use]
+    pub fn poll_entry(&mut self) -> Option<Entry> {
+        match self {
+            Journal::Memory(journal) => journal.poll_entry(),
+        }
+    }
+}
