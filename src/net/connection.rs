@@ -1,0 +1,207 @@
+//! One client socket: its transport, the protocol machine that rides on it, its outbox, and where it is in its life.
+//!
+//! A connection decides nothing about chat or files. It knows what it may do now (be read, be written) and what is
+//! due next, from its own state and the limits alone.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::close::CloseReason;
+use crate::http::Http;
+use crate::limits::Limits;
+use crate::ws::session::Session;
+
+use super::outbox::Outbox;
+use super::transport::Transport;
+
+/// Names a connection for as long as it lives: a slot of the slab, and a serial that no later tenant of it shares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId {
+    /// The place in the slab, which is also the token of the poll and the place of the timer.
+    pub slot: u32,
+    /// Counts connections since the start, and wraps after four billion.
+    pub serial: u32,
+}
+
+impl ConnectionId {
+    /// The id as one number, for whoever carries it through another thread or layer.
+    #[must_use]
+    pub fn ticket(self) -> u64 {
+        u64::from(self.serial) << 32 | u64::from(self.slot)
+    }
+
+    /// The id that [`ticket`](Self::ticket) made.
+    #[must_use]
+    pub fn from_ticket(ticket: u64) -> Self {
+        ConnectionId { slot: ticket as u32, serial: (ticket >> 32) as u32 }
+    }
+}
+
+/// Where a connection is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Reads and writes flow.
+    Open,
+    /// The farewell is queued: the outbox empties, and a WebSocket's peer is heard out for its own close frame.
+    Draining {
+        /// Why it ends.
+        reason: CloseReason,
+    },
+    /// Writing is shut down; what the peer still sends is read and dropped, so that no reset destroys the farewell.
+    Lingering {
+        /// When we stop waiting for the peer's end of stream.
+        until: Instant,
+        /// Bytes dropped so far.
+        dropped: usize,
+        /// Why it ends.
+        reason: CloseReason,
+    },
+    /// Waiting for the end of the turn to give the slot back.
+    Closed {
+        /// Why it ended.
+        reason: CloseReason,
+    },
+}
+
+/// The machine that rides on the connection.
+#[derive(Debug)]
+pub enum Protocol {
+    /// Requests and responses.
+    Http(Box<HttpExchange>),
+    /// A WebSocket; its member of the hub has the same id.
+    WebSocket(Session),
+}
+
+/// An HTTP connection between its requests and within one.
+#[derive(Debug)]
+pub struct HttpExchange {
+    /// The request machine.
+    pub machine: Http,
+    /// The request that is being answered, as far as its response depends on it.
+    pub answering: Option<Answering>,
+    /// Requests that came so far.
+    pub requests: u32,
+}
+
+/// What the response to a request depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answering {
+    /// The version of the request.
+    pub version: http::Version,
+    /// Only the head is wanted.
+    pub is_head: bool,
+    /// Another request may follow.
+    pub keep_alive: bool,
+}
+
+/// What a connection's timer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// The peer was silent for a ping interval: ask whether it is there.
+    Ping,
+    /// The head of a request took too long: answer 408.
+    SlowHead,
+    /// Nothing more is expected of this connection: close it for this reason, with a farewell if there is one.
+    Close(CloseReason),
+    /// The peer takes nothing, or will not finish the close: drop it without a word.
+    Drop(CloseReason),
+}
+
+/// One client socket and all that belongs to it.
+#[derive(Debug)]
+pub struct Connection {
+    /// Its name.
+    pub id: ConnectionId,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// What carries its bytes.
+    pub transport: Transport,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// The machine that rides on it.
+    pub protocol: Protocol,
+    /// What waits to be written.
+    pub outbox: Outbox,
+    /// When it was accepted.
+    pub opened: Instant,
+    /// When the last byte came from the peer; for HTTP also when the last response was queued.
+    pub last_heard: Instant,
+    /// When the peer last took a byte, or when the outbox last went from empty to waiting.
+    pub last_progress: Instant,
+    /// An edge was seen and the socket has not answered `Blocked` since.
+    ///
+    /// It must survive the end of a turn: with edge triggering nobody will tell us again.
+    pub readable: bool,
+    /// The socket has not answered `Blocked` to a write since the last edge.
+    pub writable: bool,
+    /// The peer's end of stream, or an error, has been announced: a short read does not mean `Blocked`.
+    pub hung_up: bool,
+    /// It stands in the list of those to be read.
+    pub listed: bool,
+    /// It stands in the list of those to be flushed.
+    pub dirty: bool,
+    /// It is not read, because its own outbox is above high water; what drains the outbox lists it again.
+    pub held: bool,
+    /// Somebody was turned away by its full outbox and wants to know when it has drained.
+    pub awaited: bool,
+    /// A ping was sent since the last byte came.
+    pub pinged: bool,
+}
+
+impl Connection {
+    /// Whether what it sends still means something.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// What is due next on this connection, and when; `None` when nothing ever will be without an event.
+    #[must_use]
+    pub fn due(&self, limits: &Limits) -> Option<(Instant, Due)> {
+        let stalled = || (self.last_progress + limits.stall_timeout, Due::Drop(CloseReason::Stalled));
+        match self.phase {
+            Phase::Open if self.outbox.is_empty() => self.due_of_peer(limits),
+            Phase::Open => earlier(Some(stalled()), self.due_of_peer(limits)),
+            // As long as the peer takes bytes it may have its farewell; then it has a while to answer it.
+            Phase::Draining { .. } if !self.outbox.is_empty() => Some(stalled()),
+            Phase::Draining { reason } => Some((self.last_progress + limits.linger_timeout, Due::Drop(reason))),
+            Phase::Lingering { until, reason, .. } => Some((until, Due::Drop(reason))),
+            Phase::Closed { .. } => None,
+        }
+    }
+
+    /// What the peer's silence leads to.
+    fn due_of_peer(&self, limits: &Limits) -> Option<(Instant, Due)> {
+        match &self.protocol {
+            // While we do not read, we cannot know that it is silent.
+            Protocol::WebSocket(_) if self.held => None,
+            Protocol::WebSocket(_) if self.pinged => {
+                Some((self.last_heard + limits.ping_interval * 2, Due::Close(CloseReason::PingTimeout)))
+            }
+            Protocol::WebSocket(_) => Some((self.last_heard + limits.ping_interval, Due::Ping)),
+            Protocol::Http(http) if http.answering.is_some() => None,
+            Protocol::Http(http) if http.machine.is_mid_head() => {
+                Some((self.last_heard + limits.handshake_timeout, Due::SlowHead))
+            }
+            Protocol::Http(http) if http.requests == 0 => {
+                Some((self.opened + limits.handshake_timeout, Due::Close(CloseReason::KeepAliveTimeout)))
+            }
+            Protocol::Http(_) => {
+                Some((self.last_heard + limits.keep_alive_timeout, Due::Close(CloseReason::KeepAliveTimeout)))
+            }
+        }
+    }
+
+    /// How long it has been there.
+    #[must_use]
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.opened)
+    }
+}
+
+fn earlier(one: Option<(Instant, Due)>, other: Option<(Instant, Due)>) -> Option<(Instant, Due)> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(if other.0 < one.0 { other } else { one }),
+        (one, other) => one.or(other),
+    }
+}

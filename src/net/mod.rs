@@ -1,0 +1,11 @@
+//! The I/O shell: listening sockets, connections in a slab, their transports, outboxes and timers.
+//!
+//! Nothing here knows what a room or a file is. The protocol machines that ride on a connection come from `http` and
+//! `ws`; what they say is carried out by the reactor.
+
+pub mod connection;
+pub mod connections;
+pub mod listener;
+pub mod outbox;
+pub mod timers;
+pub mod transport;

@@ -1,0 +1,104 @@
+//! What carries a connection's bytes: TCP now, TLS later, with one set of outcomes for both.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use mio::event::Source;
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+use super::outbox::{MAX_SLICES, Outbox};
+
+/// The carrier of one connection.
+#[derive(Debug)]
+pub enum Transport {
+    /// A plain TCP socket.
+    Tcp(TcpStream),
+}
+
+/// What came of one attempt to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadOutcome {
+    /// So many bytes, at least one.
+    Bytes(usize),
+    /// Nothing is there now; an edge will tell when there is.
+    Blocked,
+    /// The peer will send nothing more.
+    Eof,
+}
+
+/// What came of one attempt to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// So many bytes were taken, perhaps not all.
+    Bytes(usize),
+    /// None can be taken now; an edge will tell when they can.
+    Blocked,
+}
+
+impl Transport {
+    /// Registers both interests, edge-triggered, for the whole life of the connection.
+    ///
+    /// # Errors
+    ///
+    /// Those of `epoll_ctl(2)`: no memory, or the limit of watches is reached.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let Transport::Tcp(stream) = self;
+        stream.register(registry, token, Interest::READABLE | Interest::WRITABLE)
+    }
+
+    /// Reads once into `buffer`.
+    ///
+    /// # Errors
+    ///
+    /// Those of `recv(2)` but for `EAGAIN` and `EINTR`: the connection is lost.
+    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<ReadOutcome> {
+        let Transport::Tcp(stream) = self;
+        loop {
+            return match stream.read(buffer) {
+                Ok(0) => Ok(ReadOutcome::Eof),
+                Ok(n) => Ok(ReadOutcome::Bytes(n)),
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => Ok(ReadOutcome::Blocked),
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
+                Err(err) => Err(err),
+            };
+        }
+    }
+
+    /// Writes once from the front of `outbox`, without taking anything off it: one slice by `send`, more by `writev`.
+    ///
+    /// # Errors
+    ///
+    /// Those of `send(2)` but for `EAGAIN` and `EINTR`: the connection is lost.
+    pub fn write(&mut self, outbox: &Outbox) -> io::Result<WriteOutcome> {
+        let Transport::Tcp(stream) = self;
+        loop {
+            let result = if outbox.has_several() {
+                let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+                let filled = outbox.fill(&mut slices);
+                stream.write_vectored(&slices[..filled])
+            } else {
+                stream.write(outbox.front())
+            };
+            return match result {
+                Ok(n) => Ok(WriteOutcome::Bytes(n)),
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => Ok(WriteOutcome::Blocked),
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
+                Err(err) => Err(err),
+            };
+        }
+    }
+
+    /// Tells the peer that nothing more will come. A failure means that it is gone, which the next read will say.
+    pub fn shut_down_writing(&mut self) {
+        let Transport::Tcp(stream) = self;
+        let _ = stream.shutdown(Shutdown::Write);
+    }
+
+    /// Makes the coming close a reset, which frees what the kernel still holds for a peer that takes nothing.
+    pub fn reset_on_close(&mut self) {
+        let Transport::Tcp(stream) = self;
+        let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+    }
+}
