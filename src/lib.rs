@@ -3,3 +3,4 @@
 pub mod close;
 pub mod config;
 pub mod limits;
+pub mod logging;
