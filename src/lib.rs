@@ -2,5 +2,9 @@
 
 pub mod chat;
 pub mod close;
+pub mod config;
 pub mod journal;
 pub mod limits;
+pub mod logging;
+pub mod metrics;
+pub mod reactor;

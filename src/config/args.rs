@@ -1,0 +1,339 @@
+//! The options of the command line, and how the environment fills the gaps they leave.
+//!
+//! [`Args`] is the one table: argh parses by it and writes the help from it, and what argh does not know, values after
+//! `=` and values from the environment, is brought into its form by the names that argh itself reports.
+
+use std::path::PathBuf;
+
+use argh::{ArgsInfo, EarlyExit, FlagInfo, FlagInfoKind, FromArgs};
+
+use super::values::{Count, Host, List, LogFilter, Network, Origin, Port, Size, Span, Switch};
+use crate::limits::Limits;
+
+/// A chat server in one binary: one port, a chat page, every WebSocket.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(
+    name = "chat-app",
+    usage = "[<port>] [<options>]",
+    help_triggers("-h", "--help", "help"),
+    example = "chat-app --port 8080\nchat-app --host 127.0.0.1 --public ./site --max-message 1MiB",
+    note = "Bytes are written as 65536, 64KiB, 8MiB or 1GiB, durations as 500ms, 30s, 2m or 1h.\n\
+            --name=value works like --name value. Lists are repeated or separated by commas.\n\
+            Each option can come from the environment as well, where the command line leaves\n\
+            it open: CHAT_PORT for --port, CHAT_MAX_MESSAGE for --max-message and so on.",
+    error_code(1, "The server could not start or go on."),
+    error_code(2, "An option or its value is wrong.")
+)]
+pub(super) struct Args {
+    /// same as --port
+    #[argh(positional)]
+    pub(super) port: Option<Port>,
+    /// port to listen on; 0 takes a free one (default: 8080)
+    #[argh(option, long = "port")]
+    pub(super) named_port: Option<Port>,
+    /// address to listen on, repeatable (default: 0.0.0.0 and ::)
+    #[argh(option)]
+    pub(super) host: Vec<List<Host>>,
+    /// folder to serve (default: ./public if it holds an index.html, else the page inside the binary)
+    #[argh(option)]
+    pub(super) public: Option<PathBuf>,
+    /// keep messages in memory only
+    #[argh(switch)]
+    pub(super) memory: bool,
+    /// least level of log lines on standard error: error, warn, info, debug or trace; or levels by module such as
+    /// info,chat_app::net=debug (default: info)
+    #[argh(option)]
+    pub(super) log: Option<LogFilter>,
+    /// origin whose pages may open WebSockets here besides our own, repeatable; * for all (default: none)
+    #[argh(option)]
+    pub(super) allow_origin: Vec<List<Origin>>,
+    /// address or network of a proxy that is believed when it tells the client's address and host, repeatable
+    /// (default: none)
+    #[argh(option)]
+    pub(super) trust_proxy: Vec<List<Network>>,
+
+    /// connections held at once; further ones get 503 (default: as many as the limit of open files allows)
+    #[argh(option)]
+    max_connections: Option<Count>,
+    /// connections accepted in one turn of the loop (default: 256)
+    #[argh(option)]
+    accepts_per_turn: Option<Count>,
+    /// bytes read from one connection in one turn (default: 64KiB)
+    #[argh(option)]
+    read_per_connection: Option<Size>,
+    /// bytes read from all connections in one turn (default: 1MiB)
+    #[argh(option)]
+    read_per_turn: Option<Size>,
+
+    /// bytes of one request head; longer ones get 431 (default: 16KiB)
+    #[argh(option)]
+    max_head: Option<Size>,
+    /// bytes of one request target; longer ones get 414 (default: 8KiB)
+    #[argh(option)]
+    max_target: Option<Size>,
+    /// fields in one request head; more get 431 (default: 100)
+    #[argh(option)]
+    max_header_fields: Option<Count>,
+    /// time for a request head to arrive; then 408 (default: 10s)
+    #[argh(option)]
+    handshake_timeout: Option<Span>,
+    /// rest allowed between two requests of a connection (default: 60s)
+    #[argh(option)]
+    keep_alive_timeout: Option<Span>,
+    /// requests answered on one connection (default: 10000)
+    #[argh(option)]
+    max_requests: Option<Count>,
+    /// bytes of files kept in memory; 0 for none (default: 32MiB)
+    #[argh(option)]
+    cache_bytes: Option<Size<0>>,
+    /// bytes up to which a file is kept in memory; larger ones are streamed (default: 256KiB)
+    #[argh(option)]
+    cached_file: Option<Size<0>>,
+    /// bytes of a streamed file that are queued at once (default: 128KiB)
+    #[argh(option)]
+    file_piece: Option<Size>,
+
+    /// bytes of one message; longer ones are closed with 1009 (default: 64KiB)
+    #[argh(option)]
+    max_message: Option<Size>,
+    /// silence after which a client is pinged; after two it is closed (default: 30s)
+    #[argh(option)]
+    ping_interval: Option<Span>,
+    /// wait for a client to read our last bytes and close as well (default: 2s)
+    #[argh(option)]
+    linger_timeout: Option<Span<0>>,
+    /// bytes read and thrown away during that wait (default: 256KiB)
+    #[argh(option)]
+    linger_bytes: Option<Size<0>>,
+
+    /// unsent bytes above which a client is sent nothing new until it has caught up (default: 256KiB)
+    #[argh(option)]
+    outbox_high_water: Option<Size>,
+    /// unsent bytes below which it is sent more again (default: 64KiB)
+    #[argh(option)]
+    outbox_low_water: Option<Size>,
+    /// unsent bytes of all clients together (default: 256MiB)
+    #[argh(option)]
+    outboxes_total: Option<Size>,
+    /// time without taking a byte after which a client is cut off (default: 30s)
+    #[argh(option)]
+    stall_timeout: Option<Span>,
+    /// unsent bytes that the kernel holds for one client (default: 128KiB)
+    #[argh(option)]
+    notsent_low_water: Option<Size>,
+
+    /// messages on their way through the journal; then senders wait (default: 10000)
+    #[argh(option)]
+    drafts_in_flight: Option<Count>,
+    /// bytes of messages on their way through the journal; then senders wait (default: 8MiB)
+    #[argh(option)]
+    draft_bytes_in_flight: Option<Size>,
+
+    /// recent messages of a room kept in memory (default: 1000)
+    #[argh(option)]
+    tail_entries: Option<Count>,
+    /// bytes of recent messages of a room kept in memory (default: 1MiB)
+    #[argh(option)]
+    tail_bytes: Option<Size>,
+    /// bytes of recent messages of all rooms kept in memory (default: 64MiB)
+    #[argh(option)]
+    tails_total: Option<Size>,
+    /// rooms whose recent messages are kept in memory (default: 10000)
+    #[argh(option)]
+    max_tails: Option<Count>,
+    /// bytes of a room's name (default: 64)
+    #[argh(option)]
+    max_room_name: Option<Size<{ "lobby".len() }>>,
+
+    /// time to finish after a signal to stop (default: 10s)
+    #[argh(option)]
+    drain_timeout: Option<Span<0>>,
+
+    /// print the version
+    #[argh(switch, short = 'V')]
+    pub(super) version: bool,
+}
+
+impl Args {
+    /// Reads the command line and, for options it leaves open, the environment.
+    ///
+    /// `variable` looks up an environment variable. The exit asks for help, or says in one sentence what is wrong.
+    pub(super) fn read(line: Vec<String>, variable: impl Fn(&str) -> Option<String>) -> Result<Self, EarlyExit> {
+        let flags = Args::get_args_info().flags;
+        let flags: Vec<_> = flags.iter().filter(|flag| !matches!(flag.long, "--help" | "--version")).collect();
+        let (mut line, mut given) = normalised(line, &flags)?;
+        let args = Args::parse(&line)?;
+        if args.version {
+            return Ok(args);
+        }
+        if args.port.is_some() {
+            given.push("--port");
+        }
+        for flag in flags.iter().filter(|flag| !given.contains(&flag.long)) {
+            let name = flag.long.replacen("--", "CHAT_", 1).replace('-', "_").to_ascii_uppercase();
+            let Some(value) = variable(&name) else { continue };
+            if value.is_empty() || is_service_link(&name, &value) {
+                continue;
+            }
+            let option = spelled(flag, Some(value)).and_then(|option| Args::parse(&option).and(Ok(option)));
+            let option = option.map_err(|exit| exit.output.replace(&format!("option '{}'", flag.long), &name))?;
+            line.splice(0..0, option);
+        }
+        Args::parse(&line)
+    }
+
+    fn parse(line: &[String]) -> Result<Self, EarlyExit> {
+        Args::from_args(&["chat-app"], &line.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// The limits as given; `default` where nothing was.
+    pub(super) fn limits(&self, default: &Limits) -> Limits {
+        fn or<T: Copy, V: Copy + Into<T>>(given: Option<V>, default: T) -> T {
+            given.map_or(default, Into::into)
+        }
+        Limits {
+            max_connections: or(self.max_connections, default.max_connections),
+            accepts_per_turn: or(self.accepts_per_turn, default.accepts_per_turn),
+            read_bytes_per_connection: or(self.read_per_connection, default.read_bytes_per_connection),
+            read_bytes_per_turn: or(self.read_per_turn, default.read_bytes_per_turn),
+            max_head_bytes: or(self.max_head, default.max_head_bytes),
+            max_target_bytes: or(self.max_target, default.max_target_bytes),
+            max_header_fields: or(self.max_header_fields, default.max_header_fields),
+            handshake_timeout: or(self.handshake_timeout, default.handshake_timeout),
+            keep_alive_timeout: or(self.keep_alive_timeout, default.keep_alive_timeout),
+            max_requests_per_connection: or(self.max_requests, default.max_requests_per_connection),
+            cache_bytes: or(self.cache_bytes, default.cache_bytes),
+            cached_file_bytes: or(self.cached_file, default.cached_file_bytes),
+            file_piece_bytes: or(self.file_piece, default.file_piece_bytes),
+            max_message_bytes: or(self.max_message, default.max_message_bytes),
+            ping_interval: or(self.ping_interval, default.ping_interval),
+            linger_timeout: or(self.linger_timeout, default.linger_timeout),
+            linger_bytes: or(self.linger_bytes, default.linger_bytes),
+            outbox_high_water_bytes: or(self.outbox_high_water, default.outbox_high_water_bytes),
+            outbox_low_water_bytes: or(self.outbox_low_water, default.outbox_low_water_bytes),
+            outboxes_total_bytes: or(self.outboxes_total, default.outboxes_total_bytes),
+            stall_timeout: or(self.stall_timeout, default.stall_timeout),
+            notsent_low_water_bytes: or(self.notsent_low_water, default.notsent_low_water_bytes),
+            max_drafts_in_flight: or(self.drafts_in_flight, default.max_drafts_in_flight),
+            max_draft_bytes_in_flight: or(self.draft_bytes_in_flight, default.max_draft_bytes_in_flight),
+            tail_entries: or(self.tail_entries, default.tail_entries),
+            tail_bytes: or(self.tail_bytes, default.tail_bytes),
+            tails_total_bytes: or(self.tails_total, default.tails_total_bytes),
+            max_tails: or(self.max_tails, default.max_tails),
+            max_room_name_bytes: or(self.max_room_name, default.max_room_name_bytes),
+            drain_timeout: or(self.drain_timeout, default.drain_timeout),
+        }
+    }
+}
+
+/// The command line with `--name=value` in two parts, and the options that are on it.
+fn normalised(line: Vec<String>, flags: &[&FlagInfo<'static>]) -> Result<(Vec<String>, Vec<&'static str>), EarlyExit> {
+    let (mut parts, mut given) = (Vec::new(), Vec::new());
+    let mut line = line.into_iter();
+    while let Some(part) = line.next() {
+        let (name, value) = part.split_once('=').map_or((part.as_str(), None), |(name, value)| (name, Some(value)));
+        let Some(flag) = flags.iter().find(|flag| flag.long == name) else {
+            let ended = part == "--";
+            parts.push(part);
+            if ended {
+                parts.extend(line);
+                break;
+            }
+            continue;
+        };
+        given.push(flag.long);
+        match (&flag.kind, value) {
+            (FlagInfoKind::Option { .. }, None) => parts.extend([part].into_iter().chain(line.next())),
+            (_, value) => parts.extend(spelled(flag, value.map(str::to_owned))?),
+        }
+    }
+    Ok((parts, given))
+}
+
+/// An option as argh wants to see it: a name and a value, or for a switch its name if it is on.
+fn spelled(flag: &FlagInfo<'_>, value: Option<String>) -> Result<Vec<String>, EarlyExit> {
+    let name = flag.long.to_owned();
+    match (&flag.kind, value) {
+        (FlagInfoKind::Option { .. }, value) => Ok([name].into_iter().chain(value).collect()),
+        (FlagInfoKind::Switch, None) => Ok(vec![name]),
+        (FlagInfoKind::Switch, Some(value)) => match value.parse() {
+            Ok(Switch(on)) => Ok(if on { vec![name] } else { Vec::new() }),
+            Err(expected) => Err(format!("Error parsing option '{name}' with value '{value}': {expected}").into()),
+        },
+    }
+}
+
+/// Beside a service called `chat`, Kubernetes sets `CHAT_PORT=tcp://10.0.0.1:80` in every container. It is not for us.
+fn is_service_link(name: &str, value: &str) -> bool {
+    name == "CHAT_PORT" && value.starts_with("tcp://")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Name and help of every option.
+    fn options() -> Vec<(&'static str, &'static str)> {
+        Args::get_args_info().flags.iter().map(|flag| (flag.long, flag.description)).collect()
+    }
+
+    fn read(line: &[&str]) -> Result<Args, EarlyExit> {
+        Args::read(line.iter().map(|&part| part.to_owned()).collect(), |_| None)
+    }
+
+    /// The only thing that no type can check: what the help says is what the program does.
+    #[test]
+    fn the_help_tells_the_defaults() {
+        for (name, help) in options() {
+            if matches!(name, "--help" | "--version" | "--memory") {
+                continue;
+            }
+            let default = help.split_once("(default: ").and_then(|(_, rest)| rest.strip_suffix(')'));
+            let default = default.unwrap_or_else(|| panic!("the help of {name} ends with its default: {help}"));
+            if matches!(name, "--host" | "--public" | "--allow-origin" | "--trust-proxy" | "--max-connections") {
+                continue;
+            }
+            let args = read(&[name, default]).unwrap_or_else(|exit| panic!("{}", exit.output));
+            assert_eq!(args.limits(&Limits::default()), Limits::default(), "{name} {default}");
+        }
+    }
+
+    #[test]
+    fn every_limit_reaches_its_own_field() {
+        let mut seen = Vec::new();
+        for (name, _) in options() {
+            if matches!(name, "--port" | "--public" | "--memory" | "--version") {
+                continue;
+            }
+            let Some(args) = ["77", "77ms"].iter().find_map(|value| read(&[name, value]).ok()) else { continue };
+            let limits = args.limits(&Limits::default());
+            assert_ne!(limits, Limits::default(), "{name} changes something");
+            assert!(!seen.contains(&limits), "{name} changes what another option changes");
+            seen.push(limits);
+        }
+        let fields = format!("{:?}", Limits::default()).matches(": ").count();
+        assert_eq!(seen.len(), fields, "one option for each limit");
+    }
+
+    #[test]
+    fn values_after_an_equals_sign() {
+        for (line, expected) in [
+            (&["--port=8081"][..], Ok(&["--port", "8081"][..])),
+            (&["--public=a=b"], Ok(&["--public", "a=b"])),
+            (&["--public="], Ok(&["--public", ""])),
+            (&["--public", "--port=1"], Ok(&["--public", "--port=1"])),
+            (&["--memory=yes"], Ok(&["--memory"])),
+            (&["--memory=FALSE"], Ok(&[])),
+            (&["--memory=2"], Err(())),
+            (&["--nonsense=1"], Ok(&["--nonsense=1"])),
+            (&["--", "--port=1"], Ok(&["--", "--port=1"])),
+            (&["--port"], Ok(&["--port"])),
+        ] {
+            let flags = Args::get_args_info().flags;
+            let line = line.iter().map(|&part| part.to_owned()).collect();
+            let result = normalised(line, &flags.iter().collect::<Vec<_>>());
+            let parts = result.as_ref().map(|(parts, _)| parts.iter().map(String::as_str).collect::<Vec<_>>());
+            assert_eq!(parts.map_err(drop), expected.map(<[_]>::to_vec));
+        }
+    }
+}

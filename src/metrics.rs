@@ -1,0 +1,394 @@
+//! What the server counts, and how it tells it to Prometheus.
+//!
+//! The counters are plain numbers: the loop owns them and its thread alone touches them. What others know best at the
+//! moment of asking, sums over outboxes and the like, comes as [`Gauges`] when the text is rendered.
+
+use std::fmt::{Display, Write};
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::close::CloseReason;
+
+/// What is spoken on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// HTTP; every connection begins so.
+    Http,
+    /// WebSocket, after the upgrade.
+    WebSocket,
+}
+
+/// Why somebody was turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// As many connections as are allowed were open.
+    Full,
+    /// A WebSocket was asked for by a page of an origin that is not allowed.
+    Origin,
+    /// The request for a WebSocket was not a valid one.
+    Upgrade,
+    /// The server was shutting down.
+    Draining,
+}
+
+/// Counters since the start. All of them only grow, but for the connections that are open.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    /// Connections accepted.
+    pub accepts: u64,
+    /// Times that accepting paused because descriptors or slots had run out.
+    pub accept_pauses: u64,
+    /// Messages received from members, whole.
+    pub messages_in: u64,
+    /// Messages queued to members: one message to three members counts three.
+    pub messages_out: u64,
+    /// Bytes read from sockets.
+    pub bytes_read: u64,
+    /// Bytes that sockets have taken.
+    pub bytes_written: u64,
+    open: [u64; Kind::ALL.len()],
+    refusals: [u64; Refusal::ALL.len()],
+    responses: [u64; STATUS_CLASSES.len()],
+    closes: [u64; CloseReason::ALL.len()],
+    turns: Durations,
+}
+
+/// What is true at the moment of rendering.
+#[derive(Debug, Clone, Default)]
+pub struct Gauges {
+    /// Time since the start.
+    pub uptime: Duration,
+    /// Resident memory of the process in bytes, where the system tells it.
+    pub resident_bytes: Option<u64>,
+    /// Connections that may be open at once.
+    pub max_connections: usize,
+    /// Rooms with members.
+    pub rooms: usize,
+    /// Bytes in all outboxes.
+    pub outbox_bytes: usize,
+    /// Members that are fed from their position because they are behind.
+    pub catching_up: usize,
+    /// Drafts handed to the journal that have not come back.
+    pub drafts_in_flight: usize,
+    /// Payload bytes of those drafts.
+    pub draft_bytes_in_flight: usize,
+    /// Bytes that the tails of all rooms keep.
+    pub tail_bytes: usize,
+}
+
+/// The classes of status codes (RFC 9110, section 15).
+const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+impl Kind {
+    const ALL: [Kind; 2] = [Kind::Http, Kind::WebSocket];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Kind::Http => "http",
+            Kind::WebSocket => "websocket",
+        }
+    }
+}
+
+impl Refusal {
+    const ALL: [Refusal; 4] = [Refusal::Full, Refusal::Origin, Refusal::Upgrade, Refusal::Draining];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Refusal::Full => "full",
+            Refusal::Origin => "origin",
+            Refusal::Upgrade => "upgrade",
+            Refusal::Draining => "draining",
+        }
+    }
+}
+
+impl Metrics {
+    /// A connection was accepted and has a slot. It speaks HTTP.
+    pub fn opened(&mut self) {
+        self.accepts += 1;
+        self.open[Kind::Http as usize] += 1;
+    }
+
+    /// A connection turned from HTTP to WebSocket.
+    pub fn upgraded(&mut self) {
+        self.open[Kind::Http as usize] -= 1;
+        self.open[Kind::WebSocket as usize] += 1;
+    }
+
+    /// A connection has ended and its slot is free.
+    pub fn closed(&mut self, kind: Kind, reason: CloseReason) {
+        self.open[kind as usize] -= 1;
+        self.closes[reason.index()] += 1;
+    }
+
+    /// Connections of this kind that are open.
+    #[must_use]
+    pub fn open(&self, kind: Kind) -> u64 {
+        self.open[kind as usize]
+    }
+
+    /// Somebody was turned away.
+    pub fn refused(&mut self, refusal: Refusal) {
+        self.refusals[refusal as usize] += 1;
+    }
+
+    /// A response was begun.
+    pub fn responded(&mut self, status: StatusCode) {
+        if let Some(count) = self.responses.get_mut(usize::from(status.as_u16() / 100) - 1) {
+            *count += 1;
+        }
+    }
+
+    /// A turn of the loop is over; `worked` is its time without the time spent waiting in poll.
+    pub fn turned(&mut self, worked: Duration) {
+        self.turns.record(worked);
+    }
+
+    /// Appends everything in the Prometheus text format, version 0.0.4.
+    pub fn render(&self, gauges: &Gauges, out: &mut String) {
+        let text = &mut Exposition { out };
+        text.labelled("chat_build_info", GAUGE, "The running version.", "version", [(env!("CARGO_PKG_VERSION"), 1)]);
+        text.single("chat_uptime_seconds", GAUGE, "Time since the start.", gauges.uptime.as_secs_f64());
+        if let Some(bytes) = gauges.resident_bytes {
+            text.single("chat_resident_memory_bytes", GAUGE, "Resident memory of the process.", bytes);
+        }
+
+        let open = Kind::ALL.into_iter().map(|kind| (kind.label(), self.open(kind)));
+        text.labelled("chat_connections", GAUGE, "Open connections.", "kind", open);
+        let max = gauges.max_connections;
+        text.single("chat_connections_max", GAUGE, "Connections that may be open at once.", max);
+        text.single("chat_accepts_total", COUNTER, "Connections accepted.", self.accepts);
+        let help = "Times that accepting paused because descriptors or slots had run out.";
+        text.single("chat_accept_pauses_total", COUNTER, help, self.accept_pauses);
+        let refusals = Refusal::ALL.into_iter().map(|refusal| (refusal.label(), self.refusals[refusal as usize]));
+        text.labelled("chat_refusals_total", COUNTER, "Clients turned away.", "cause", refusals);
+        let closes = CloseReason::ALL.iter().map(|reason| (reason.label(), self.closes[reason.index()]));
+        text.labelled("chat_closes_total", COUNTER, "Connections ended.", "reason", closes);
+        let responses = STATUS_CLASSES.into_iter().zip(self.responses);
+        text.labelled("chat_http_responses_total", COUNTER, "HTTP responses.", "class", responses);
+
+        text.single("chat_messages_in_total", COUNTER, "Messages received from members.", self.messages_in);
+        let help = "Messages queued to members, counted once for each of them.";
+        text.single("chat_messages_out_total", COUNTER, help, self.messages_out);
+        text.single("chat_read_bytes_total", COUNTER, "Bytes read from sockets.", self.bytes_read);
+        text.single("chat_written_bytes_total", COUNTER, "Bytes that sockets have taken.", self.bytes_written);
+
+        text.single("chat_rooms", GAUGE, "Rooms with members.", gauges.rooms);
+        text.single("chat_catching_up_members", GAUGE, "Members that are behind and catch up.", gauges.catching_up);
+        text.single("chat_outbox_bytes", GAUGE, "Bytes that wait for clients to take them.", gauges.outbox_bytes);
+        text.single("chat_tail_bytes", GAUGE, "Bytes of recent messages kept in memory.", gauges.tail_bytes);
+        let drafts = gauges.drafts_in_flight;
+        text.single("chat_drafts_in_flight", GAUGE, "Messages on their way through the journal.", drafts);
+        let bytes = gauges.draft_bytes_in_flight;
+        text.single("chat_drafts_in_flight_bytes", GAUGE, "Bytes of messages in the journal's hands.", bytes);
+
+        let help = "Time that a turn of the loop worked, without waiting.";
+        text.histogram("chat_turn_duration_seconds", help, &self.turns);
+    }
+}
+
+/// How many durations were up to each bound, and their sum.
+#[derive(Debug, Clone, Default)]
+struct Durations {
+    /// One for each of [`BOUNDS`], not yet added up, and one for what is longer than all of them.
+    counts: [u64; BOUNDS.len() + 1],
+    sum: Duration,
+}
+
+/// The upper bounds of the histogram, and the same in seconds as Prometheus wants them.
+const BOUNDS: [(Duration, &str); 14] = [
+    (Duration::from_micros(50), "0.00005"),
+    (Duration::from_micros(100), "0.0001"),
+    (Duration::from_micros(250), "0.00025"),
+    (Duration::from_micros(500), "0.0005"),
+    (Duration::from_millis(1), "0.001"),
+    (Duration::from_micros(2_500), "0.0025"),
+    (Duration::from_millis(5), "0.005"),
+    (Duration::from_millis(10), "0.01"),
+    (Duration::from_millis(25), "0.025"),
+    (Duration::from_millis(50), "0.05"),
+    (Duration::from_millis(100), "0.1"),
+    (Duration::from_millis(250), "0.25"),
+    (Duration::from_millis(500), "0.5"),
+    (Duration::from_secs(1), "1"),
+];
+
+impl Durations {
+    fn record(&mut self, duration: Duration) {
+        self.counts[BOUNDS.partition_point(|(bound, _)| *bound < duration)] += 1;
+        self.sum += duration;
+    }
+}
+
+const GAUGE: &str = "gauge";
+const COUNTER: &str = "counter";
+
+/// The text format: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
+///
+/// Names, help texts and label values are our own and hold nothing that would have to be escaped.
+struct Exposition<'a> {
+    out: &'a mut String,
+}
+
+impl Exposition<'_> {
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+        self.head(name, kind, help);
+        self.line(format_args!("{name} {value}"));
+    }
+
+    fn labelled(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        label: &str,
+        samples: impl IntoIterator<Item = (&'static str, u64)>,
+    ) {
+        self.head(name, kind, help);
+        for (of, value) in samples {
+            self.line(format_args!("{name}{{{label}=\"{of}\"}} {value}"));
+        }
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, durations: &Durations) {
+        self.head(name, "histogram", help);
+        let mut up_to = 0;
+        let bounds = BOUNDS.iter().map(|(_, seconds)| *seconds).chain(["+Inf"]);
+        for (bound, count) in bounds.zip(durations.counts) {
+            up_to += count;
+            self.line(format_args!("{name}_bucket{{le=\"{bound}\"}} {up_to}"));
+        }
+        self.line(format_args!("{name}_sum {}", durations.sum.as_secs_f64()));
+        self.line(format_args!("{name}_count {up_to}"));
+    }
+
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
+    }
+
+    fn line(&mut self, line: impl Display) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.out, "{line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+
+    fn rendered(metrics: &Metrics) -> String {
+        let mut out = String::new();
+        metrics.render(&Gauges { resident_bytes: Some(1 << 20), ..Gauges::default() }, &mut out);
+        out
+    }
+
+    /// Reads the format strictly: HELP, TYPE, then the samples of one family, nothing between them and nothing twice.
+    fn parsed(text: &str) -> BTreeMap<&str, f64> {
+        let (mut families, mut samples) = (BTreeSet::new(), BTreeMap::new());
+        let (mut family, mut kind) = ("", "");
+        let mut lines = text.strip_suffix('\n').expect("a line feed at the end").split('\n');
+        while let Some(line) = lines.next() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                let (name, help) = help.split_once(' ').expect(line);
+                assert!(help.ends_with('.') && !help.contains('\\'), "{line}");
+                assert!(families.insert(name), "{name} twice");
+                let kind_line = lines.next().unwrap();
+                family = name;
+                kind = kind_line.strip_prefix(&format!("# TYPE {name} ")).expect(kind_line);
+                assert!(name.starts_with("chat_") && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+                assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
+                assert!(matches!(kind, "counter" | "gauge" | "histogram"), "{kind_line}");
+                continue;
+            }
+            let (series, value) = line.rsplit_once(' ').expect(line);
+            let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+            let suffix = name.strip_prefix(family).expect(line);
+            match kind {
+                "histogram" => assert!(matches!(suffix, "_bucket" | "_sum" | "_count"), "{line}"),
+                _ => assert_eq!(suffix, "", "{line}"),
+            }
+            if let Some(label) = labels.strip_suffix("\"}") {
+                let (label, value) = label.split_once("=\"").expect(line);
+                assert!(label.bytes().all(|b| b.is_ascii_lowercase()) && !value.contains(['"', '\\']), "{line}");
+            } else {
+                assert_eq!(labels, "", "{line}");
+            }
+            assert!(samples.insert(series, value.parse().expect(line)).is_none(), "{series} twice");
+        }
+        samples
+    }
+
+    #[test]
+    fn the_text_is_what_prometheus_reads() {
+        assert_eq!(parsed(&rendered(&Metrics::default())).values().sum::<f64>(), 1.0 + f64::from(1 << 20));
+    }
+
+    #[test]
+    fn every_event_has_its_series() {
+        let mut metrics = Metrics { messages_in: 3, messages_out: 7, bytes_read: 11, ..Metrics::default() };
+        metrics.opened();
+        metrics.opened();
+        metrics.opened();
+        metrics.upgraded();
+        metrics.upgraded();
+        metrics.closed(Kind::WebSocket, CloseReason::Stalled);
+        metrics.refused(Refusal::Origin);
+        metrics.responded(StatusCode::NOT_MODIFIED);
+        metrics.responded(StatusCode::from_u16(999).unwrap());
+        let text = rendered(&metrics);
+        let samples = parsed(&text);
+        for (series, expected) in [
+            ("chat_accepts_total", 3.0),
+            ("chat_connections{kind=\"http\"}", 1.0),
+            ("chat_connections{kind=\"websocket\"}", 1.0),
+            ("chat_closes_total{reason=\"stalled\"}", 1.0),
+            ("chat_closes_total{reason=\"draining\"}", 0.0),
+            ("chat_refusals_total{cause=\"origin\"}", 1.0),
+            ("chat_http_responses_total{class=\"3xx\"}", 1.0),
+            ("chat_http_responses_total{class=\"5xx\"}", 0.0),
+            ("chat_messages_in_total", 3.0),
+            ("chat_messages_out_total", 7.0),
+            ("chat_read_bytes_total", 11.0),
+        ] {
+            assert_eq!(samples.get(series), Some(&expected), "{series}");
+        }
+    }
+
+    #[test]
+    fn turns_are_counted_up_to_each_bound() {
+        let mut metrics = Metrics::default();
+        for micros in [0, 50, 51, 1_000_000, 1_000_001] {
+            metrics.turned(Duration::from_micros(micros));
+        }
+        let text = rendered(&metrics);
+        let samples = parsed(&text);
+        for (series, expected) in [
+            ("bucket{le=\"0.00005\"}", 2.0),
+            ("bucket{le=\"0.0001\"}", 3.0),
+            ("bucket{le=\"0.5\"}", 3.0),
+            ("bucket{le=\"1\"}", 4.0),
+            ("bucket{le=\"+Inf\"}", 5.0),
+            ("count", 5.0),
+            ("sum", 2.000_102),
+        ] {
+            assert_eq!(samples[format!("chat_turn_duration_seconds_{series}").as_str()], expected, "{series}");
+        }
+        for (bound, seconds) in BOUNDS {
+            assert_eq!(bound, Duration::from_secs_f64(seconds.parse().unwrap()), "{seconds}");
+        }
+    }
+
+    #[test]
+    fn labels_stand_at_their_own_index() {
+        for (index, kind) in Kind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, index, "{}", kind.label());
+        }
+        for (index, refusal) in Refusal::ALL.into_iter().enumerate() {
+            assert_eq!(refusal as usize, index, "{}", refusal.label());
+        }
+    }
+}
