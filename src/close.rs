@@ -1,5 +1,7 @@
 //! Every reason why a connection ends, with its WebSocket close code or HTTP status, and its name in the metrics.
 
+use std::fmt;
+
 use http::StatusCode;
 
 /// Why a connection ended. One line of the log and one counter carry its [`label`](CloseReason::label).
@@ -37,6 +39,15 @@ pub enum CloseReason {
     Draining,
     /// The content of a response could not be read to its end; the connection is cut rather than lie about its length.
     ContentLost,
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CloseReason::Refused(status) => write!(f, "refused with {status}"),
+            reason => f.write_str(reason.label()),
+        }
+    }
 }
 
 impl CloseReason {

@@ -1,81 +1,449 @@
-//! A stand-in until the loop exists.
-#![allow(missing_docs)]
-use std::net::{SocketAddr, TcpListener};
+//! The poll loop: the turn in its fixed order, and the routing between the parts.
+//!
+//! ```text
+//! poll → mark → accept → read → expire → commit → flush → reap
+//! ```
+//!
+//! Readiness only marks; reading and broadcasting only queue; *flush* alone writes to sockets; a slot is reused after
+//! *reap* at the earliest, when no event of the turn can still name its former tenant. What a budget stopped is carried
+//! over, and the next poll does not sleep; what is held back (own outbox full, journal full, no descriptor free) is
+//! listed again by what frees it.
 
-use thiserror::Error;
+mod end;
+mod serve;
+mod start;
+mod talk;
 
-use crate::config::{Config, SiteError};
+#[cfg(test)]
+mod simulation;
 
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token};
+use signal_hook_mio::v1_0::Signals;
+
+use crate::chat::entry::MemberId;
+use crate::chat::hub::{Command, Hub};
+use crate::close::CloseReason;
+use crate::http::DateCache;
+use crate::journal::Journal;
+use crate::limits::Limits;
+use crate::logging::Chatter;
+use crate::metrics::{Kind, Metrics, Refusal};
+use crate::net::connection::{Connection, ConnectionId, Due, Phase, Protocol};
+use crate::net::connections::{Connections, Flushed};
+use crate::net::listener::{AcceptOutcome, Listener};
+use crate::net::timers::Timers;
+use crate::net::transport::{ReadOutcome, Transport};
+use crate::site::Site;
+use crate::ws::session::{Event as SessionEvent, Workbench};
+
+use end::Farewell;
+pub use start::StartError;
+
+/// Events taken from one poll; the others come with the next.
+const EVENTS: usize = 1024;
+/// Tokens above this are ours; those below are slots of connections.
+const FIRST_LISTENER: usize = 1 << 40;
+const WAKER: Token = Token(FIRST_LISTENER - 1);
+const SIGNALS: Token = Token(FIRST_LISTENER - 2);
+/// Connections beyond the limit that may be on their way out with a 503 at once; further ones wait in the backlog.
+const REFUSALS_AT_ONCE: usize = 32;
+/// When nothing of ours frees a descriptor, somebody else may have: accepting is tried again after this long.
+const EXHAUSTED_RETRY: Duration = Duration::from_millis(500);
+
+/// The server: everything that one thread owns.
 #[derive(Debug)]
 pub struct Reactor {
-    listeners: Vec<TcpListener>,
+    poll: Poll,
+    signals: Option<Signals>,
+    listeners: Vec<Listener>,
     addresses: Vec<SocketAddr>,
+    limits: Limits,
+    max_connections: usize,
+    /// No descriptor was free; accepting rests until one of ours is, or until then.
+    accept_paused_until: Option<Instant>,
+    connections: Connections,
+    timers: Timers,
+    hub: Hub,
+    journal: Journal,
+    site: Site,
+    gate: talk::Gate,
+    workbench: Workbench,
+    dates: DateCache,
+    metrics: Metrics,
+    lines: Chatter,
+    started: Instant,
+    /// Set by the first signal: when the server ends, whoever is left.
+    drain_until: Option<Instant>,
+    /// Connections that are not read because the journal has no room.
+    parked: Vec<ConnectionId>,
+    /// Who ends in this turn, after what was said before has been handed out.
+    farewells: Vec<Farewell>,
+    scratch: Scratch,
 }
 
-#[derive(Debug, Error)]
-pub enum StartError {
-    #[error(transparent)]
-    Site(#[from] SiteError),
-    #[error("cannot listen on {0}: {1}")]
-    Listen(SocketAddr, std::io::Error),
+/// Buffers that live as long as the loop, so that no turn allocates them.
+#[derive(Debug, Default)]
+struct Scratch {
+    input: Box<[u8]>,
+    output: Vec<u8>,
+    events: Vec<SessionEvent>,
+    slots: Vec<u32>,
+    ids: Vec<ConnectionId>,
+    commands: Vec<Command>,
 }
-
-#[derive(Debug, Error)]
-#[error("never")]
-pub struct RunError;
 
 impl Reactor {
-    pub fn start(config: Config) -> Result<Self, StartError> {
-        config.site(".".as_ref())?;
-        let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
-        let hosts = if config.hosts_are_default { config.hosts[..1].to_vec() } else { config.hosts };
-        for host in hosts {
-            let address = SocketAddr::new(host, config.port);
-            let listener = TcpListener::bind(address).map_err(|error| StartError::Listen(address, error))?;
-            addresses.push(listener.local_addr().map_err(|error| StartError::Listen(address, error))?);
-            listeners.push(listener);
-        }
-        Ok(Reactor { listeners, addresses })
-    }
-
+    /// Where the server listens; the first is the one to tell people.
+    #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    pub fn run(self) -> Result<(), RunError> {
-        let mut signals = signal_hook::iterator::Signals::new([2, 15]).map_err(|_| RunError)?;
-        for listener in self.listeners {
-            std::thread::spawn(move || {
-                for socket in listener.incoming().flatten() {
-                    std::thread::spawn(move || stub::serve(socket));
+    /// Serves until a signal ends it and all connections have been drained, or their time is up.
+    ///
+    /// # Errors
+    ///
+    /// When the poll itself fails, which leaves nothing to go on with.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut now = Instant::now();
+        while !self.is_finished(now) {
+            match self.poll.poll(&mut events, self.sleep(now)) {
+                Ok(()) => {}
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => events.clear(),
+                Err(err) => return Err(err),
+            }
+            let woken = Instant::now();
+            for event in &events {
+                match event.token() {
+                    Token(slot) if slot < SIGNALS.0 => self.connections.mark(
+                        slot as u32,
+                        event.is_readable(),
+                        event.is_writable(),
+                        event.is_read_closed() || event.is_error(),
+                    ),
+                    SIGNALS => self.heed_signals(woken),
+                    WAKER => {}
+                    Token(listener) => {
+                        if let Some(listener) = self.listeners.get_mut(listener - FIRST_LISTENER) {
+                            listener.ready = true;
+                        }
+                    }
                 }
-            });
+            }
+            self.turn(woken);
+            now = Instant::now();
+            self.metrics.turned(now - woken);
         }
-        signals.forever().next();
         Ok(())
+    }
+
+    /// One turn, but for the poll before it and the marks that came of it.
+    fn turn(&mut self, now: Instant) {
+        self.accept(now);
+        self.read(now);
+        self.expire(now);
+        self.commit(now);
+        self.flush(now);
+        self.reap(now);
+    }
+
+    /// How long the poll may sleep: not at all if work was carried over.
+    fn sleep(&mut self, now: Instant) -> Option<Duration> {
+        let may_accept = self.accept_paused_until.is_none() && self.has_slot();
+        let accept_carried_over = may_accept && self.listeners.iter().any(|listener| listener.ready);
+        if accept_carried_over || self.connections.has_carried_over() {
+            return Some(Duration::ZERO);
+        }
+        let deadlines = [self.timers.next_deadline(), self.accept_paused_until, self.drain_until, self.lines.deadline()];
+        let next = deadlines.into_iter().flatten().min()?;
+        Some(next.saturating_duration_since(now))
+    }
+
+    /// Whether another connection can be taken in, if only to be refused.
+    fn has_slot(&self) -> bool {
+        self.connections.len() < self.max_connections.saturating_add(REFUSALS_AT_ONCE)
+    }
+
+    /// Accepts within the turn's budget.
+    fn accept(&mut self, now: Instant) {
+        if self.accept_paused_until.is_some_and(|until| now >= until) {
+            self.accept_paused_until = None;
+        }
+        let mut budget = self.limits.accepts_per_turn;
+        for place in 0..self.listeners.len() {
+            while self.listeners[place].ready && budget > 0 && self.accept_paused_until.is_none() && self.has_slot() {
+                budget -= 1;
+                match self.listeners[place].accept() {
+                    AcceptOutcome::Connection(stream, peer) => self.admit(Transport::Tcp(stream), peer, now),
+                    AcceptOutcome::Blocked => {}
+                    AcceptOutcome::Gone(err) => {
+                        tracing::debug!(%err, "somebody left before being accepted");
+                    }
+                    AcceptOutcome::Exhausted(err) => {
+                        self.metrics.accept_pauses += 1;
+                        self.accept_paused_until = Some(now + EXHAUSTED_RETRY);
+                        if self.lines.allows(now) {
+                            tracing::warn!(%err, "cannot accept: whoever comes waits until a connection ends");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes in an accepted connection, or tells it that the server is full.
+    fn admit(&mut self, mut transport: Transport, peer: SocketAddr, now: Instant) {
+        let slot = self.connections.next_slot();
+        if let Err(err) = transport.register(self.poll.registry(), Token(slot as usize)) {
+            tracing::warn!(%err, "cannot watch a new connection, dropping it");
+            return;
+        }
+        self.metrics.opened();
+        let is_full = self.connections.len() >= self.max_connections;
+        let id = self.connections.insert(transport, peer, now);
+        if is_full {
+            self.metrics.refused(Refusal::Full);
+            self.refuse_full(id, now);
+        } else {
+            self.set_timer(id.slot);
+        }
+    }
+
+    /// Reads from those who are listed, within the turn's budget.
+    fn read(&mut self, now: Instant) {
+        let mut budget = self.limits.read_bytes_per_turn;
+        let mut slots = std::mem::take(&mut self.scratch.slots);
+        self.connections.take_readable(&mut slots);
+        for slot in slots.drain(..) {
+            let Some(connection) = self.connections.at_mut(slot) else { continue };
+            connection.listed = false;
+            if budget == 0 {
+                self.connections.list_readable(slot);
+            } else {
+                budget -= self.read_from(slot, budget, now);
+            }
+        }
+        self.scratch.slots = slots;
+    }
+
+    /// Reads once from a connection, gives what came to its machine, and returns how much that was.
+    fn read_from(&mut self, slot: u32, budget: usize, now: Instant) -> usize {
+        let Some(connection) = self.connections.at_mut(slot) else { return 0 };
+        if connection.is_open() {
+            match &connection.protocol {
+                Protocol::WebSocket(_) if !self.journal.has_room() => {
+                    self.parked.push(connection.id);
+                    return 0;
+                }
+                // Its response lists it again.
+                Protocol::Http(http) if !http.machine.wants_input() => return 0,
+                Protocol::WebSocket(_) | Protocol::Http(_) => {}
+            }
+            if self.connections.hold_back_if_full(slot) {
+                return 0;
+            }
+        }
+        let Some(connection) = self.connections.at_mut(slot) else { return 0 };
+        let room = budget.min(self.limits.read_bytes_per_connection);
+        match connection.transport.read(&mut self.scratch.input[..room]) {
+            Ok(ReadOutcome::Bytes(read)) => {
+                // A short read means that the socket is empty, unless an end that was announced is still to be read.
+                connection.readable = read == room || connection.hung_up;
+                connection.last_heard = now;
+                connection.pinged = false;
+                self.metrics.bytes_read += read as u64;
+                let input = std::mem::take(&mut self.scratch.input);
+                self.receive(slot, &input[..read], now);
+                self.scratch.input = input;
+                self.connections.list_readable(slot);
+                read
+            }
+            Ok(ReadOutcome::Blocked) => {
+                connection.readable = false;
+                0
+            }
+            Ok(ReadOutcome::Eof) => {
+                connection.readable = false;
+                self.peer_ended(slot, now);
+                0
+            }
+            Err(_) => {
+                self.lost(slot);
+                0
+            }
+        }
+    }
+
+    /// Gives input to whatever rides on the connection.
+    fn receive(&mut self, slot: u32, input: &[u8], now: Instant) {
+        let Some(connection) = self.connections.at_mut(slot) else { return };
+        match (&mut connection.phase, &mut connection.protocol) {
+            (Phase::Open, Protocol::Http(http)) => {
+                http.machine.receive(input);
+                let id = connection.id;
+                self.serve(id, now);
+            }
+            (Phase::Open | Phase::Draining { .. }, Protocol::WebSocket(_)) => {
+                let id = connection.id;
+                self.listen_to(id, input, now);
+            }
+            (Phase::Lingering { dropped, reason, .. }, _) => {
+                *dropped += input.len();
+                if *dropped > self.limits.linger_bytes {
+                    let reason = *reason;
+                    self.connections.close(slot, reason);
+                }
+            }
+            (Phase::Draining { .. }, Protocol::Http(_)) | (Phase::Closed { .. }, _) => {}
+        }
+    }
+
+    /// Acts on the timers that are due.
+    fn expire(&mut self, now: Instant) {
+        let mut due = std::mem::take(&mut self.scratch.slots);
+        self.timers.expire(now, &mut due);
+        for slot in due.drain(..) {
+            self.expire_connection(slot, now);
+            self.set_timer(slot);
+        }
+        self.scratch.slots = due;
+    }
+
+    fn expire_connection(&mut self, slot: u32, now: Instant) {
+        let Some(connection) = self.connections.at_mut(slot) else { return };
+        let id = connection.id;
+        match connection.due(&self.limits) {
+            Some((at, due)) if at <= now => match due {
+                Due::Ping => self.ping(id, now),
+                Due::SlowHead => self.refuse_slow_head(id, now),
+                Due::Close(reason) => self.farewell(id, reason),
+                Due::Drop(reason) => {
+                    if reason == CloseReason::Stalled {
+                        connection.transport.reset_on_close();
+                    }
+                    self.connections.close(slot, reason);
+                }
+            },
+            _ => {}
+        }
+    }
+
+    /// Sets the timer of a connection to what is due next on it.
+    fn set_timer(&mut self, slot: u32) {
+        let Some(connection) = self.connections.at_mut(slot) else { return };
+        match connection.due(&self.limits) {
+            Some((deadline, _)) => self.timers.set(slot, deadline),
+            None => self.timers.cancel(slot),
+        }
+    }
+
+    /// Hands the turn's drafts to the journal, and what it has emitted to those who are to hear it.
+    fn commit(&mut self, now: Instant) {
+        self.take_site_answers(now);
+        self.resume_drained(now);
+        self.journal.flush();
+        while let Some(entry) = self.journal.poll_entry() {
+            self.hub.committed(entry);
+        }
+        let mut commands = std::mem::take(&mut self.scratch.commands);
+        let mut stage = talk::Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
+        self.hub.commit(&mut stage, &mut commands);
+        for command in commands.drain(..) {
+            match command {
+                Command::FellBehind(member) => self.farewell(connection_id(member), CloseReason::FellBehind),
+            }
+        }
+        self.scratch.commands = commands;
+        self.carry_out_farewells(now);
+        if self.journal.has_room() {
+            for id in self.parked.drain(..) {
+                self.connections.list_readable(id.slot);
+            }
+        }
+    }
+
+    /// Goes on with those whose outbox had turned somebody away and has drained.
+    fn resume_drained(&mut self, now: Instant) {
+        let mut drained = std::mem::take(&mut self.scratch.ids);
+        self.connections.take_drained(&mut drained);
+        for id in drained.drain(..) {
+            match self.connections.get(id).map(|connection| &connection.protocol) {
+                Some(Protocol::WebSocket(_)) => self.hub.drained(member_id(id)),
+                Some(Protocol::Http(_)) => self.serve_on(id, now),
+                None => {}
+            }
+        }
+        self.scratch.ids = drained;
+    }
+
+    /// Writes every dirty outbox: the one place where sockets are written.
+    fn flush(&mut self, now: Instant) {
+        let mut dirty = std::mem::take(&mut self.scratch.slots);
+        self.connections.take_dirty(&mut dirty);
+        for slot in dirty.drain(..) {
+            match self.connections.flush(slot, now, &mut self.metrics.bytes_written) {
+                Flushed::Empty => self.settle(slot, now),
+                Flushed::Blocked => self.timers.hasten(slot, now + self.limits.stall_timeout),
+                Flushed::Failed(_) => self.lost(slot),
+            }
+        }
+        self.scratch.slots = dirty;
+    }
+
+    /// Gives back the slots of closed connections.
+    fn reap(&mut self, now: Instant) {
+        let mut closed = std::mem::take(&mut self.scratch.slots);
+        self.connections.take_closed(&mut closed);
+        for slot in closed.drain(..) {
+            self.timers.cancel(slot);
+            // Dropping the socket takes it out of the poll as well.
+            let connection = self.connections.remove(slot);
+            self.hub.leave(member_id(connection.id));
+            self.site.forget(connection.id.ticket());
+            self.part_with(&connection, now);
+            // A descriptor is free again.
+            self.accept_paused_until = None;
+        }
+        self.scratch.slots = closed;
+        if let Some(left_out) = self.lines.poll_left_out(now) {
+            tracing::info!("{left_out}");
+        }
+    }
+
+    /// Counts and logs a connection that has ended.
+    fn part_with(&mut self, connection: &Connection, now: Instant) {
+        let Phase::Closed { reason } = connection.phase else { return };
+        let (id, peer, age) = (connection.id.serial, connection.peer, connection.age(now));
+        match &connection.protocol {
+            Protocol::WebSocket(_) => {
+                self.metrics.closed(Kind::WebSocket, reason);
+                if self.lines.left(now) {
+                    tracing::info!("client {id} from {peer} left after {age:.1?}: {reason}");
+                }
+            }
+            Protocol::Http(http) => {
+                self.metrics.closed(Kind::Http, reason);
+                tracing::debug!("connection {id} from {peer} ended after {age:.1?} and {} requests: {reason}", http.requests);
+            }
+        }
+    }
+
+    fn is_finished(&self, now: Instant) -> bool {
+        self.drain_until.is_some_and(|until| self.connections.is_empty() || now >= until)
     }
 }
 
-mod stub {
-    use std::io::{Read, Write};
-    use std::net::TcpStream;
+/// The member of the hub that a connection is.
+fn member_id(id: ConnectionId) -> MemberId {
+    MemberId { slot: id.slot, serial: id.serial }
+}
 
-    pub(super) fn serve(mut socket: TcpStream) {
-        let mut head = [0; 4096];
-        let Ok(len) = socket.peek(&mut head) else { return };
-        let text = String::from_utf8_lossy(&head[..len]).to_ascii_lowercase();
-        if text.contains("upgrade: websocket") {
-            let Ok(mut ws) = tungstenite::accept(socket) else { return };
-            while let Ok(message) = ws.read() {
-                if message.is_text() || message.is_binary() {
-                    let _ = ws.send(message);
-                }
-            }
-            return;
-        }
-        let _ = socket.read(&mut head);
-        let mut body = String::new();
-        crate::metrics::Metrics::default().render(&Default::default(), &mut body);
-        let _ = write!(socket, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-    }
+/// The connection that a member of the hub is.
+fn connection_id(member: MemberId) -> ConnectionId {
+    ConnectionId { slot: member.slot, serial: member.serial }
 }

@@ -36,6 +36,10 @@ impl MemoryJournal {
         self.drafts.len()
     }
 
+    pub(super) fn in_flight_bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn append(&mut self, draft: Draft) {
         self.bytes += draft.content.bytes().len();
         self.drafts.push_back(draft);

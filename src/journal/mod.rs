@@ -40,6 +40,14 @@ impl Journal {
         }
     }
 
+    /// Payload bytes of those drafts.
+    #[must_use]
+    pub fn in_flight_bytes(&self) -> usize {
+        match self {
+            Journal::Memory(journal) => journal.in_flight_bytes(),
+        }
+    }
+
     /// Takes a draft. It is taken even when there is no room for another: one read may bring several.
     pub fn append(&mut self, draft: Draft) {
         match self {

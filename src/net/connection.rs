@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::close::CloseReason;
-use crate::http::Http;
+use crate::http::{Http, Recipient};
 use crate::limits::Limits;
 use crate::ws::session::Session;
 
@@ -77,21 +77,10 @@ pub enum Protocol {
 pub struct HttpExchange {
     /// The request machine.
     pub machine: Http,
-    /// The request that is being answered, as far as its response depends on it.
-    pub answering: Option<Answering>,
+    /// To whom the response goes that is being made, as long as it is.
+    pub answering: Option<Recipient>,
     /// Requests that came so far.
     pub requests: u32,
-}
-
-/// What the response to a request depends on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Answering {
-    /// The version of the request.
-    pub version: http::Version,
-    /// Only the head is wanted.
-    pub is_head: bool,
-    /// Another request may follow.
-    pub keep_alive: bool,
 }
 
 /// What a connection's timer is for.
@@ -136,6 +125,8 @@ pub struct Connection {
     pub writable: bool,
     /// The peer's end of stream, or an error, has been announced: a short read does not mean `Blocked`.
     pub hung_up: bool,
+    /// The peer's end of stream has been read: nothing more will come.
+    pub ended: bool,
     /// It stands in the list of those to be read.
     pub listed: bool,
     /// It stands in the list of those to be flushed.

@@ -108,6 +108,7 @@ impl Connections {
             // A new socket can be written, and its first edge will say so again.
             writable: true,
             hung_up: false,
+            ended: false,
             listed: false,
             dirty: false,
             held: false,
@@ -175,9 +176,10 @@ impl Connections {
         !self.readable.is_empty() || !self.drained.is_empty() || !self.dirty.is_empty()
     }
 
-    fn list_dirty(&mut self, slot: u32) {
+    /// Lists a connection for the flush step, which also finds out that there is nothing left to write.
+    pub fn list_dirty(&mut self, slot: u32) {
         let connection = &mut self.slab[slot as usize];
-        if !connection.dirty {
+        if connection.writable && !connection.dirty {
             connection.dirty = true;
             self.dirty.push(slot);
         }
@@ -225,6 +227,16 @@ impl Connections {
         true
     }
 
+    /// Whether more may be made for this connection now. If not, [`take_drained`](Connections::take_drained) reports it
+    /// once it may.
+    pub fn has_room(&mut self, id: ConnectionId) -> bool {
+        let high_water = self.high_water_bytes();
+        let Some(connection) = self.get_mut(id) else { return false };
+        let is_full = connection.outbox.len() > high_water;
+        connection.awaited |= is_full;
+        !is_full
+    }
+
     /// Queues `bytes` whatever waits already: responses, control frames and farewells, which are bounded elsewhere.
     pub fn push(&mut self, id: ConnectionId, bytes: Bytes, now: Instant) {
         if self.get(id).is_some() {
@@ -238,10 +250,7 @@ impl Connections {
             connection.last_progress = now;
         }
         self.outbox_bytes += connection.outbox.push(bytes);
-        if connection.writable && !connection.dirty {
-            connection.dirty = true;
-            self.dirty.push(slot);
-        }
+        self.list_dirty(slot);
     }
 
     /// Whether the connection's own outbox forbids reading from it now. If so, what drains the outbox lists it again.

@@ -103,7 +103,7 @@ fn unmapped(peer: SocketAddr) -> SocketAddr {
 pub fn bind_all(
     hosts: &[IpAddr],
     port: u16,
-    hosts_are_default: HostsAre,
+    hosts_are_default: bool,
     notsent_low_water_bytes: u32,
 ) -> Result<Vec<Listener>, (SocketAddr, io::Error)> {
     const TRIES: usize = 16;
@@ -116,7 +116,7 @@ pub fn bind_all(
             let address = SocketAddr::new(*host, chosen);
             match Listener::bind(address, notsent_low_water_bytes) {
                 Ok(listener) => listeners.push(listener),
-                Err(_) if address.is_ipv6() && hosts_are_default == HostsAre::Default && !has_ipv6() => {}
+                Err(_) if address.is_ipv6() && hosts_are_default && !has_ipv6() => {}
                 // The port that was free for the first host is taken for another: pick again.
                 Err(err) if err.kind() == io::ErrorKind::AddrInUse && port == 0 && chosen != 0 && tries < TRIES => {
                     continue 'again;
@@ -126,15 +126,6 @@ pub fn bind_all(
         }
         return Ok(listeners);
     }
-}
-
-/// Whether the hosts to bind were asked for, or are merely the default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HostsAre {
-    /// Asked for: each must be bound.
-    Given,
-    /// The default: IPv6 is bound where there is IPv6.
-    Default,
 }
 
 /// Whether this machine lets us bind an IPv6 socket at all.

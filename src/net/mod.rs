@@ -7,5 +7,7 @@ pub mod connection;
 pub mod connections;
 pub mod listener;
 pub mod outbox;
+#[cfg(test)]
+pub(crate) mod simulated;
 pub mod timers;
 pub mod transport;

@@ -15,6 +15,9 @@ use super::outbox::{MAX_SLICES, Outbox};
 pub enum Transport {
     /// A plain TCP socket.
     Tcp(TcpStream),
+    /// A socket of the simulation.
+    #[cfg(test)]
+    Simulated(super::simulated::SimulatedSocket),
 }
 
 /// What came of one attempt to read.
@@ -44,8 +47,11 @@ impl Transport {
     ///
     /// Those of `epoll_ctl(2)`: no memory, or the limit of watches is reached.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        let Transport::Tcp(stream) = self;
-        stream.register(registry, token, Interest::READABLE | Interest::WRITABLE)
+        match self {
+            Transport::Tcp(stream) => stream.register(registry, token, Interest::READABLE | Interest::WRITABLE),
+            #[cfg(test)]
+            Transport::Simulated(_) => Ok(()),
+        }
     }
 
     /// Reads once into `buffer`.
@@ -54,9 +60,13 @@ impl Transport {
     ///
     /// Those of `recv(2)` but for `EAGAIN` and `EINTR`: the connection is lost.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<ReadOutcome> {
-        let Transport::Tcp(stream) = self;
         loop {
-            return match stream.read(buffer) {
+            let result = match self {
+                Transport::Tcp(stream) => stream.read(buffer),
+                #[cfg(test)]
+                Transport::Simulated(socket) => socket.read(buffer),
+            };
+            return match result {
                 Ok(0) => Ok(ReadOutcome::Eof),
                 Ok(n) => Ok(ReadOutcome::Bytes(n)),
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => Ok(ReadOutcome::Blocked),
@@ -72,14 +82,20 @@ impl Transport {
     ///
     /// Those of `send(2)` but for `EAGAIN` and `EINTR`: the connection is lost.
     pub fn write(&mut self, outbox: &Outbox) -> io::Result<WriteOutcome> {
-        let Transport::Tcp(stream) = self;
         loop {
-            let result = if outbox.has_several() {
-                let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-                let filled = outbox.fill(&mut slices);
-                stream.write_vectored(&slices[..filled])
-            } else {
-                stream.write(outbox.front())
+            let result = match self {
+                Transport::Tcp(stream) if outbox.has_several() => {
+                    let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+                    let filled = outbox.fill(&mut slices);
+                    stream.write_vectored(&slices[..filled])
+                }
+                Transport::Tcp(stream) => stream.write(outbox.front()),
+                #[cfg(test)]
+                Transport::Simulated(socket) => {
+                    let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+                    let filled = outbox.fill(&mut slices);
+                    socket.write(&slices[..filled].iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<u8>>())
+                }
             };
             return match result {
                 Ok(n) => Ok(WriteOutcome::Bytes(n)),
@@ -92,13 +108,19 @@ impl Transport {
 
     /// Tells the peer that nothing more will come. A failure means that it is gone, which the next read will say.
     pub fn shut_down_writing(&mut self) {
-        let Transport::Tcp(stream) = self;
-        let _ = stream.shutdown(Shutdown::Write);
+        match self {
+            Transport::Tcp(stream) => drop(stream.shutdown(Shutdown::Write)),
+            #[cfg(test)]
+            Transport::Simulated(socket) => socket.shut_down_writing(),
+        }
     }
 
     /// Makes the coming close a reset, which frees what the kernel still holds for a peer that takes nothing.
     pub fn reset_on_close(&mut self) {
-        let Transport::Tcp(stream) = self;
-        let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        match self {
+            Transport::Tcp(stream) => drop(socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))),
+            #[cfg(test)]
+            Transport::Simulated(_) => {}
+        }
     }
 }

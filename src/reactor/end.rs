@@ -1,0 +1,145 @@
+//! How connections end: farewells, draining, lingering, and the signals that end them all.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::close::CloseReason;
+use crate::net::connection::{ConnectionId, Phase, Protocol};
+
+use super::{Reactor, member_id};
+
+/// Somebody who ends in this turn, once all that was said before has been handed out.
+#[derive(Debug)]
+pub(super) struct Farewell {
+    id: ConnectionId,
+    reason: CloseReason,
+    /// What is said to a peer that closed first; to others it follows from the reason.
+    reply: Option<Bytes>,
+}
+
+impl Reactor {
+    /// Ends a connection at the end of the turn's commit, with the words that belong to the reason.
+    pub(super) fn farewell(&mut self, id: ConnectionId, reason: CloseReason) {
+        self.farewells.push(Farewell { id, reason, reply: None });
+    }
+
+    /// Ends a WebSocket whose peer has sent its close frame, with `reply` as ours.
+    pub(super) fn farewell_in_reply(&mut self, id: ConnectionId, reply: Option<Bytes>) {
+        self.farewells.push(Farewell { id, reason: CloseReason::PeerClosed, reply });
+    }
+
+    /// Queues the last words of all who end in this turn.
+    pub(super) fn carry_out_farewells(&mut self, now: Instant) {
+        for Farewell { id, reason, reply } in std::mem::take(&mut self.farewells) {
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            if !connection.is_open() {
+                continue;
+            }
+            let words = match (&mut connection.protocol, reason.close_code()) {
+                (Protocol::WebSocket(session), Some((code, text))) => {
+                    let mut frame = Vec::new();
+                    session.close(code, text, &mut frame);
+                    frame.into()
+                }
+                _ => reply.unwrap_or_default(),
+            };
+            self.connections.push(id, words, now);
+            self.drain(id, reason);
+        }
+    }
+
+    /// Lets the outbox empty, and the connection end after that.
+    pub(super) fn drain(&mut self, id: ConnectionId, reason: CloseReason) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if !connection.is_open() {
+            return;
+        }
+        connection.phase = Phase::Draining { reason };
+        connection.outbox.seal();
+        // Nothing it sends means anything now, but it has to be read so that its end is seen.
+        connection.held = false;
+        self.hub.leave(member_id(id));
+        self.connections.list_readable(id.slot);
+        self.connections.list_dirty(id.slot);
+        self.set_timer(id.slot);
+    }
+
+    /// An outbox is empty. If it was the last that this peer is owed, writing is shut down.
+    pub(super) fn settle(&mut self, slot: u32, now: Instant) {
+        let Some(connection) = self.connections.at_mut(slot) else { return };
+        let Phase::Draining { reason } = connection.phase else { return };
+        if connection.ended {
+            self.connections.close(slot, reason);
+            return;
+        }
+        if let Protocol::WebSocket(session) = &connection.protocol
+            && !session.is_deaf()
+        {
+            // RFC 6455, section 7.1.1: the server closes the stream when both close frames have been seen.
+            self.set_timer(slot);
+            return;
+        }
+        connection.transport.shut_down_writing();
+        connection.phase = Phase::Lingering { until: now + self.limits.linger_timeout, dropped: 0, reason };
+        self.connections.list_readable(slot);
+        self.set_timer(slot);
+    }
+
+    /// The peer's stream has ended. What we owe it is still written; it may have shut down one direction only.
+    pub(super) fn peer_ended(&mut self, slot: u32, now: Instant) {
+        let Some(connection) = self.connections.at_mut(slot) else { return };
+        connection.ended = true;
+        let id = connection.id;
+        match (connection.phase, &connection.protocol) {
+            (Phase::Open, Protocol::WebSocket(_)) => self.farewell(id, CloseReason::PeerVanished),
+            (Phase::Open, Protocol::Http(_)) => self.serve(id, now),
+            (Phase::Draining { reason }, _) if connection.outbox.is_empty() => self.connections.close(slot, reason),
+            (Phase::Draining { .. }, _) => {}
+            (Phase::Lingering { reason, .. }, _) => self.connections.close(slot, reason),
+            (Phase::Closed { .. }, _) => {}
+        }
+    }
+
+    /// The socket has failed.
+    pub(super) fn lost(&mut self, slot: u32) {
+        let Some(connection) = self.connections.at_mut(slot) else { return };
+        let reason = match connection.phase {
+            Phase::Open => CloseReason::PeerReset,
+            Phase::Draining { reason } | Phase::Lingering { reason, .. } | Phase::Closed { reason } => reason,
+        };
+        self.connections.close(slot, reason);
+    }
+
+    /// The first signal drains the server; the second ends it at once.
+    pub(super) fn heed_signals(&mut self, now: Instant) {
+        let Some(signals) = &mut self.signals else { return };
+        let mut stops = signals.pending().filter(|signal| matches!(*signal, SIGTERM | SIGINT)).count();
+        if stops > 0 && self.drain_until.is_none() {
+            stops -= 1;
+            self.begin_draining(now);
+        }
+        if stops > 0 {
+            tracing::info!("stopping at once, as a second signal asks");
+            self.drain_until = Some(now);
+        }
+    }
+
+    /// Accepts nobody any more, says farewell to every WebSocket, and lets responses finish.
+    pub(super) fn begin_draining(&mut self, now: Instant) {
+        tracing::info!("stopping: {} connections have {:?} to finish", self.connections.len(), self.limits.drain_timeout);
+        self.drain_until = Some(now + self.limits.drain_timeout);
+        self.listeners.clear();
+        let mut ending = std::mem::take(&mut self.scratch.ids);
+        let is_ending = |protocol: &Protocol| match protocol {
+            Protocol::WebSocket(_) => true,
+            Protocol::Http(http) => http.answering.is_none() && !http.machine.is_mid_head(),
+        };
+        ending.extend(self.connections.iter().filter(|it| is_ending(&it.protocol)).map(|it| it.id));
+        for id in ending.drain(..) {
+            self.farewell(id, CloseReason::Draining);
+        }
+        self.scratch.ids = ending;
+    }
+}

@@ -1,0 +1,212 @@
+//! HTTP: which part answers a request, and how its response gets out.
+
+use std::time::{Instant, SystemTime};
+
+use http::{HeaderValue, Method, StatusCode};
+
+use crate::close::CloseReason;
+use crate::http::{Body, Encoded, Recipient, Request, Response};
+use crate::metrics::Gauges;
+use crate::net::connection::{ConnectionId, Protocol};
+use crate::site::Answer;
+use crate::ws::upgrade;
+
+use super::Reactor;
+
+impl Reactor {
+    /// Answers the requests that a connection has brought, in order, as far as they and their responses are there.
+    pub(super) fn serve(&mut self, id: ConnectionId, now: Instant) {
+        loop {
+            if !self.connections.has_room(id) {
+                return;
+            }
+            let Some(connection) = self.connections.get_mut(id).filter(|connection| connection.is_open()) else { return };
+            let Protocol::Http(http) = &mut connection.protocol else { return };
+            match http.machine.poll_request(&self.limits) {
+                Ok(Some(request)) => {
+                    http.requests += 1;
+                    let is_last = http.requests >= self.limits.max_requests_per_connection;
+                    let mut recipient = request.recipient();
+                    recipient.keep_alive &= !is_last && self.drain_until.is_none();
+                    http.answering = Some(recipient);
+                    self.answer(id, &request, now);
+                }
+                Ok(None) if http.answering.is_some() => return,
+                Ok(None) => {
+                    if connection.ended {
+                        let reason = match http.machine.is_mid_head() {
+                            true => CloseReason::PeerVanished,
+                            false => CloseReason::PeerClosed,
+                        };
+                        self.drain(id, reason);
+                    } else {
+                        self.set_timer(id.slot);
+                    }
+                    return;
+                }
+                Err(fault) => return self.refuse(id, &Response::refusal(&fault), CloseReason::Refused(fault.status), now),
+            }
+        }
+    }
+
+    /// Finds who answers a request.
+    fn answer(&mut self, id: ConnectionId, request: &Request, now: Instant) {
+        if upgrade::is_upgrade(&request.headers) {
+            return self.upgrade(id, request, now);
+        }
+        let response = match request.target.path() {
+            "/healthz" => only_read(request, || self.health()),
+            "/metrics" => only_read(request, || self.metrics_text(now)),
+            _ => match self.site.handle(id.ticket(), request, now) {
+                Some(response) => response,
+                None => return,
+            },
+        };
+        self.respond(id, &response, now);
+    }
+
+    fn health(&self) -> Response {
+        match self.drain_until {
+            None => Response::text(StatusCode::OK, "ok"),
+            Some(_) => Response::text(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        }
+    }
+
+    fn metrics_text(&self, now: Instant) -> Response {
+        let gauges = Gauges {
+            uptime: now - self.started,
+            resident_bytes: resident_bytes(),
+            max_connections: self.max_connections,
+            rooms: self.hub.rooms(),
+            outbox_bytes: self.connections.outbox_bytes(),
+            catching_up: self.hub.catching_up(),
+            drafts_in_flight: self.journal.in_flight(),
+            draft_bytes_in_flight: self.journal.in_flight_bytes(),
+            tail_bytes: self.hub.tails_bytes(),
+        };
+        let mut text = String::new();
+        self.metrics.render(&gauges, &mut text);
+        Response::new(StatusCode::OK)
+            .with("Content-Type", &HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"))
+            .with("Cache-Control", &HeaderValue::from_static("no-store"))
+            .with_body(Body::Bytes(text.into()))
+    }
+
+    /// Queues the response to the request that is being answered.
+    pub(super) fn respond(&mut self, id: ConnectionId, response: &Response, now: Instant) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Protocol::Http(http) = &mut connection.protocol else { return };
+        let Some(recipient) = &http.answering else { return };
+        let is_streamed = matches!(response.body, Body::Streamed(_)) && recipient.method != Method::HEAD;
+        let encoded = response.encode(recipient, self.dates.at(SystemTime::now()));
+        self.metrics.responded(response.status);
+        self.push_response(id, encoded, now);
+        if is_streamed {
+            self.stream_on(id);
+        } else {
+            self.responded(id, now);
+        }
+    }
+
+    fn push_response(&mut self, id: ConnectionId, encoded: Encoded, now: Instant) {
+        self.connections.push(id, encoded.head, now);
+        if let Some(body) = encoded.body {
+            self.connections.push(id, body, now);
+        }
+    }
+
+    /// The response has been queued whole: the next request may follow, or the connection ends.
+    fn responded(&mut self, id: ConnectionId, now: Instant) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Protocol::Http(http) = &mut connection.protocol else { return };
+        let Some(recipient) = http.answering.take() else { return };
+        http.machine.responded();
+        connection.last_heard = now;
+        if recipient.keep_alive {
+            // It may not have been read while it had more to ask than we had answered.
+            self.connections.list_readable(id.slot);
+        } else {
+            self.drain(id, CloseReason::Finished);
+        }
+    }
+
+    /// Answers whoever cannot be served, and ends the connection.
+    fn refuse(&mut self, id: ConnectionId, response: &Response, reason: CloseReason, now: Instant) {
+        let encoded = response.encode(&Recipient::STRANGER, self.dates.at(SystemTime::now()));
+        self.metrics.responded(response.status);
+        self.push_response(id, encoded, now);
+        self.drain(id, reason);
+    }
+
+    /// Tells a connection that was one too many.
+    pub(super) fn refuse_full(&mut self, id: ConnectionId, now: Instant) {
+        let response = Response::text(StatusCode::SERVICE_UNAVAILABLE, "The server is full. Please try again later.")
+            .with("Retry-After", &HeaderValue::from_static("5"));
+        self.refuse(id, &response, CloseReason::Full, now);
+    }
+
+    /// Tells a client that its request took too long to come.
+    pub(super) fn refuse_slow_head(&mut self, id: ConnectionId, now: Instant) {
+        let status = StatusCode::REQUEST_TIMEOUT;
+        let response = Response::text(status, "The request did not arrive in time.");
+        self.refuse(id, &response, CloseReason::Refused(status), now);
+    }
+
+    /// Takes what the site's worker has found.
+    pub(super) fn take_site_answers(&mut self, now: Instant) {
+        while let Some((ticket, answer)) = self.site.poll_answer() {
+            let id = ConnectionId::from_ticket(ticket);
+            match answer {
+                Answer::Response(response) => {
+                    self.respond(id, &response, now);
+                    self.serve(id, now);
+                }
+                Answer::Piece { bytes, is_last } => {
+                    self.connections.push(id, bytes, now);
+                    if is_last {
+                        self.responded(id, now);
+                        self.serve(id, now);
+                    } else {
+                        self.stream_on(id);
+                    }
+                }
+                Answer::Lost => {
+                    if self.connections.get(id).is_some() {
+                        self.connections.close(id.slot, CloseReason::ContentLost);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks for the next piece of the file that a connection is being sent, once its outbox has room for it.
+    fn stream_on(&mut self, id: ConnectionId) {
+        if self.connections.has_room(id) {
+            self.site.read_on(id.ticket());
+        }
+    }
+
+    /// Goes on with a connection whose outbox was full and has drained.
+    pub(super) fn serve_on(&mut self, id: ConnectionId, now: Instant) {
+        let Some(Protocol::Http(http)) = self.connections.get(id).map(|connection| &connection.protocol) else { return };
+        if http.answering.is_some() {
+            self.stream_on(id);
+        } else {
+            self.serve(id, now);
+        }
+    }
+}
+
+/// Answers GET and HEAD, and tells others that these are what is answered.
+fn only_read(request: &Request, answer: impl FnOnce() -> Response) -> Response {
+    match request.method {
+        Method::GET | Method::HEAD => answer(),
+        _ => Response::method_not_allowed("GET, HEAD"),
+    }
+}
+
+/// Resident memory of this process. The file is made by the kernel out of its own memory: reading it does not block.
+fn resident_bytes() -> Option<u64> {
+    let pages: u64 = std::fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}

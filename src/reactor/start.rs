@@ -1,0 +1,159 @@
+//! How the server comes up: limits of the process, sockets, signals, and what each part needs from the configuration.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use mio::{Poll, Token, Waker};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+use thiserror::Error;
+
+use crate::chat::hub::Hub;
+use crate::config::{Config, SiteError};
+use crate::http::DateCache;
+use crate::journal::Journal;
+use crate::limits::Limits;
+use crate::logging::Chatter;
+use crate::metrics::Metrics;
+use crate::net::connections::Connections;
+use crate::net::listener::{self, Listener};
+use crate::net::timers::Timers;
+use crate::site::Site;
+use crate::ws::origin::{OriginError, OriginPolicy};
+use crate::ws::session::Workbench;
+
+use super::talk::Gate;
+use super::{FIRST_LISTENER, Reactor, SIGNALS, Scratch, WAKER};
+
+/// Descriptors that are not for clients: the poll, the waker, signals, listeners, standard streams, and files that are
+/// being sent.
+const RESERVED_DESCRIPTORS: usize = 128;
+/// Lines about clients in the log, in one second.
+const CLIENT_LINES_PER_SECOND: u32 = 20;
+
+/// Why the server cannot start, as a sentence a person can act on.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The folder to serve is not one.
+    #[error(transparent)]
+    Site(#[from] SiteError),
+    /// The files to serve cannot be opened.
+    #[error("cannot serve files: {0}")]
+    Files(io::Error),
+    /// An allowed origin is not an origin.
+    #[error("--allow-origin: {0}")]
+    Origin(#[from] OriginError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {why}", why = describe(.error))]
+    Listen {
+        /// Which one.
+        address: SocketAddr,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The system refuses what every event loop needs.
+    #[error("cannot set up the event loop: {0}")]
+    Loop(#[from] io::Error),
+}
+
+fn describe(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "the port is in use by another program; choose another with --port".to_owned(),
+        io::ErrorKind::PermissionDenied => "not permitted; ports below 1024 are for root".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "this machine does not have that address".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+impl Reactor {
+    /// Binds the sockets and makes everything ready. Nothing is accepted before [`run`](Reactor::run).
+    ///
+    /// # Errors
+    ///
+    /// When something the configuration asks for cannot be had.
+    pub fn start(config: Config) -> Result<Reactor, StartError> {
+        let root = config.site(Path::new("."))?;
+        let descriptors = raise_descriptor_limit();
+        let mut limits = config.limits;
+        let most = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1);
+        let max_connections = limits.max_connections.unwrap_or(most);
+        if max_connections > most {
+            tracing::warn!(
+                "--max-connections {max_connections} is more than the {most} that {descriptors} open files allow; \
+                 raise the limit of open files (ulimit -n)"
+            );
+        }
+        limits.max_connections = Some(max_connections);
+        let poll = Poll::new()?;
+        let mut listeners =
+            listener::bind_all(&config.hosts, config.port, config.hosts_are_default, limits.notsent_low_water_bytes)
+                .map_err(|(address, error)| StartError::Listen { address, error })?;
+        for (place, listener) in listeners.iter_mut().enumerate() {
+            listener.register(poll.registry(), Token(FIRST_LISTENER + place))?;
+        }
+        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+        poll.registry().register(&mut signals, SIGNALS, mio::Interest::READABLE)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let wake = move || {
+            // A waker fails only when its descriptor is gone, and then so is the loop.
+            let _ = waker.wake();
+        };
+        tracing::info!("serving {root}");
+        let site = Site::start(root, &limits, wake).map_err(StartError::Files)?;
+        let gate =
+            Gate { origins: OriginPolicy::new(&config.allow_origins)?, trusted_proxies: config.trusted_proxies };
+        tracing::info!("up to {max_connections} connections, as {descriptors} open files are allowed");
+        Ok(Reactor::new(poll, listeners, Some(signals), site, gate, limits, Instant::now()))
+    }
+
+    /// Puts the parts together.
+    pub(super) fn new(
+        poll: Poll,
+        listeners: Vec<Listener>,
+        signals: Option<Signals>,
+        site: Site,
+        gate: Gate,
+        limits: Limits,
+        now: Instant,
+    ) -> Reactor {
+        let input = vec![0; limits.read_bytes_per_connection.min(limits.read_bytes_per_turn)].into_boxed_slice();
+        Reactor {
+            poll,
+            signals,
+            addresses: listeners.iter().map(Listener::address).collect(),
+            listeners,
+            max_connections: limits.max_connections.unwrap_or(usize::MAX),
+            accept_paused_until: None,
+            connections: Connections::new(&limits),
+            timers: Timers::new(now),
+            hub: Hub::new(&limits),
+            journal: Journal::memory(&limits),
+            site,
+            gate,
+            workbench: Workbench::new(limits.max_message_bytes),
+            dates: DateCache::new(),
+            metrics: Metrics::default(),
+            lines: Chatter::new(CLIENT_LINES_PER_SECOND),
+            started: now,
+            drain_until: None,
+            parked: Vec::new(),
+            farewells: Vec::new(),
+            scratch: Scratch { input, ..Scratch::default() },
+            limits,
+        }
+    }
+}
+
+/// Raises the soft limit of open files to the hard one and returns what is in force.
+fn raise_descriptor_limit() -> usize {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        // Without the right to do so we live with what there is.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    }
+    getrlimit(Resource::Nofile).current.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
+}

@@ -1,0 +1,207 @@
+//! WebSockets: the upgrade, what members say, and where the hub's decisions are carried out.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{HOST, ORIGIN};
+use http::{HeaderMap, StatusCode};
+use ipnet::IpNet;
+use percent_encoding::percent_decode_str;
+
+use crate::chat::dialect::{Dialect, Message};
+use crate::chat::entry::{MemberId, RoomName};
+use crate::chat::hub::Stage;
+use crate::http::forwarded::{self, Client};
+use crate::http::{Request, Response};
+use crate::metrics::{Metrics, Refusal};
+use crate::net::connection::{ConnectionId, Phase, Protocol};
+use crate::net::connections::Connections;
+use crate::ws::frame::{self, Opcode};
+use crate::ws::origin::OriginPolicy;
+use crate::ws::session::{Event, Session};
+use crate::ws::upgrade;
+
+use super::{Reactor, connection_id, member_id};
+
+/// Who may come in, and whose word about where they come from is taken.
+#[derive(Debug)]
+pub(super) struct Gate {
+    pub(super) origins: OriginPolicy,
+    pub(super) trusted_proxies: Vec<IpNet>,
+}
+
+impl Gate {
+    /// Where a request comes from, and for which host, as far as whoever sent it may be believed.
+    fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> Client {
+        forwarded::client(peer.ip(), headers, &self.trusted_proxies)
+    }
+}
+
+impl Reactor {
+    /// Turns a connection into a WebSocket, or answers why not.
+    pub(super) fn upgrade(&mut self, id: ConnectionId, request: &Request, now: Instant) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let client = self.gate.client(connection.peer, &request.headers);
+        let (handshake, room) = match self.admission(&client, request, now) {
+            Ok(admitted) => admitted,
+            Err(response) => return self.respond(id, &response, now),
+        };
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.peer.set_ip(client.addr);
+        let peer = connection.peer;
+        let Protocol::Http(exchange) = std::mem::replace(&mut connection.protocol, Protocol::WebSocket(Session::new()))
+        else {
+            unreachable!("only HTTP is upgraded")
+        };
+        let rest = exchange.machine.into_rest();
+        self.metrics.responded(StatusCode::SWITCHING_PROTOCOLS);
+        self.metrics.upgraded();
+        if self.lines.connected(now) {
+            tracing::info!("client {} connected from {peer} to {room}", id.serial);
+        }
+        self.connections.push(id, handshake.response(), now);
+        self.hub.join(member_id(id), Dialect::Raw, room);
+        self.set_timer(id.slot);
+        // What came in the same packet as the request.
+        if !rest.is_empty() {
+            self.listen_to(id, &rest, now);
+        }
+    }
+
+    /// Whether and where a client comes in: the answer to its handshake and its room, or the response that refuses it.
+    fn admission(
+        &mut self,
+        client: &Client,
+        request: &Request,
+        now: Instant,
+    ) -> Result<(upgrade::Handshake, RoomName), Response> {
+        let handshake = upgrade::negotiate(&request.method, request.version, &request.headers, &[]).map_err(|refusal| {
+            self.metrics.refused(Refusal::Upgrade);
+            refused_upgrade(&refusal)
+        })?;
+        let host = client.host.as_deref().or_else(|| request.headers.get(HOST)?.to_str().ok());
+        if let Err(refused) = self.gate.origins.check(request.headers.get_all(ORIGIN), host) {
+            self.metrics.refused(Refusal::Origin);
+            if self.lines.connected(now) {
+                tracing::warn!("refused a WebSocket from {}: {refused}", client.addr);
+            }
+            return Err(Response::text(StatusCode::FORBIDDEN, &refused.to_string()));
+        }
+        let room = room_of(request.target.query(), self.limits.max_room_name_bytes).map_err(|message| {
+            self.metrics.refused(Refusal::Upgrade);
+            Response::text(StatusCode::BAD_REQUEST, &message)
+        })?;
+        Ok((handshake, room))
+    }
+
+    /// Takes what a WebSocket's peer has sent.
+    pub(super) fn listen_to(&mut self, id: ConnectionId, input: &[u8], now: Instant) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Protocol::WebSocket(session) = &mut connection.protocol else { return };
+        let is_open = connection.phase == Phase::Open;
+        let is_empty = connection.outbox.is_empty();
+        let (events, output) = (&mut self.scratch.events, &mut self.scratch.output);
+        session.receive(input, &mut self.workbench, events, output);
+        if !output.is_empty() {
+            let output = Bytes::copy_from_slice(output);
+            self.scratch.output.clear();
+            self.connections.push(id, output, now);
+        }
+        let mut events = std::mem::take(&mut self.scratch.events);
+        for event in events.drain(..) {
+            match event {
+                Event::Text(text) if is_open => self.say(id, Message::Text(&text)),
+                Event::Binary(bytes) if is_open => self.say(id, Message::Binary(&bytes)),
+                Event::Closed { reply, .. } if is_open => self.farewell_in_reply(id, reply),
+                Event::Fault(reason) if is_open => self.farewell(id, reason),
+                // The answer to our own close frame, or something that is as good as one.
+                Event::Closed { .. } | Event::Fault(_) if is_empty => self.settle(id.slot, now),
+                Event::Text(_) | Event::Binary(_) | Event::Closed { .. } | Event::Fault(_) => {}
+            }
+        }
+        self.scratch.events = events;
+    }
+
+    fn say(&mut self, id: ConnectionId, message: Message<'_>) {
+        self.metrics.messages_in += 1;
+        if let Some(draft) = self.hub.draft(member_id(id), message) {
+            self.journal.append(draft);
+        }
+    }
+
+    /// Asks a silent peer whether it is there.
+    pub(super) fn ping(&mut self, id: ConnectionId, now: Instant) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.pinged = true;
+        // Behind bytes that it has not taken, a ping would tell nothing.
+        if connection.outbox.is_empty() {
+            self.connections.push(id, self.ping_frame.clone(), now);
+        }
+    }
+}
+
+/// The response to an upgrade that cannot be.
+fn refused_upgrade(refusal: &upgrade::Refusal) -> Response {
+    Response::text(refusal.status, &refusal.message).with_all(&refusal.headers)
+}
+
+/// The room that the query of a target names, or the lobby.
+fn room_of(query: Option<&str>, max_bytes: usize) -> Result<RoomName, String> {
+    let pairs = query.unwrap_or_default().split('&');
+    let named = pairs.filter_map(|pair| pair.strip_prefix("room=")).find(|name| !name.is_empty());
+    let spaced = named.unwrap_or(RoomName::LOBBY).replace('+', " ");
+    let name = percent_decode_str(&spaced).decode_utf8().map_err(|_| "the room's name is not UTF-8".to_owned())?;
+    RoomName::new(&name, max_bytes).map_err(|err| err.to_string())
+}
+
+/// Carries out what the hub decides, on the outboxes of the connections.
+pub(super) struct Outboxes<'a> {
+    pub(super) connections: &'a mut Connections,
+    pub(super) metrics: &'a mut Metrics,
+    pub(super) now: Instant,
+}
+
+impl Stage for Outboxes<'_> {
+    fn offer(&mut self, member: MemberId, batch: &Bytes, entries: usize) -> bool {
+        let taken = self.connections.offer(connection_id(member), batch, self.now);
+        if taken {
+            self.metrics.messages_out += entries as u64;
+        }
+        taken
+    }
+
+    fn frame(message: Message<'_>, out: &mut Vec<u8>) {
+        match message {
+            Message::Text(text) => frame::encode(Opcode::Text, text, out),
+            Message::Binary(bytes) => frame::encode(Opcode::Binary, bytes, out),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_room_of_a_target() {
+        let cases: &[(Option<&str>, Result<&str, &str>)] = &[
+            (None, Ok("lobby")),
+            (Some(""), Ok("lobby")),
+            (Some("room="), Ok("lobby")),
+            (Some("room=rust"), Ok("rust")),
+            (Some("a=b&room=rust&room=other"), Ok("rust")),
+            (Some("broom=x"), Ok("lobby")),
+            (Some("room=K%C3%BCche+2"), Ok("Küche 2")),
+            (Some("room=a%26b"), Ok("a&b")),
+            (Some("room=a%2Bb"), Ok("a+b")),
+            (Some("room=%ff"), Err("the room's name is not UTF-8")),
+            (Some("room=%00"), Err("a room's name has no control or formatting characters")),
+            (Some("room=12345678901234567"), Err("a room's name has at most 16 bytes in UTF-8")),
+        ];
+        for (query, expected) in cases {
+            let found = room_of(*query, 16);
+            assert_eq!(found.as_ref().map(RoomName::as_str).map_err(String::as_str), *expected, "{query:?}");
+        }
+    }
+}
