@@ -11,7 +11,7 @@ mod values;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::{fmt, fs, io};
 
 use argh::EarlyExit;
 use ipnet::IpNet;
@@ -69,6 +69,15 @@ pub enum SiteRoot {
     Folder(PathBuf),
     /// The copy of `public/` inside the binary.
     Embedded,
+}
+
+impl fmt::Display for SiteRoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SiteRoot::Folder(folder) => write!(f, "the folder {}", folder.display()),
+            SiteRoot::Embedded => f.write_str("the page that is part of the program"),
+        }
+    }
 }
 
 /// The folder to serve cannot be served.

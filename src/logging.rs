@@ -73,6 +73,12 @@ impl Chatter {
         allowed
     }
 
+    /// Whether a line may be written that is about no client's coming or going. If not, it is lost.
+    #[must_use]
+    pub fn allows(&mut self, now: Instant) -> bool {
+        self.allow(now)
+    }
+
     /// When [`poll_left_out`](Self::poll_left_out) will have something to tell, if nothing else happens.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {

@@ -17,6 +17,7 @@ mod talk;
 #[cfg(test)]
 mod simulation;
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -55,7 +56,6 @@ const REFUSALS_AT_ONCE: usize = 32;
 const EXHAUSTED_RETRY: Duration = Duration::from_millis(500);
 
 /// The server: everything that one thread owns.
-#[derive(Debug)]
 pub struct Reactor {
     poll: Poll,
     signals: Option<Signals>,
@@ -96,6 +96,12 @@ struct Scratch {
     commands: Vec<Command>,
 }
 
+impl fmt::Debug for Reactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reactor").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
 impl Reactor {
     /// Where the server listens; the first is the one to tell people.
     #[must_use]
@@ -112,7 +118,8 @@ impl Reactor {
         let mut events = Events::with_capacity(EVENTS);
         let mut now = Instant::now();
         while !self.is_finished(now) {
-            match self.poll.poll(&mut events, self.sleep(now)) {
+            let sleep = self.sleep(now);
+            match self.poll.poll(&mut events, sleep) {
                 Ok(()) => {}
                 Err(err) if err.kind() == io::ErrorKind::Interrupted => events.clear(),
                 Err(err) => return Err(err),

@@ -118,7 +118,7 @@ impl Transport {
     /// Makes the coming close a reset, which frees what the kernel still holds for a peer that takes nothing.
     pub fn reset_on_close(&mut self) {
         match self {
-            Transport::Tcp(stream) => drop(socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))),
+            Transport::Tcp(stream) => drop(socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO))),
             #[cfg(test)]
             Transport::Simulated(_) => {}
         }

@@ -103,7 +103,7 @@ impl World {
     }
 
     fn connect(&mut self, room: usize, temper: Temper) {
-        let capacity = if temper == Temper::Witness { 1 << 20 } else { self.rng.usize(1..400) };
+        let capacity = if temper == Temper::Witness { 1 << 20 } else { self.rng.usize(100..400) };
         let wire = Rc::new(RefCell::new(Wire { capacity, ..Wire::default() }));
         let slot = self.reactor.connections.next_slot();
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1000));

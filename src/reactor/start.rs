@@ -23,7 +23,7 @@ use crate::net::connections::Connections;
 use crate::net::listener::{self, Listener};
 use crate::net::timers::Timers;
 use crate::site::Site;
-use crate::ws::origin::{OriginError, OriginPolicy};
+use crate::ws::origin::{InvalidOrigin, OriginPolicy};
 use crate::ws::session::Workbench;
 
 use super::talk::Gate;
@@ -46,7 +46,7 @@ pub enum StartError {
     Files(io::Error),
     /// An allowed origin is not an origin.
     #[error("--allow-origin: {0}")]
-    Origin(#[from] OriginError),
+    Origin(#[from] InvalidOrigin),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {why}", why = describe(.error))]
     Listen {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{HOST, ORIGIN};
+use http::header::HOST;
 use http::{HeaderMap, StatusCode};
 use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
@@ -60,7 +60,7 @@ impl Reactor {
         if self.lines.connected(now) {
             tracing::info!("client {} connected from {peer} to {room}", id.serial);
         }
-        self.connections.push(id, handshake.response(), now);
+        self.connections.push(id, handshake.response().into(), now);
         self.hub.join(member_id(id), Dialect::Raw, room);
         self.set_timer(id.slot);
         // What came in the same packet as the request.
@@ -81,12 +81,12 @@ impl Reactor {
             refused_upgrade(&refusal)
         })?;
         let host = client.host.as_deref().or_else(|| request.headers.get(HOST)?.to_str().ok());
-        if let Err(refused) = self.gate.origins.check(request.headers.get_all(ORIGIN), host) {
+        if let Err(refused) = self.gate.origins.check(&request.headers, host) {
             self.metrics.refused(Refusal::Origin);
-            if self.lines.connected(now) {
+            if self.lines.allows(now) {
                 tracing::warn!("refused a WebSocket from {}: {refused}", client.addr);
             }
-            return Err(Response::text(StatusCode::FORBIDDEN, &refused.to_string()));
+            return Err(refused_upgrade(&refused.into()));
         }
         let room = room_of(request.target.query(), self.limits.max_room_name_bytes).map_err(|message| {
             self.metrics.refused(Refusal::Upgrade);
@@ -135,15 +135,19 @@ impl Reactor {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.pinged = true;
         // Behind bytes that it has not taken, a ping would tell nothing.
-        if connection.outbox.is_empty() {
-            self.connections.push(id, self.ping_frame.clone(), now);
+        if let Protocol::WebSocket(session) = &connection.protocol
+            && connection.outbox.is_empty()
+        {
+            let mut frame = Vec::new();
+            session.ping(&mut frame);
+            self.connections.push(id, frame.into(), now);
         }
     }
 }
 
 /// The response to an upgrade that cannot be.
 fn refused_upgrade(refusal: &upgrade::Refusal) -> Response {
-    Response::text(refusal.status, &refusal.message).with_all(&refusal.headers)
+    Response::text(refusal.status, &refusal.message).with_all(&refusal.headers.iter().cloned().collect())
 }
 
 /// The room that the query of a target names, or the lobby.
