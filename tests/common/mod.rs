@@ -1,0 +1,223 @@
+//! What the end-to-end tests share: the real server as a process, and clients that never wait forever.
+//!
+//! Everything that waits, waits for a condition, until [`DEADLINE`]; then the test fails and says what did not happen.
+//! When a test fails, the log of its server is printed.
+
+#![allow(dead_code, unused_imports, reason = "each test crate uses its own part of this module")]
+#![allow(unreachable_pub, reason = "the module is private in every crate that includes it")]
+#![allow(clippy::print_stderr, reason = "what is printed here belongs to the output of a test")]
+
+mod http;
+mod ws;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+pub use self::http::{End, Raw, Response, get, http};
+pub use self::ws::{WsClient, frame, upgrade_request};
+
+/// The longest that anything may take on a busy machine.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Asks again and again until `condition` gives something.
+///
+/// # Panics
+/// When [`DEADLINE`] has passed.
+pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {DEADLINE:?}");
+        thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// Asks again and again until `condition` holds.
+///
+/// # Panics
+/// When [`DEADLINE`] has passed.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    wait_for(what, || condition().then_some(()));
+}
+
+/// The binary with its output in pipes, and none of the variables that may be set around us.
+pub fn command(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chat-app"));
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"CHAT_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(arguments).envs(variables.iter().copied());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A process of ours, which does not outlive its test.
+#[derive(Debug)]
+pub struct Process(Child);
+
+impl Process {
+    /// Runs a command.
+    pub fn spawn(command: &mut Command) -> Self {
+        Process(command.spawn().expect("the binary runs"))
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// When it has not by [`DEADLINE`].
+    pub fn wait(&mut self) -> ExitStatus {
+        wait_for("the process ends", || self.0.try_wait().expect("a child can be waited for"))
+    }
+
+    /// Gathers, from now on, what it writes on standard error.
+    pub fn gather_log(&mut self) -> Arc<Mutex<String>> {
+        let stderr = BufReader::new(self.0.stderr.take().expect("standard error is a pipe that nobody reads"));
+        let log = Arc::new(Mutex::new(String::new()));
+        let gathered = Arc::clone(&log);
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let mut log = gathered.lock().expect("nobody panics while writing the log");
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        log
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already; then both do nothing.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs the binary where it is expected to end by itself, and to print no more than a pipe holds.
+///
+/// # Panics
+/// When it has not ended by [`DEADLINE`].
+pub fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut process = Process::spawn(&mut command(arguments, variables));
+    let status = process.wait();
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    process.0.stdout.take().expect("piped").read_to_end(&mut stdout).expect("standard output is read");
+    process.0.stderr.take().expect("piped").read_to_end(&mut stderr).expect("standard error is read");
+    Output { status, stdout, stderr }
+}
+
+/// A running server: the real binary, on 127.0.0.1 and a free port, with a memory journal.
+#[derive(Debug)]
+pub struct Server {
+    process: Process,
+    first_line: String,
+    address: SocketAddr,
+    log: Arc<Mutex<String>>,
+}
+
+impl Server {
+    /// Starts with these arguments, which win over what is said above.
+    pub fn start(arguments: &[&str]) -> Self {
+        Server::start_with(arguments, |_| ())
+    }
+
+    /// Starts after `prepare` has changed the command: a working directory, variables.
+    ///
+    /// # Panics
+    /// When it does not say where it listens by [`DEADLINE`].
+    pub fn start_with(arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
+        let defaults = [("CHAT_PORT", "0"), ("CHAT_HOST", "127.0.0.1"), ("CHAT_MEMORY", "1")];
+        let mut command = command(arguments, &defaults);
+        prepare(&mut command);
+        let mut process = Process::spawn(&mut command);
+        let log = process.gather_log();
+        let (sender, lines) = mpsc::channel();
+        let stdout = BufReader::new(process.0.stdout.take().expect("piped"));
+        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+
+        let placeholder = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut server = Server { process, first_line: String::new(), address: placeholder, log };
+        server.first_line = lines.recv_timeout(DEADLINE).expect("the server says where it listens");
+        let address = server.first_line.strip_prefix("listening on http://").expect("the form of the first line");
+        server.address = address.parse().expect("an address in the first line");
+        server
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The first line on standard output.
+    pub fn first_line(&self) -> &str {
+        &self.first_line
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("nobody panics while writing the log").clone()
+    }
+
+    /// What `/metrics` says: a value for each series, by its name and labels as they stand in the text.
+    pub fn metrics(&self) -> BTreeMap<String, f64> {
+        let response = get(self.address, "/metrics");
+        assert_eq!(response.status, 200);
+        let samples = response.text().lines().filter(|line| !line.starts_with('#'));
+        let samples = samples.map(|line| line.rsplit_once(' ').expect("a series and its value"));
+        samples.map(|(series, value)| (series.to_owned(), value.parse().expect("a number"))).collect()
+    }
+
+    /// One series of [`metrics`](Self::metrics).
+    ///
+    /// # Panics
+    /// When there is no such series.
+    pub fn metric(&self, series: &str) -> f64 {
+        let metrics = self.metrics();
+        *metrics.get(series).unwrap_or_else(|| panic!("{series} is not among {:?}", metrics.keys()))
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process.0), signal).expect("the server lives");
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn wait(mut self) -> ExitStatus {
+        self.process.wait()
+    }
+
+    /// Asks it to stop (SIGTERM), and waits until it has.
+    pub fn stop(self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// Kills it (SIGKILL), as a crash would.
+    pub fn kill(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("log of the server on {}:\n{}", self.address, self.log());
+        }
+    }
+}

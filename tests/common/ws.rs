@@ -1,0 +1,174 @@
+//! A WebSocket client that blocks, but never forever, and that can misbehave on the wire.
+
+use std::io::{ErrorKind, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use tungstenite::client::IntoClientRequest;
+use tungstenite::handshake::client::Response;
+use tungstenite::http::{HeaderName, HeaderValue};
+use tungstenite::protocol::CloseFrame;
+use tungstenite::{Error, Message, WebSocket};
+
+use super::DEADLINE;
+
+/// A connected client.
+#[derive(Debug)]
+pub struct WsClient {
+    socket: WebSocket<TcpStream>,
+    response: Response,
+}
+
+impl WsClient {
+    /// Connects and upgrades, with further header fields.
+    ///
+    /// # Panics
+    /// When the server does not agree; what it says instead is for [`http`](super::http) with [`upgrade_request`].
+    pub fn connect(address: SocketAddr, path: &str, fields: &[(&str, &str)]) -> Self {
+        let stream = TcpStream::connect_timeout(&address, DEADLINE).expect("the server accepts");
+        WsClient::upgrade(stream, path, fields)
+    }
+
+    /// Upgrades a connection that was prepared otherwise, with a small receive buffer for example.
+    ///
+    /// # Panics
+    /// When the server does not agree.
+    pub fn upgrade(stream: TcpStream, path: &str, fields: &[(&str, &str)]) -> Self {
+        stream.set_nodelay(true).expect("TCP_NODELAY");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a read timeout");
+        stream.set_write_timeout(Some(DEADLINE)).expect("a write timeout");
+        let url = format!("ws://{}{path}", stream.peer_addr().expect("connected"));
+        let mut request = url.into_client_request().expect("a URL");
+        for (name, value) in fields {
+            let name = HeaderName::try_from(*name).expect("a field name");
+            request.headers_mut().append(name, HeaderValue::try_from(*value).expect("a field value"));
+        }
+        match tungstenite::client::client(request, stream) {
+            Ok((socket, response)) => WsClient { socket, response },
+            Err(error) => panic!("the upgrade failed: {error}"),
+        }
+    }
+
+    /// What the server answered to the upgrade.
+    pub fn response(&self) -> &Response {
+        &self.response
+    }
+
+    /// The socket below.
+    pub fn stream(&self) -> &TcpStream {
+        self.socket.get_ref()
+    }
+
+    /// Sends a text message.
+    pub fn send_text(&mut self, text: &str) {
+        self.send(Message::text(text));
+    }
+
+    /// Sends a message.
+    pub fn send(&mut self, message: Message) {
+        self.socket.send(message).expect("the server takes a message");
+    }
+
+    /// Sends bytes as they are; [`frame`] makes well-formed ones. The server may have closed already.
+    pub fn send_raw(&mut self, bytes: impl AsRef<[u8]>) {
+        let _ = self.socket.get_mut().write_all(bytes.as_ref());
+    }
+
+    /// The next message within `time`, control frames included; `None` if none came. Pings are answered on the way.
+    pub fn poll(&mut self, time: Duration) -> Result<Option<Message>, Error> {
+        let deadline = Instant::now() + time;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            self.socket.get_ref().set_read_timeout(Some(left)).expect("a read timeout");
+            match self.socket.read() {
+                Ok(message) => return Ok(Some(message)),
+                Err(Error::Io(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The next text or binary message.
+    ///
+    /// # Panics
+    /// When the connection ends, or none has come by [`DEADLINE`].
+    pub fn next_message(&mut self) -> Message {
+        loop {
+            match self.poll(DEADLINE) {
+                Ok(Some(message @ (Message::Text(_) | Message::Binary(_)))) => return message,
+                Ok(Some(Message::Close(frame))) => panic!("closed instead of a message: {frame:?}"),
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("no message within {DEADLINE:?}"),
+                Err(error) => panic!("no message: {error}"),
+            }
+        }
+    }
+
+    /// The text of the next message.
+    ///
+    /// # Panics
+    /// As [`next_message`](Self::next_message), and when it is not text.
+    pub fn next_text(&mut self) -> String {
+        match self.next_message() {
+            Message::Text(text) => text.to_string(),
+            message => panic!("not text: {message:?}"),
+        }
+    }
+
+    /// Closes with this code and waits for the server to finish the closing handshake and the connection.
+    pub fn close(mut self, code: u16) {
+        let frame = CloseFrame { code: code.into(), reason: "".into() };
+        self.socket.close(Some(frame)).expect("the server takes a close frame");
+        assert_eq!(self.until_closed(), Some(code), "the code comes back");
+    }
+
+    /// Reads on, whatever comes, until the server has closed cleanly: close frame, then the end of the stream.
+    /// Gives the code of its frame, if it had one.
+    ///
+    /// # Panics
+    /// When the connection is cut, or still open at [`DEADLINE`].
+    pub fn until_closed(&mut self) -> Option<u16> {
+        let mut code = None;
+        loop {
+            match self.poll(DEADLINE) {
+                Ok(Some(Message::Close(frame))) => code = frame.map(|frame| frame.code.into()),
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("not closed within {DEADLINE:?}"),
+                Err(Error::ConnectionClosed) => return code,
+                Err(error) => panic!("not closed cleanly: {error}"),
+            }
+        }
+    }
+}
+
+/// A masked frame as a client sends it (RFC 6455, section 5.2): `first` holds FIN and opcode, `0x81` is a whole text.
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+    let mut frame = vec![first];
+    match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
+        (Ok(length @ 0..=125), _) => frame.push(0x80 | length),
+        (_, Ok(length)) => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&length.to_be_bytes());
+        }
+        _ => {
+            frame.push(0x80 | 127);
+            frame.extend_from_slice(&(payload.len() as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&KEY);
+    frame.extend(payload.iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
+    frame
+}
+
+/// The text of a valid upgrade (RFC 6455, section 4.1), with further header lines, for [`Raw`](super::Raw).
+pub fn upgrade_request(address: SocketAddr, path: &str, lines: &[&str]) -> String {
+    let further: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{further}\r\n"
+    )
+}
