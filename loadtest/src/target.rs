@@ -1,0 +1,128 @@
+//! Where the clients connect to: the URL, its addresses, and the source addresses they come from.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+
+/// Connections from one source address to one destination, well below what the usual range of local ports gives.
+const CLIENTS_PER_SOURCE: usize = 20_000;
+
+/// A `ws://` URL, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Host and port as they stand in the URL, for the `Host` field.
+    pub authority: String,
+    /// Path and query, at least `/`.
+    pub path: String,
+    host: String,
+    port: u16,
+}
+
+impl Target {
+    /// Takes `url` apart; the error is a sentence.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        let rest = match url.split_once("://") {
+            Some(("ws", rest)) => rest,
+            Some(("wss", _)) => return Err("wss:// is not supported yet: measure the server behind its TLS".into()),
+            _ => return Err(format!("`{url}` is no WebSocket URL; it should look like ws://127.0.0.1:8080/")),
+        };
+        let rest = rest.split('#').next().unwrap_or_default();
+        let authority_bytes = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(authority_bytes);
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        if path.bytes().any(|byte| byte <= b' ' || byte == 0x7F) {
+            return Err(format!("`{url}` has a blank or control character in its path"));
+        }
+
+        let (host, port) = match authority.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
+            Some((host, port)) => (host, port.strip_prefix(':').or(port.is_empty().then_some(""))),
+            None => match authority.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (authority, Some("")),
+            },
+        };
+        let port = match port {
+            Some("") => Ok(80),
+            Some(digits) => digits.parse().map_err(|_| ()),
+            None => Err(()),
+        };
+        let Ok(port) = port else { return Err(format!("`{url}` has a port that is not a number below 65536")) };
+        if host.is_empty() {
+            return Err(format!("`{url}` names no host"));
+        }
+        Ok(Target { authority: authority.to_owned(), path, host: host.to_owned(), port })
+    }
+
+    /// Looks the host up; the error is a sentence.
+    pub fn resolve(&self) -> Result<SocketAddr, String> {
+        let found = (self.host.as_str(), self.port).to_socket_addrs();
+        let addresses: Vec<SocketAddr> = found.map_err(|err| format!("cannot look up {}: {err}", self.host))?.collect();
+        // A server on `localhost` may listen on IPv4 only, and then `::1` would be refused.
+        let first = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
+        first.copied().ok_or_else(|| format!("{} has no address", self.host))
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ws://{}{}", self.authority, self.path)
+    }
+}
+
+/// The source address of client `index` of `clients`; `None` leaves the choice to the kernel.
+///
+/// A source address has about 28,000 ports for one destination. On the loopback network there are 16 million
+/// addresses to come from, and many clients take turns with as many of them as they need.
+pub fn source_for(index: usize, clients: usize, server: SocketAddr) -> Option<SocketAddr> {
+    let loopback = matches!(server.ip(), IpAddr::V4(ip) if ip.is_loopback());
+    if !loopback || clients <= CLIENTS_PER_SOURCE {
+        return None;
+    }
+    let sources = clients.div_ceil(CLIENTS_PER_SOURCE);
+    let offset = (index % sources) as u32;
+    let ip = Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + offset);
+    Some(SocketAddr::from((ip, 0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls() {
+        let target = |authority: &str, path: &str, host: &str, port| {
+            Ok(Target { authority: authority.into(), path: path.into(), host: host.into(), port })
+        };
+        let table = [
+            ("ws://127.0.0.1:8080", target("127.0.0.1:8080", "/", "127.0.0.1", 8080)),
+            ("ws://a:1/b/c?room=x#y", target("a:1", "/b/c?room=x", "a", 1)),
+            ("ws://a?room=x", target("a", "/?room=x", "a", 80)),
+            ("ws://[::1]:99/", target("[::1]:99", "/", "::1", 99)),
+            ("ws://[::1]", target("[::1]", "/", "::1", 80)),
+        ];
+        for (url, expected) in table {
+            assert_eq!(Target::parse(url), expected, "{url}");
+        }
+        for url in ["", "http://a", "a:80", "wss://a", "ws://", "ws://:80", "ws://a:b", "ws://a:70000", "ws://a/ b"] {
+            assert!(Target::parse(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn sources() {
+        let local = "127.0.0.1:80".parse().unwrap();
+        let table: &[(&str, usize, usize, &str, Option<&str>)] = &[
+            ("few", 0, 20_000, "127.0.0.1:80", None),
+            ("first of many", 0, 20_001, "127.0.0.1:80", Some("127.0.0.1:0")),
+            ("second of many", 1, 20_001, "127.0.0.1:80", Some("127.0.0.2:0")),
+            ("they take turns", 2, 20_001, "127.0.0.1:80", Some("127.0.0.1:0")),
+            ("elsewhere", 1, 50_000, "192.0.2.1:80", None),
+            ("IPv6", 1, 50_000, "[::1]:80", None),
+        ];
+        for (name, index, clients, server, expected) in table {
+            let expected = expected.map(|source| source.parse().unwrap());
+            assert_eq!(source_for(*index, *clients, server.parse().unwrap()), expected, "{name}");
+        }
+        let last = (0..60_000).filter_map(|index| source_for(index, 60_000, local)).max();
+        assert_eq!(last, Some("127.0.0.3:0".parse().unwrap()));
+    }
+}
