@@ -11,4 +11,6 @@
 //! No extension is negotiated: one with state per connection would end "encode once".
 
 pub mod frame;
+pub mod upgrade;
 
+pub use upgrade::{Handshake, Refusal, is_upgrade, negotiate};
