@@ -11,6 +11,8 @@
 //! No extension is negotiated: one with state per connection would end "encode once".
 
 pub mod frame;
+pub mod origin;
 pub mod upgrade;
 
+pub use origin::{OriginPolicy, OriginRefused};
 pub use upgrade::{Handshake, Refusal, is_upgrade, negotiate};
