@@ -3,3 +3,4 @@
 pub mod close;
 pub mod http;
 pub mod limits;
+pub mod site;

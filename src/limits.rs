@@ -30,6 +30,13 @@ pub struct Limits {
     /// Requests answered on one connection before it is closed.
     pub max_requests_per_connection: u32,
 
+    /// Bytes of files kept in memory by the static site, with what is kept to find them.
+    pub cache_bytes: usize,
+    /// Bytes of one file up to which it is read whole and kept in memory; longer ones are streamed.
+    pub cached_file_bytes: usize,
+    /// Bytes read at once from a file that is streamed.
+    pub file_piece_bytes: usize,
+
     /// Payload bytes of one WebSocket message, whole or reassembled; longer ones are closed with 1009.
     pub max_message_bytes: usize,
     /// Silence after which a peer is pinged; after two intervals without any byte it is closed.
@@ -85,6 +92,9 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(60),
             max_requests_per_connection: 10_000,
+            cache_bytes: 32 * MIB,
+            cached_file_bytes: 256 * KIB,
+            file_piece_bytes: 128 * KIB,
             max_message_bytes: 64 * KIB,
             ping_interval: Duration::from_secs(30),
             linger_timeout: Duration::from_secs(2),
