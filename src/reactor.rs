@@ -17,6 +17,7 @@ mod talk;
 #[cfg(test)]
 mod simulation;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -38,7 +39,7 @@ use crate::net::connections::{Connections, Flushed};
 use crate::net::listener::{AcceptOutcome, Listener};
 use crate::net::timers::Timers;
 use crate::net::transport::{ReadOutcome, Transport};
-use crate::site::Site;
+use crate::site::{FileStream, Site};
 use crate::ws::session::{Event as SessionEvent, Workbench};
 
 use end::Farewell;
@@ -70,6 +71,8 @@ pub struct Reactor {
     hub: Hub,
     journal: Journal,
     site: Site,
+    /// Large files that wait for the outbox they go to.
+    streams: HashMap<ConnectionId, FileStream>,
     gate: talk::Gate,
     workbench: Workbench,
     dates: DateCache,
@@ -411,7 +414,7 @@ impl Reactor {
             // Dropping the socket takes it out of the poll as well.
             let connection = self.connections.remove(slot);
             self.hub.leave(member_id(connection.id));
-            self.site.forget(connection.id.ticket());
+            self.streams.remove(&connection.id);
             self.part_with(&connection, now);
             // A descriptor is free again.
             self.accept_paused_until = None;

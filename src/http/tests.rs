@@ -1,6 +1,7 @@
 use super::*;
 use http::HeaderName;
 use http::header::HOST;
+use proptest::prelude::*;
 
 /// What became of an input: each request, and the fault it ended with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -329,5 +330,39 @@ fn a_head_that_comes_byte_by_byte_costs_no_more_than_its_length() {
             http.receive(byte);
         }
         assert!(http.poll_request(&limits).unwrap().is_some());
+    }
+}
+
+/// Heads that are nearly right: lines of a vocabulary in which each word is somewhere a mistake.
+fn nearly_a_head() -> impl Strategy<Value = Vec<u8>> {
+    let word = prop_oneof![
+        6 => proptest::sample::select(vec![
+            "GET / HTTP/1.1\r\n", "POST /x?y HTTP/1.0\r\n", "OPTIONS * HTTP/1.1\r\n", "GET http://h/ HTTP/1.1\r\n",
+            "Host: h\r\n", "Content-Length: 3\r\n", "Transfer-Encoding: chunked\r\n", "Connection: close\r\n",
+            "\r\n", "\r\n", "\n", "\r", " ", ":", "A: b\r\n", "Expect: 100-continue\r\n",
+        ]).prop_map(|word| word.as_bytes().to_vec()),
+        1 => proptest::collection::vec(any::<u8>(), 0..4),
+    ];
+    proptest::collection::vec(word, 0..12).prop_map(|words| words.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_in_any_pieces_come_to_the_same(
+        bytes in prop_oneof![nearly_a_head(), nearly_a_head().prop_map(|rest| {
+            [b"GET / HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\n", rest.as_slice()].concat()
+        })],
+        cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..6),
+    ) {
+        let limits = Limits { max_head_bytes: 120, max_target_bytes: 10, max_header_fields: 4, ..Limits::default() };
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+        cuts.extend([0, bytes.len()]);
+        cuts.sort_unstable();
+        let pieces = cuts.windows(2).map(|pair| &bytes[pair[0]..pair[1]]);
+        let whole = run(std::iter::once(bytes.as_slice()), &limits);
+        prop_assert_eq!(&run(pieces, &limits), &whole);
+        prop_assert_eq!(&run(bytes.chunks(1), &limits), &whole);
     }
 }

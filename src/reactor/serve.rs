@@ -2,13 +2,14 @@
 
 use std::time::{Instant, SystemTime};
 
+use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 
 use crate::close::CloseReason;
 use crate::http::{Body, Encoded, Recipient, Request, Response};
 use crate::metrics::Gauges;
 use crate::net::connection::{ConnectionId, Protocol};
-use crate::site::Answer;
+use crate::site::{Answer, FileStream};
 use crate::ws::upgrade;
 
 use super::Reactor;
@@ -94,18 +95,24 @@ impl Reactor {
 
     /// Queues the response to the request that is being answered.
     pub(super) fn respond(&mut self, id: ConnectionId, response: &Response, now: Instant) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let Protocol::Http(http) = &mut connection.protocol else { return };
+        let Some(connection) = self.connections.get(id) else { return };
+        let Protocol::Http(http) = &connection.protocol else { return };
         let Some(recipient) = &http.answering else { return };
-        let is_streamed = matches!(response.body, Body::Streamed(_)) && recipient.method != Method::HEAD;
         let encoded = response.encode(recipient, self.dates.at(SystemTime::now()));
         self.metrics.responded(response.status);
         self.push_response(id, encoded, now);
-        if is_streamed {
-            self.stream_on(id);
-        } else {
-            self.responded(id, now);
-        }
+        self.responded(id, now);
+    }
+
+    /// Queues the head of a response whose content follows in pieces.
+    fn respond_with_stream(&mut self, id: ConnectionId, response: &Response, file: FileStream, now: Instant) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let Protocol::Http(http) = &connection.protocol else { return };
+        let Some(recipient) = &http.answering else { return };
+        let encoded = response.encode(recipient, self.dates.at(SystemTime::now()));
+        self.metrics.responded(response.status);
+        self.push_response(id, encoded, now);
+        self.stream(id, file, now);
     }
 
     fn push_response(&mut self, id: ConnectionId, encoded: Encoded, now: Instant) {
@@ -157,43 +164,52 @@ impl Reactor {
         while let Some((ticket, answer)) = self.site.poll_answer() {
             let id = ConnectionId::from_ticket(ticket);
             match answer {
-                Answer::Response(response) => {
-                    self.respond(id, &response, now);
-                    self.serve(id, now);
-                }
-                Answer::Piece { bytes, is_last } => {
-                    self.connections.push(id, bytes, now);
-                    if is_last {
-                        self.responded(id, now);
-                        self.serve(id, now);
-                    } else {
-                        self.stream_on(id);
-                    }
-                }
-                Answer::Lost => {
-                    if self.connections.get(id).is_some() {
-                        self.connections.close(id.slot, CloseReason::ContentLost);
-                    }
-                }
+                Answer::Response(response) => self.respond(id, &response, now),
+                Answer::Streamed(response, file) => self.respond_with_stream(id, &response, file, now),
+                Answer::Piece { bytes, rest } => self.take_piece(id, bytes, rest, now),
+                Answer::Lost => self.content_lost(id),
             }
+            self.serve(id, now);
         }
     }
 
-    /// Asks for the next piece of the file that a connection is being sent, once its outbox has room for it.
-    fn stream_on(&mut self, id: ConnectionId) {
-        if self.connections.has_room(id) {
-            self.site.read_on(id.ticket());
+    /// Queues a file piece by piece, as long as the outbox has room and the pieces are in memory. A full outbox goes on
+    /// with it by [`serve_on`](Self::serve_on), a cold piece by [`take_site_answers`](Self::take_site_answers).
+    fn stream(&mut self, id: ConnectionId, file: FileStream, now: Instant) {
+        if !self.connections.has_room(id) {
+            self.streams.insert(id, file);
+            return;
+        }
+        match self.site.read_on(id.ticket(), file) {
+            Some(Answer::Piece { bytes, rest }) => self.take_piece(id, bytes, rest, now),
+            Some(_) => self.content_lost(id),
+            None => {}
+        }
+    }
+
+    fn take_piece(&mut self, id: ConnectionId, bytes: Bytes, rest: Option<FileStream>, now: Instant) {
+        if self.connections.get(id).is_none() {
+            return;
+        }
+        self.connections.push(id, bytes, now);
+        match rest {
+            Some(file) => self.stream(id, file, now),
+            None => self.responded(id, now),
+        }
+    }
+
+    fn content_lost(&mut self, id: ConnectionId) {
+        if self.connections.get(id).is_some() {
+            self.connections.close(id.slot, CloseReason::ContentLost);
         }
     }
 
     /// Goes on with a connection whose outbox was full and has drained.
     pub(super) fn serve_on(&mut self, id: ConnectionId, now: Instant) {
-        let Some(Protocol::Http(http)) = self.connections.get(id).map(|connection| &connection.protocol) else { return };
-        if http.answering.is_some() {
-            self.stream_on(id);
-        } else {
-            self.serve(id, now);
+        if let Some(file) = self.streams.remove(&id) {
+            self.stream(id, file, now);
         }
+        self.serve(id, now);
     }
 }
 

@@ -14,12 +14,11 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use mio::Poll;
 
-use crate::config::SiteRoot;
 use crate::limits::Limits;
 use crate::net::connection::ConnectionId;
 use crate::net::simulated::{SimulatedSocket, Wire};
 use crate::net::transport::Transport;
-use crate::site::Site;
+use crate::site::{Root, Site};
 use crate::ws::origin::OriginPolicy;
 
 use super::Reactor;
@@ -90,7 +89,7 @@ impl World {
         let now = Instant::now();
         let gate = Gate { origins: OriginPolicy::new(&[]).unwrap(), trusted_proxies: Vec::new() };
         let limits = limits();
-        let site = Site::start(SiteRoot::Embedded, &limits, || {}).unwrap();
+        let site = Site::start(Root::Embedded, &limits, || {}).unwrap();
         let reactor = Reactor::new(Poll::new().unwrap(), Vec::new(), None, site, gate, limits, now);
         let mut world =
             World { seed, rng: Rng::with_seed(seed), now, reactor, clients: vec![], departed: vec![], made: 0 };
@@ -324,6 +323,7 @@ impl World {
         assert!(reactor.hub.is_empty() && reactor.hub.rooms() == 0, "seed {}", self.seed);
         assert_eq!((reactor.hub.catching_up(), reactor.journal.in_flight()), (0, 0), "seed {}", self.seed);
         assert!(reactor.timers.is_empty(), "seed {}: {} timers", self.seed, reactor.timers.len());
+        assert!(reactor.streams.is_empty(), "seed {}", self.seed);
         assert!(reactor.parked.is_empty() && reactor.farewells.is_empty(), "seed {}", self.seed);
     }
 }

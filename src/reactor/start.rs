@@ -1,5 +1,6 @@
 //! How the server comes up: limits of the process, sockets, signals, and what each part needs from the configuration.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,7 +14,7 @@ use signal_hook_mio::v1_0::Signals;
 use thiserror::Error;
 
 use crate::chat::hub::Hub;
-use crate::config::{Config, SiteError};
+use crate::config::{Config, SiteError, SiteRoot};
 use crate::http::DateCache;
 use crate::journal::Journal;
 use crate::limits::Limits;
@@ -22,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::net::connections::Connections;
 use crate::net::listener::{self, Listener};
 use crate::net::timers::Timers;
-use crate::site::Site;
+use crate::site::{Root, Site};
 use crate::ws::origin::{InvalidOrigin, OriginPolicy};
 use crate::ws::session::Workbench;
 
@@ -103,6 +104,10 @@ impl Reactor {
             let _ = waker.wake();
         };
         tracing::info!("serving {root}");
+        let root = match root {
+            SiteRoot::Folder(folder) => Root::Folder(folder),
+            SiteRoot::Embedded => Root::Embedded,
+        };
         let site = Site::start(root, &limits, wake).map_err(StartError::Files)?;
         let gate =
             Gate { origins: OriginPolicy::new(&config.allow_origins)?, trusted_proxies: config.trusted_proxies };
@@ -133,6 +138,7 @@ impl Reactor {
             hub: Hub::new(&limits),
             journal: Journal::memory(&limits),
             site,
+            streams: HashMap::new(),
             gate,
             workbench: Workbench::new(limits.max_message_bytes),
             dates: DateCache::new(),

@@ -1,0 +1,524 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::http::Http;
+
+const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+
+/// A site, and a client of it that waits for what the worker does.
+struct Served {
+    site: Site,
+    wakes: mpsc::Receiver<()>,
+    now: Instant,
+    tickets: u64,
+}
+
+impl Served {
+    fn start(root: Root, limits: &Limits) -> Self {
+        let (wake, wakes) = mpsc::channel();
+        let site = Site::start(root, limits, move || {
+            let _ = wake.send(());
+        });
+        Served { site: site.unwrap(), wakes, now: Instant::now(), tickets: 0 }
+    }
+
+    fn folder(root: &Path) -> Self {
+        Served::start(Root::Folder(root.to_owned()), &Limits::default())
+    }
+
+    fn wait(&mut self) -> (u64, Answer) {
+        loop {
+            if let Some(answer) = self.site.poll_answer() {
+                return answer;
+            }
+            self.wakes.recv_timeout(Duration::from_secs(20)).expect("the worker answers");
+        }
+    }
+
+    fn ask(&mut self, request: &Request) -> Answer {
+        self.tickets += 1;
+        match self.site.handle(self.tickets, request, self.now) {
+            Some(response) => Answer::Response(response),
+            None => {
+                let (ticket, answer) = self.wait();
+                assert_eq!(ticket, self.tickets);
+                answer
+            }
+        }
+    }
+
+    /// The response as text, without its date.
+    fn get(&mut self, head: &str) -> String {
+        let request = request(head);
+        match self.ask(&request) {
+            Answer::Response(response) => text(&response, &request),
+            other => panic!("{head}: {other:?}"),
+        }
+    }
+
+    /// The whole content of a file that is streamed; `None` if it was lost.
+    fn download(&mut self, target: &str, mut between: impl FnMut()) -> Option<Vec<u8>> {
+        let Answer::Streamed(response, mut stream) = self.ask(&request(&format!("GET {target}"))) else {
+            panic!("{target} is not streamed")
+        };
+        let mut content = Vec::new();
+        loop {
+            between();
+            self.tickets += 1;
+            let answer = self.site.read_on(self.tickets, stream);
+            match answer.unwrap_or_else(|| self.wait().1) {
+                Answer::Piece { bytes, rest } => {
+                    assert!(!bytes.is_empty());
+                    content.extend_from_slice(&bytes);
+                    match rest {
+                        Some(rest) => stream = rest,
+                        None => break,
+                    }
+                }
+                Answer::Lost => return None,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(response.body, Body::Streamed(content.len() as u64));
+        Some(content)
+    }
+}
+
+/// A request from its method and target, perhaps with field lines.
+fn request(head: &str) -> Request {
+    let (start, fields) = head.split_once("\r\n").unwrap_or((head, ""));
+    try_request(&format!("{start} HTTP/1.1\r\nHost: h\r\n{fields}\r\n")).expect("a valid request")
+}
+
+fn try_request(head: &str) -> Option<Request> {
+    let mut http = Http::new();
+    http.receive(head.as_bytes());
+    http.poll_request(&Limits::default()).ok().flatten()
+}
+
+fn text(response: &Response, request: &Request) -> String {
+    let encoded = response.encode(&request.recipient(), DATE);
+    let bytes = [encoded.head, encoded.body.unwrap_or_default()].concat();
+    String::from_utf8_lossy(&bytes).replace(&format!("Date: {DATE}\r\n"), "")
+}
+
+/// The value of a field in a response.
+fn field<'a>(response: &'a str, name: &str) -> Option<&'a str> {
+    let head = response.split("\r\n\r\n").next()?;
+    head.split("\r\n").find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
+fn write(path: impl AsRef<Path>, content: impl AsRef<[u8]>) {
+    let path = path.as_ref();
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
+
+/// A root with all sorts of things in it, and a secret beside it.
+fn furnished() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    write(dir.path().join("secret"), "SECRET");
+    write(dir.path().join("root2/secret"), "SECRET");
+    write(root.join("index.html"), "home");
+    write(root.join("style.css"), "css");
+    write(root.join("empty.txt"), "");
+    write(root.join("docs/index.html"), "docs");
+    write(root.join("docs/a b.txt"), "space");
+    write(root.join("grün.txt"), "green");
+    write(root.join("%2e%2e/x.txt"), "strange name");
+    write(root.join("bare/x.txt"), "x");
+    write(root.join(".env"), "SECRET");
+    write(root.join(".git/config"), "SECRET");
+    write(root.join("docs/.htpasswd"), "SECRET");
+    write(root.join(".well-known/security.txt"), "contact");
+    symlink("style.css", root.join("inside.css")).unwrap();
+    symlink("../secret", root.join("out")).unwrap();
+    symlink("..", root.join("up")).unwrap();
+    symlink(dir.path().join("secret"), root.join("absolute")).unwrap();
+    symlink("nowhere", root.join("dangling")).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, root.join("fifo"), rustix::fs::Mode::RUSR).unwrap();
+    dir
+}
+
+#[test]
+fn what_is_found_where() {
+    let dir = furnished();
+    let mut served = Served::folder(&dir.path().join("root"));
+    for (target, status, content) in [
+        ("/", 200, "home"),
+        ("/?query", 200, "home"),
+        ("//", 200, "home"),
+        ("/index.html", 200, "home"),
+        ("/style.css?v=1", 200, "css"),
+        ("/empty.txt", 200, ""),
+        ("/docs/", 200, "docs"),
+        ("/docs//index.html", 200, "docs"),
+        ("/docs/a%20b.txt", 200, "space"),
+        ("/docs%2findex.html", 200, "docs"),
+        ("/gr%c3%bcn.txt", 200, "green"),
+        ("/grün.txt", 200, "green"),
+        ("/%252e%252e/x.txt", 200, "strange name"),
+        ("/inside.css", 200, "css"),
+        ("/.well-known/security.txt", 200, "contact"),
+        ("/docs", 301, ""),
+        ("/bare", 301, ""),
+        ("/bare/", 404, ""),
+        ("/missing", 404, ""),
+        ("/style.css/", 404, ""),
+        ("/style.css/x", 404, ""),
+        ("/out", 404, ""),
+        ("/up/secret", 404, ""),
+        ("/absolute", 404, ""),
+        ("/dangling", 404, ""),
+        ("/fifo", 404, ""),
+        ("/.env", 404, ""),
+        ("/.git/config", 404, ""),
+        ("/docs/.htpasswd", 404, ""),
+        ("/%2eenv", 404, ""),
+        ("/../secret", 400, ""),
+        ("/%2e%2e/secret", 400, ""),
+        ("/docs/..%2f..%2fsecret", 400, ""),
+        ("/..%5csecret", 400, ""),
+        ("/style.css%00", 400, ""),
+        ("/%zz", 400, ""),
+    ] {
+        let response = served.get(&format!("GET {target}"));
+        assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{target}: {response}");
+        assert_eq!(field(&response, "X-Content-Type-Options"), Some("nosniff"), "{target}");
+        if status == 200 {
+            assert!(response.ends_with(&format!("\r\n\r\n{content}")), "{target}: {response}");
+        }
+        // HEAD answers as GET, without the content.
+        let head = served.get(&format!("HEAD {target}"));
+        assert_eq!(head.strip_suffix("\r\n\r\n"), response.split("\r\n\r\n").next(), "{target}");
+    }
+    let long = "x".repeat(5000);
+    for target in [format!("/{long}"), format!("/{}", "x/".repeat(3000))] {
+        assert!(served.get(&format!("GET {target}")).starts_with("HTTP/1.1 404 "), "{} bytes", target.len());
+    }
+}
+
+#[test]
+fn fields_of_a_file() {
+    let dir = furnished();
+    let mut served = Served::folder(&dir.path().join("root"));
+    let response = served.get("GET /docs/");
+    assert_eq!(field(&response, "Content-Type"), Some("text/html; charset=utf-8"));
+    assert_eq!(field(&response, "Content-Length"), Some("4"));
+    assert_eq!(field(&response, "Cache-Control"), Some("no-cache"));
+    assert_eq!(field(&response, "Content-Security-Policy"), None);
+    let modified = httpdate::parse_http_date(field(&response, "Last-Modified").unwrap()).unwrap();
+    let on_disk = fs::metadata(dir.path().join("root/docs/index.html")).unwrap().modified().unwrap();
+    assert!(on_disk.duration_since(modified).unwrap() < Duration::from_secs(1));
+    let etag = field(&response, "ETag").unwrap();
+    assert!(etag.starts_with('"') && etag.ends_with('"') && etag.len() > 10, "{etag}");
+    assert_ne!(field(&served.get("GET /"), "ETag"), Some(etag));
+}
+
+#[test]
+fn conditions() {
+    let dir = furnished();
+    let roots = [Root::Folder(dir.path().join("root")), Root::Embedded];
+    for root in roots {
+        let mut served = Served::start(root, &Limits::default());
+        let response = served.get("GET /index.html");
+        let etag = field(&response, "ETag").unwrap();
+        let modified = field(&response, "Last-Modified").unwrap();
+        for (fields, status) in [
+            (format!("If-None-Match: {etag}\r\n"), 304),
+            (format!("If-None-Match: \"x\", W/{etag}\r\n"), 304),
+            ("If-None-Match: *\r\n".to_owned(), 304),
+            ("If-None-Match: \"x\"\r\n".to_owned(), 200),
+            (format!("If-Modified-Since: {modified}\r\n"), 304),
+            (format!("If-Modified-Since: {DATE}\r\n"), 200),
+            (format!("If-None-Match: \"x\"\r\nIf-Modified-Since: {modified}\r\n"), 200),
+            ("If-Match: \"x\"\r\n".to_owned(), 412),
+            (format!("If-Match: {etag}\r\n"), 200),
+        ] {
+            let answer = served.get(&format!("GET /index.html\r\n{fields}"));
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{fields}: {answer}");
+            if status == 304 {
+                assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+                assert_eq!(field(&answer, "ETag"), Some(etag));
+                assert_eq!(field(&answer, "Cache-Control"), Some("no-cache"));
+                assert_eq!((field(&answer, "Content-Length"), field(&answer, "Content-Type")), (None, None));
+            }
+        }
+        let missing = served.get("GET /missing\r\nIf-None-Match: *\r\n");
+        assert!(missing.starts_with("HTTP/1.1 404 "), "{missing}");
+    }
+}
+
+#[test]
+fn other_methods_are_not_allowed() {
+    let mut served = Served::start(Root::Embedded, &Limits::default());
+    for head in ["POST /", "PUT /x", "DELETE /", "PATCH /", "TRACE /", "OPTIONS /", "OPTIONS *"] {
+        let response = served.get(head);
+        assert!(response.starts_with("HTTP/1.1 405 "), "{head}: {response}");
+        assert_eq!(field(&response, "Allow"), Some("GET, HEAD"), "{head}");
+    }
+}
+
+#[test]
+fn redirects_stay_here() {
+    let dir = furnished();
+    let root = dir.path().join("root");
+    write(root.join("evil.example/x"), "");
+    write(root.join("a b/ü/x"), "");
+    let mut served = Served::folder(&root);
+    for (target, location) in [
+        ("/docs", "/docs/"),
+        ("/docs?a=b&c", "/docs/?a=b&c"),
+        ("/docs?", "/docs/?"),
+        ("/docs?ü", "/docs/?%C3%BC"),
+        ("//evil.example", "/evil.example/"),
+        ("///evil.example?//x", "/evil.example/?//x"),
+        ("/%2fevil.example", "/evil.example/"),
+        ("/%2f%2fevil.example", "/evil.example/"),
+        ("/a%20b/%c3%bc", "/a%20b/%C3%BC/"),
+    ] {
+        assert_eq!(field(&served.get(&format!("GET {target}")), "Location"), Some(location), "{target}");
+    }
+}
+
+#[test]
+fn the_embedded_page() {
+    let mut served = Served::start(Root::Embedded, &Limits::default());
+    let page = served.get("GET /");
+    assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
+    assert!(page.contains("\r\n\r\n<!"), "{page}");
+    let policy = field(&page, "Content-Security-Policy").unwrap();
+    assert!(policy.contains("default-src 'self'") && policy.contains("connect-src 'self' ws: wss:"), "{policy}");
+    assert!(served.get("GET /missing").starts_with("HTTP/1.1 404 "));
+    assert!(served.get("GET /index.html/").starts_with("HTTP/1.1 404 "));
+    assert!(served.get("GET /../Cargo.toml").starts_with("HTTP/1.1 400 "));
+    assert!(served.wakes.try_recv().is_err(), "no worker is needed");
+}
+
+#[test]
+fn a_change_shows_after_a_second_and_not_before() {
+    let dir = furnished();
+    let root = dir.path().join("root");
+    let mut served = Served::folder(&root);
+    let before = served.get("GET /style.css");
+    assert!(before.ends_with("css"));
+
+    // The same length, and so soon that the file's time stamp may be the same.
+    write(root.join("style.css"), "CSS");
+    served.now += Duration::from_millis(999);
+    assert_eq!(served.get("GET /style.css"), before);
+    served.now += Duration::from_millis(1);
+    let after = served.get("GET /style.css");
+    assert!(after.ends_with("CSS"), "{after}");
+
+    fs::remove_file(root.join("style.css")).unwrap();
+    served.now += Duration::from_secs(1);
+    assert!(served.get("GET /style.css").starts_with("HTTP/1.1 404 "));
+    assert_eq!(served.site.cached_bytes(), 0);
+
+    // What was not there is not remembered.
+    write(root.join("style.css"), "new");
+    assert!(served.get("GET /style.css").ends_with("new"));
+}
+
+#[test]
+fn a_file_that_has_not_changed_is_not_read_again() {
+    let dir = furnished();
+    let root = dir.path().join("root");
+    let an_hour_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+    fs::File::options().write(true).open(root.join("style.css")).unwrap().set_modified(an_hour_ago).unwrap();
+    let worker = Worker::new(root.clone(), 1000, 1000).unwrap();
+    let stamp = |known| match worker.look(b"style.css", known) {
+        Found::Whole(_, stamp) => Some(stamp),
+        Found::Unchanged => None,
+        other => panic!("{other:?}"),
+    };
+    // The time of the last change cannot be set back: it takes a moment until it is old enough.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while let Some(known) = stamp(None) {
+        if stamp(Some(known)).is_none() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "never settled");
+        thread::yield_now();
+    }
+    let known = stamp(None);
+    assert_eq!(stamp(known), None);
+    write(root.join("style.css"), "CSS");
+    assert!(stamp(known).is_some());
+}
+
+#[test]
+fn a_folder_that_is_replaced_is_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path().join("one/index.html"), "one");
+    write(dir.path().join("two/index.html"), "two");
+    symlink("one", dir.path().join("current")).unwrap();
+    let mut served = Served::folder(&dir.path().join("current"));
+    assert!(served.get("GET /").ends_with("one"));
+    symlink("two", dir.path().join("next")).unwrap();
+    fs::rename(dir.path().join("next"), dir.path().join("current")).unwrap();
+    served.now += Duration::from_secs(1);
+    assert!(served.get("GET /").ends_with("two"));
+
+    // While it is away, what is known is served, and nothing else is said to be missing.
+    fs::remove_file(dir.path().join("current")).unwrap();
+    served.now += Duration::from_secs(1);
+    assert!(served.get("GET /").ends_with("two"));
+    assert!(served.get("GET /other").starts_with("HTTP/1.1 503 "));
+}
+
+#[test]
+fn requests_for_one_path_share_a_look() {
+    let dir = furnished();
+    let mut served = Served::folder(&dir.path().join("root"));
+    for ticket in 0..10 {
+        let head = if ticket == 3 { "GET /style.css\r\nIf-None-Match: *\r\n" } else { "GET /style.css" };
+        assert!(served.site.handle(ticket, &request(head), served.now).is_none());
+    }
+    for ticket in 0..10 {
+        let (answered, answer) = served.wait();
+        let Answer::Response(response) = answer else { panic!("{answer:?}") };
+        assert_eq!((answered, response.status.as_u16()), (ticket, if ticket == 3 { 304 } else { 200 }));
+    }
+    assert!(served.site.poll_answer().is_none());
+    assert!(served.wakes.try_iter().count() <= 1, "one look wakes once");
+}
+
+#[test]
+fn large_files_come_in_pieces() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { cached_file_bytes: 1000, file_piece_bytes: 300, ..Limits::default() };
+    let mut served = Served::start(Root::Folder(dir.path().to_owned()), &limits);
+    for length in [1001, 1199, 1200, 1201, 5000] {
+        let content: Vec<u8> = (0..length).map(|n: u32| n.to_le_bytes()[0]).collect();
+        write(dir.path().join("large"), &content);
+        assert_eq!(served.download("/large", || {}), Some(content), "{length}");
+    }
+    assert_eq!(served.site.cached_bytes(), 0);
+    let head = served.get("HEAD /large");
+    assert_eq!(field(&head, "Content-Length"), Some("5000"));
+    assert!(served.get("GET /large\r\nIf-None-Match: *\r\n").starts_with("HTTP/1.1 304 "));
+    write(dir.path().join("small"), [7; 1000]);
+    assert!(served.get("GET /small").ends_with(&"\u{7}".repeat(1000)));
+}
+
+#[test]
+fn a_large_file_that_is_truncated_is_lost_and_one_that_grows_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("large");
+    let limits = Limits { cached_file_bytes: 1000, file_piece_bytes: 300, ..Limits::default() };
+    let mut served = Served::start(Root::Folder(dir.path().to_owned()), &limits);
+    for (name, length_later, expected) in
+        [("grown", 9000, Some(3000)), ("as it was", 3000, Some(3000)), ("cut", 2999, None), ("emptied", 0, None)]
+    {
+        write(&path, vec![b'x'; 3000]);
+        let mut pieces = 0;
+        let content = served.download("/large", || {
+            pieces += 1;
+            if pieces == 2 {
+                fs::File::options().write(true).open(&path).unwrap().set_len(length_later).unwrap();
+            }
+        });
+        assert_eq!(content.map(|content| content.len()), expected, "{name}");
+    }
+    // One that is deleted is sent to its end.
+    write(&path, vec![b'x'; 3000]);
+    let content = served.download("/large", || {
+        let _ = fs::remove_file(&path);
+    });
+    assert_eq!(content.map(|content| content.len()), Some(3000));
+}
+
+#[test]
+fn the_worker_reads_what_is_cold() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path().join("large"), vec![b'x'; 700]);
+    let mut stream = FileStream::new(fs::File::open(dir.path().join("large")).unwrap(), 700);
+    let mut lengths = Vec::new();
+    loop {
+        let Piece::Read(bytes, rest) = stream.read_waiting(300) else { panic!("lost") };
+        lengths.push(bytes.len());
+        match rest {
+            Some(rest) => stream = rest,
+            None => break,
+        }
+    }
+    assert_eq!(lengths, [300, 300, 100]);
+    let beyond = FileStream::new(fs::File::open(dir.path().join("large")).unwrap(), 701);
+    let Piece::Read(_, Some(rest)) = beyond.read_waiting(700) else { panic!("the first piece is there") };
+    assert!(matches!(rest.read_waiting(700), Piece::Lost));
+}
+
+#[test]
+fn many_files_do_not_fill_the_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { cache_bytes: 20_000, ..Limits::default() };
+    let mut served = Served::start(Root::Folder(dir.path().to_owned()), &limits);
+    for n in 0..100 {
+        write(dir.path().join(n.to_string()), vec![b'x'; n * 100]);
+        assert!(served.get(&format!("GET /{n}")).starts_with("HTTP/1.1 200 "));
+        assert!(served.get(&format!("GET /missing{n}")).starts_with("HTTP/1.1 404 "));
+        assert!(served.site.cached_bytes() <= 20_000);
+    }
+    assert!(served.site.cached_bytes() > 0);
+}
+
+#[test]
+fn a_root_that_is_none_is_an_error() {
+    let dir = furnished();
+    for name in ["nothing", "secret"] {
+        let root = Root::Folder(dir.path().join(name));
+        assert!(Site::start(root, &Limits::default(), || {}).is_err(), "{name}");
+    }
+}
+
+/// Pieces of targets that somebody might try, each encoded in some way or not at all.
+fn hostile_target() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        4 => proptest::sample::select(vec![
+            "..", ".", "/", "//", "\\", "secret", "root2", "up", "out", "absolute", ".env", ".git", "config", "docs",
+            ".htpasswd", "index.html", "\0", ".well-known", "etc/passwd", "%", "?", "root",
+        ]).prop_map(str::to_owned),
+        1 => "[ -~]{1,4}",
+        1 => any::<char>().prop_map(String::from),
+    ];
+    let encoded = (piece, 0..4_u8).prop_map(|(text, how)| match how {
+        0 => text.bytes().map(|byte| format!("%{byte:02x}")).collect(),
+        1 => text.bytes().map(|byte| format!("%25{byte:02X}")).collect(),
+        _ => text,
+    });
+    proptest::collection::vec(encoded, 0..10).prop_map(|pieces| format!("/{}", pieces.concat()))
+}
+
+#[test]
+fn no_target_names_what_is_outside_or_hidden() {
+    let dir = furnished();
+    let served = std::cell::RefCell::new(Served::folder(&dir.path().join("root")));
+    let found = std::cell::Cell::new(0_u32);
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        cases: 4000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
+    let result = runner.run(&hostile_target(), |target| {
+        let Some(request) = try_request(&format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n")) else { return Ok(()) };
+        let Answer::Response(response) = served.borrow_mut().ask(&request) else { panic!("{target} is streamed") };
+        let text = text(&response, &request);
+        prop_assert!(!text.contains("SECRET") && !text.contains("root:"), "{target}: {text}");
+        if let Some(location) = field(&text, "Location") {
+            prop_assert!(location.starts_with('/') && !location.starts_with("//") && !location.contains('\\'));
+        }
+        found.set(found.get() + u32::from(response.status == StatusCode::OK));
+        Ok(())
+    });
+    result.unwrap();
+    assert!(found.get() > 20, "the targets are too wild to say anything: {} were found", found.get());
+}
