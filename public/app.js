@@ -47,7 +47,7 @@ new View(store, {
   retry: () => connection.retryNow(),
 });
 
-connection.addEventListener("status", ({ detail }) => store.setStatus(detail));
+connection.addEventListener("status", ({ detail }) => store.setStatus(detail, new Date()));
 connection.addEventListener("message", ({ detail }) => store.hear(content(detail), new Date()));
 connection.addEventListener("lost", ({ detail }) => store.cutOff(detail));
 connection.start();

@@ -3,8 +3,9 @@
  *
  * Changes come in through the methods and go out as events; the store has never seen a socket or an element.
  *
- * Events: `status`; `heard` with the message as `detail`; `confirmed` when nothing sent is outstanding any more;
- * `returned` with `{texts, code}` as `detail` when texts were cut off on their way.
+ * Events, each with its value as `detail`: `status`; `heard` with the message; `missed` with `{from, to}` when there was
+ * a time in which nothing could be heard; `confirmed` when nothing sent is outstanding any more; `returned` with
+ * `{texts, code}` when texts were cut off on their way.
  */
 
 /** Messages kept, here and in the log. Older ones go. */
@@ -36,6 +37,8 @@ export class Store extends EventTarget {
    * @type {string[]}
    */
   #unconfirmed = [];
+  /** @type {Date | null} since when nothing has been heard for want of a connection that was there before */
+  #deafSince = null;
 
   /** @param {string} room */
   constructor(room) {
@@ -48,10 +51,20 @@ export class Store extends EventTarget {
     return this.#unconfirmed.length;
   }
 
-  /** @param {Status} status */
-  setStatus(status) {
+  /**
+   * @param {Status} status
+   * @param {Date} at
+   */
+  setStatus(status, at) {
+    const was = this.status.phase;
     this.status = status;
     this.#tell("status");
+    if (was === "connected" && status.phase !== "connected") {
+      this.#deafSince = at;
+    } else if (status.phase === "connected" && this.#deafSince !== null) {
+      this.#tell("missed", { from: this.#deafSince, to: at });
+      this.#deafSince = null;
+    }
   }
 
   /** @param {string} text handed to the connection just now */

@@ -9,6 +9,8 @@ import { MAX_MESSAGES } from "./store.js";
 
 /** This near the end of the log still counts as reading at its end. */
 const END_TOLERANCE_PX = 40;
+/** Rows taken away at a time: each time costs a layout, and up to half a pixel of where the reader is. */
+const TRIM_ROWS = 100;
 /** A loss that is over sooner than this shows in the status only, not as a banner. */
 const BANNER_AFTER_MS = 1_000;
 /** A text that is not confirmed by then is said to be on its way. */
@@ -29,12 +31,13 @@ export class View {
   #store;
   #actions;
   #messages = element("messages");
-  #rowTemplate = element("messageRow");
+  #messageTemplate = element("messageRow");
+  #gapTemplate = element("gapRow");
   #newButton = element("newButton");
   #inputBox = element("inputBox");
   #hint = element("hint");
 
-  /** @type {import("./store.js").Message[]} heard since the last frame */
+  /** Makers of the rows for what came since the last frame. @type {(() => Element)[]} */
   #waiting = [];
   #frameRequested = false;
   /** Whether the reader is at the end of the log, and the log moves along. */
@@ -65,7 +68,8 @@ export class View {
     document.title = `#${store.room} · chat-app`;
 
     store.addEventListener("status", () => this.#showStatus());
-    store.addEventListener("heard", ({ detail }) => this.#heard(detail));
+    store.addEventListener("heard", ({ detail }) => this.#append(() => this.#messageRow(detail)));
+    store.addEventListener("missed", ({ detail }) => this.#append(() => this.#gapRow(detail)));
     store.addEventListener("confirmed", () => this.#confirmed());
     store.addEventListener("returned", ({ detail }) => this.#returned(detail));
 
@@ -227,8 +231,9 @@ export class View {
     });
   }
 
-  #heard(message) {
-    this.#waiting.push(message);
+  /** @param {() => Element} row */
+  #append(row) {
+    this.#waiting.push(row);
     if (this.#waiting.length > MAX_MESSAGES) {
       this.#waiting.shift();
     }
@@ -245,25 +250,21 @@ export class View {
 
   #appendWaiting() {
     this.#frameRequested = false;
-    const rows = document.createDocumentFragment();
-    for (const message of this.#waiting) {
-      rows.append(this.#row(message));
-    }
-    const added = this.#waiting.length;
+    const rows = this.#waiting.map((row) => row());
     this.#waiting = [];
-    this.#messages.append(rows);
+    this.#messages.append(...rows);
     this.#trim();
     if (this.#following) {
       this.#toEnd();
     } else {
-      this.#unseen += added;
+      this.#unseen += rows.filter((row) => row.matches(".msgRow")).length;
       this.#showUnseen();
     }
   }
 
   /** @param {import("./store.js").Message} message */
-  #row({ text, bytes, own, at }) {
-    const row = this.#rowTemplate.content.cloneNode(true).firstElementChild;
+  #messageRow({ text, bytes, own, at }) {
+    const row = this.#messageTemplate.content.cloneNode(true).firstElementChild;
     const bubble = row.querySelector(".msgCtn");
     const time = row.querySelector("time");
     const minute = clock.format(at);
@@ -278,18 +279,26 @@ export class View {
     return row;
   }
 
+  /** @param {{from: Date, to: Date}} gap the server keeps nothing for us in the raw dialect, and says so nowhere else */
+  #gapRow({ from, to }) {
+    const row = this.#gapTemplate.content.cloneNode(true).firstElementChild;
+    row.textContent = `No connection ${clock.formatRange(from, to)}. What was said meanwhile is not shown here.`;
+    this.#lastMinute = "";
+    return row;
+  }
+
   /** Takes the oldest rows away without moving what the reader looks at. */
   #trim() {
-    let surplus = this.#messages.childElementCount - MAX_MESSAGES;
-    if (surplus <= 0) {
+    if (this.#messages.childElementCount <= MAX_MESSAGES) {
       return;
     }
-    const heightBefore = this.#messages.scrollHeight;
-    for (; surplus > 0; surplus -= 1) {
+    const place = () => this.#messages.lastElementChild.getBoundingClientRect().top;
+    const before = place();
+    while (this.#messages.childElementCount > MAX_MESSAGES - TRIM_ROWS) {
       this.#messages.firstElementChild.remove();
     }
     if (!this.#following) {
-      this.#messages.scrollTop -= heightBefore - this.#messages.scrollHeight;
+      this.#messages.scrollTop += place() - before;
     }
   }
 
