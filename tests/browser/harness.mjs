@@ -1,0 +1,133 @@
+/** What every browser test needs: one Chromium, pages that note what goes wrong in them, and waiting for conditions. */
+
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { chromium } from "playwright-core";
+
+const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
+const FLAGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+
+/** How long a condition may take to come true, in ms. */
+const PATIENCE_MS = 15_000;
+
+/** Starts Chromium with a profile of its own that goes when it closes. */
+export async function launch() {
+  assert.ok(existsSync(CHROMIUM), `There is no Chromium at ${CHROMIUM}: install it, or set CHROMIUM.`);
+  return chromium.launch({ executablePath: CHROMIUM, headless: true, args: FLAGS });
+}
+
+/**
+ * Opens the chat as somebody new: a context of its own, the page loaded, and by default connected.
+ *
+ * `page.complaints` collects what the page itself got wrong: exceptions, violations of the content security policy,
+ * errors on the console.
+ *
+ * @param {import("playwright-core").Browser} browser
+ * @param {string} url
+ * @param {import("playwright-core").BrowserContextOptions & {phase?: string | null}} [options]
+ */
+export async function visit(browser, url, { phase = "connected", ...options } = {}) {
+  const context = await browser.newContext({ locale: "en-GB", ...options });
+  const page = await context.newPage();
+  page.complaints = [];
+  page.on("pageerror", (error) => page.complaints.push(`exception: ${error.message}`));
+  page.on("console", (message) => {
+    if (message.type() === "error" || message.type() === "warning") {
+      page.complaints.push(`console: ${message.text()}`);
+    }
+  });
+  page.on("dialog", async (dialog) => {
+    page.complaints.push(`dialog: ${dialog.message()}`);
+    await dialog.dismiss();
+  });
+  await page.addInitScript(() => {
+    document.addEventListener("securitypolicyviolation", (event) => {
+      console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`);
+    });
+  });
+  await page.goto(url);
+  if (phase) {
+    await inPhase(page, phase);
+  }
+  return page;
+}
+
+/**
+ * Waits until `probe` gives what `wanted` accepts, and gives it back.
+ *
+ * @template T
+ * @param {string} what for the message when it never does
+ * @param {() => Promise<T>} probe
+ * @param {(value: T) => boolean} wanted
+ */
+export async function until(what, probe, wanted) {
+  const deadline = Date.now() + PATIENCE_MS;
+  for (;;) {
+    const value = await probe();
+    if (wanted(value)) {
+      return value;
+    }
+    if (Date.now() > deadline) {
+      assert.fail(`${what}: still ${JSON.stringify(value)} after ${PATIENCE_MS} ms`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** Waits until the page says that it is `connecting`, `connected` or `offline`. */
+export async function inPhase(page, phase) {
+  return until(`the page is ${phase}`, () => page.locator("#status").getAttribute("data-phase"), (is) => is === phase);
+}
+
+/** The texts of all bubbles. */
+export async function bubbles(page) {
+  return page.locator("#messages .msgCtn").allTextContents();
+}
+
+/** Waits until the bubbles are exactly these. */
+export async function hears(page, ...texts) {
+  const expected = JSON.stringify(texts);
+  await until(`the bubbles are ${expected}`, () => bubbles(page), (are) => JSON.stringify(are) === expected);
+}
+
+/** Types into the message box and presses Enter. */
+export async function say(page, text) {
+  await page.locator("#inputBox").fill(text);
+  await page.locator("#inputBox").press("Enter");
+}
+
+/**
+ * A client of a few lines beside the page: what any program would send.
+ *
+ * @param {import("playwright-core").Page} page lends its browser
+ * @param {(string | number[])[]} messages a number array goes as a binary message
+ */
+export async function sendRaw(page, messages, room = "lobby") {
+  await page.evaluate(
+    ([list, name]) =>
+      new Promise((resolve, reject) => {
+        const url = new URL(`/?room=${encodeURIComponent(name)}`, location.href);
+        url.protocol = "ws:";
+        const socket = new WebSocket(url);
+        let echoes = 0;
+        socket.onerror = () => reject(new Error("the raw client failed"));
+        socket.onopen = () => list.forEach((item) => socket.send(typeof item === "string" ? item : new Uint8Array(item)));
+        socket.onmessage = () => {
+          echoes += 1;
+          if (echoes === list.length) {
+            socket.close();
+            resolve();
+          }
+        };
+      }),
+    [messages, room],
+  );
+}

@@ -1,0 +1,101 @@
+/** The real server as a child process, for the browser tests, the screenshots and the Autobahn|Testsuite. */
+
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+/** The folder of the whole project. */
+export const PROJECT = fileURLToPath(new URL("../../", import.meta.url));
+
+/** How long the server may take to say where it listens, in ms. */
+const START_TIMEOUT_MS = 10_000;
+
+/** The binary to test: `CHAT_APP`, else the release build, else the debug build. */
+export function binary() {
+  const candidates = [process.env.CHAT_APP, `${PROJECT}target/release/chat-app`, `${PROJECT}target/debug/chat-app`];
+  const found = candidates.find((path) => path && existsSync(path));
+  if (!found) {
+    throw new Error("There is no server to test: run `cargo build --release`, or set CHAT_APP to a binary.");
+  }
+  return found;
+}
+
+export class Server {
+  #child;
+  #exited;
+
+  constructor(child, exited, url, diagnostics) {
+    this.#child = child;
+    this.#exited = exited;
+    /** Where it listens, as it said itself. */
+    this.url = url;
+    this.port = Number(new URL(url).port);
+    /** What it wrote to standard error, so far. */
+    this.diagnostics = diagnostics;
+  }
+
+  /**
+   * Starts the server and waits until it listens.
+   *
+   * @param {object} [options]
+   * @param {number} [options.port] 0 for a free one
+   * @param {string[]} [options.args] further options of the server
+   */
+  static async start({ port = 0, args = [] } = {}) {
+    const child = spawn(binary(), ["--port", String(port), "--memory", ...args], {
+      cwd: PROJECT,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    const exited = new Promise((resolve) => child.once("exit", resolve));
+    const diagnostics = [];
+    child.stderr.setEncoding("utf8").on("data", (text) => diagnostics.push(text));
+
+    const url = await new Promise((resolve, reject) => {
+      const failed = (why) => reject(new Error(`the server ${why}\n${diagnostics.join("")}`));
+      const timer = setTimeout(() => {
+        child.kill("SIGKILL");
+        failed(`did not say where it listens within ${START_TIMEOUT_MS} ms`);
+      }, START_TIMEOUT_MS);
+      const settle = (outcome) => (value) => {
+        clearTimeout(timer);
+        outcome(value);
+      };
+      child.once("error", settle((error) => failed(`could not be started: ${error.message}`)));
+      child.once("exit", settle((code) => failed(`ended with ${code} before it listened`)));
+      createInterface({ input: child.stdout }).once("line", settle((line) => {
+        const match = /^listening on (http:\/\/\S+)$/.exec(line);
+        if (match) {
+          resolve(match[1]);
+        } else {
+          child.kill("SIGKILL");
+          failed(`began with ${JSON.stringify(line)} instead of saying where it listens`);
+        }
+      }));
+    });
+    return new Server(child, exited, url, diagnostics);
+  }
+
+  /** Ends it without any farewell. */
+  async kill() {
+    this.#child.kill("SIGKILL");
+    await this.#exited;
+  }
+
+  /** Stops it in the middle of whatever it does: connections stay, nothing is read any more. */
+  freeze() {
+    this.#child.kill("SIGSTOP");
+  }
+
+  /** Ends it as an operator does. */
+  async stop() {
+    this.#child.kill("SIGTERM");
+    await this.#exited;
+  }
+
+  /** Starts it again on the port it had. */
+  async restart() {
+    await this.kill();
+    return Server.start({ port: this.port });
+  }
+}
