@@ -12,7 +12,10 @@
 
 pub mod frame;
 pub mod origin;
+mod scan;
+pub mod session;
 pub mod upgrade;
 
 pub use origin::{OriginPolicy, OriginRefused};
+pub use session::{Event, Session, Workbench};
 pub use upgrade::{Handshake, Refusal, is_upgrade, negotiate};
