@@ -36,13 +36,6 @@ pub struct Limits {
     /// Bytes of a streamed file that are read, and queued in an outbox, at once.
     pub file_piece_bytes: usize,
 
-    /// Bytes of files kept in memory by the static site, with what is kept to find them.
-    pub cache_bytes: usize,
-    /// Bytes of one file up to which it is read whole and kept in memory; longer ones are streamed.
-    pub cached_file_bytes: usize,
-    /// Bytes read at once from a file that is streamed.
-    pub file_piece_bytes: usize,
-
     /// Payload bytes of one WebSocket message, whole or reassembled; longer ones are closed with 1009.
     pub max_message_bytes: usize,
     /// Silence after which a peer is pinged; after two intervals without any byte it is closed.

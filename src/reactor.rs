@@ -169,7 +169,8 @@ impl Reactor {
         if accept_carried_over || self.connections.has_carried_over() {
             return Some(Duration::ZERO);
         }
-        let deadlines = [self.timers.next_deadline(), self.accept_paused_until, self.drain_until, self.lines.deadline()];
+        let deadlines =
+            [self.timers.next_deadline(), self.accept_paused_until, self.drain_until, self.lines.deadline()];
         let next = deadlines.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now))
     }
@@ -438,7 +439,10 @@ impl Reactor {
             }
             Protocol::Http(http) => {
                 self.metrics.closed(Kind::Http, reason);
-                tracing::debug!("connection {id} from {peer} ended after {age:.1?} and {} requests: {reason}", http.requests);
+                tracing::debug!(
+                    "connection {id} from {peer} ended after {age:.1?} and {} requests: {reason}",
+                    http.requests
+                );
             }
         }
     }

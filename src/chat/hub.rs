@@ -277,7 +277,8 @@ impl Hub {
             let Standing::CatchingUp { mut after } = seat.standing else { continue };
             let room = &mut self.rooms[seat.room];
             loop {
-                let mut encode = |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| S::frame(dialect.message(entry), out);
+                let mut encode =
+                    |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| S::frame(dialect.message(entry), out);
                 match room.tail.page(after, self.bounds.page_bytes, member.dialect, &mut encode) {
                     Page::Level => {
                         let live = &mut room.live[member.dialect.index()];

@@ -229,7 +229,11 @@ mod tests {
             for after in 0..=13_u64 {
                 let expected: String =
                     [2, 3, 5, 8, 9, 12].iter().filter(|p| **p > after).map(|p| format!("{p}|")).collect();
-                assert_eq!(heard(&mut tail(), Position(after), max_bytes), expected, "after {after}, {max_bytes} bytes");
+                assert_eq!(
+                    heard(&mut tail(), Position(after), max_bytes),
+                    expected,
+                    "after {after}, {max_bytes} bytes"
+                );
             }
         }
     }

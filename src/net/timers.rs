@@ -127,7 +127,8 @@ impl Timers {
         }
         let first = self.earliest.clamp(self.now + 1, self.now + BUCKETS as u64);
         let mut ticks = first..self.now + BUCKETS as u64;
-        self.earliest = ticks.find(|tick| self.heads[*tick as usize % BUCKETS] != NONE).expect("a set timer is in a bucket");
+        self.earliest =
+            ticks.find(|tick| self.heads[*tick as usize % BUCKETS] != NONE).expect("a set timer is in a bucket");
         Some(self.start + TICK * u32::try_from(self.earliest).unwrap_or(u32::MAX))
     }
 

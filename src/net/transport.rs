@@ -17,6 +17,7 @@ pub enum Transport {
     Tcp(TcpStream),
     /// A socket of the simulation.
     #[cfg(test)]
+    #[expect(private_interfaces, reason = "only the tests of this crate make one")]
     Simulated(super::simulated::SimulatedSocket),
 }
 

@@ -128,7 +128,11 @@ impl Reactor {
 
     /// Accepts nobody any more, says farewell to every WebSocket, and lets responses finish.
     pub(super) fn begin_draining(&mut self, now: Instant) {
-        tracing::info!("stopping: {} connections have {:?} to finish", self.connections.len(), self.limits.drain_timeout);
+        tracing::info!(
+            "stopping: {} connections have {:?} to finish",
+            self.connections.len(),
+            self.limits.drain_timeout
+        );
         self.drain_until = Some(now + self.limits.drain_timeout);
         self.listeners.clear();
         let mut ending = std::mem::take(&mut self.scratch.ids);

@@ -21,7 +21,9 @@ impl Reactor {
             if !self.connections.has_room(id) {
                 return;
             }
-            let Some(connection) = self.connections.get_mut(id).filter(|connection| connection.is_open()) else { return };
+            let Some(connection) = self.connections.get_mut(id).filter(|connection| connection.is_open()) else {
+                return;
+            };
             let Protocol::Http(http) = &mut connection.protocol else { return };
             match http.machine.poll_request(&self.limits) {
                 Ok(Some(request)) => {
@@ -45,7 +47,9 @@ impl Reactor {
                     }
                     return;
                 }
-                Err(fault) => return self.refuse(id, &Response::refusal(&fault), CloseReason::Refused(fault.status), now),
+                Err(fault) => {
+                    return self.refuse(id, &Response::refusal(&fault), CloseReason::Refused(fault.status), now);
+                }
             }
         }
     }

@@ -277,13 +277,14 @@ impl World {
 
     fn check_what_was_heard(&self) {
         for room in 0..ROOMS {
-            let witness = &self.clients.iter().find(|it| it.room == room && it.temper == Temper::Witness).unwrap().heard;
+            let witness =
+                &self.clients.iter().find(|it| it.room == room && it.temper == Temper::Witness).unwrap().heard;
             let place_of: HashMap<&str, usize> =
                 witness.iter().enumerate().map(|(place, text)| (text.as_str(), place)).collect();
             assert_eq!(place_of.len(), witness.len(), "seed {}: something was heard twice", self.seed);
             let mut next = HashMap::new();
             for text in witness {
-                let mut parts = text.split(':').map(|part| part.parse::<usize>());
+                let mut parts = text.split(':').map(str::parse::<usize>);
                 let (Some(Ok(sender)), Some(Ok(number))) = (parts.next(), parts.next()) else { panic!("{text}") };
                 let expected = next.entry(sender).or_insert(0);
                 assert_eq!(number, *expected, "seed {}: {sender} is heard in order, without gap", self.seed);

@@ -109,8 +109,7 @@ impl Reactor {
             SiteRoot::Embedded => Root::Embedded,
         };
         let site = Site::start(root, &limits, wake).map_err(StartError::Files)?;
-        let gate =
-            Gate { origins: OriginPolicy::new(&config.allow_origins)?, trusted_proxies: config.trusted_proxies };
+        let gate = Gate { origins: OriginPolicy::new(&config.allow_origins)?, trusted_proxies: config.trusted_proxies };
         tracing::info!("up to {max_connections} connections, as {descriptors} open files are allowed");
         Ok(Reactor::new(poll, listeners, Some(signals), site, gate, limits, Instant::now()))
     }

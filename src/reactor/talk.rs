@@ -76,10 +76,11 @@ impl Reactor {
         request: &Request,
         now: Instant,
     ) -> Result<(upgrade::Handshake, RoomName), Response> {
-        let handshake = upgrade::negotiate(&request.method, request.version, &request.headers, &[]).map_err(|refusal| {
-            self.metrics.refused(Refusal::Upgrade);
-            refused_upgrade(&refusal)
-        })?;
+        let handshake =
+            upgrade::negotiate(&request.method, request.version, &request.headers, &[]).map_err(|refusal| {
+                self.metrics.refused(Refusal::Upgrade);
+                refused_upgrade(&refusal)
+            })?;
         let host = client.host.as_deref().or_else(|| request.headers.get(HOST)?.to_str().ok());
         if let Err(refused) = self.gate.origins.check(&request.headers, host) {
             self.metrics.refused(Refusal::Origin);

@@ -23,6 +23,8 @@ use super::scan::{self, Header, Run};
 use crate::close::CloseReason;
 
 #[cfg(test)]
+mod agreement;
+#[cfg(test)]
 mod tests;
 
 /// Buffer of the context of a fragmented message: it is kept, and fed seldom.
