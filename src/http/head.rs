@@ -198,17 +198,17 @@ const HEAD_TOO_LARGE: Fault =
 
 /// The methods of RFC 9110 and RFC 5789 but CONNECT, which no origin server implements (RFC 9110, section 9.3.6).
 fn known_method(name: &[u8]) -> Option<Method> {
-    const KNOWN: [Method; 8] = [
-        Method::GET,
-        Method::HEAD,
-        Method::POST,
-        Method::PUT,
-        Method::DELETE,
-        Method::OPTIONS,
-        Method::TRACE,
-        Method::PATCH,
-    ];
-    KNOWN.into_iter().find(|method| method.as_str().as_bytes() == name)
+    match name {
+        b"GET" => Some(Method::GET),
+        b"HEAD" => Some(Method::HEAD),
+        b"POST" => Some(Method::POST),
+        b"PUT" => Some(Method::PUT),
+        b"DELETE" => Some(Method::DELETE),
+        b"OPTIONS" => Some(Method::OPTIONS),
+        b"TRACE" => Some(Method::TRACE),
+        b"PATCH" => Some(Method::PATCH),
+        _ => None,
+    }
 }
 
 /// `tchar` of RFC 9110, section 5.6.2.

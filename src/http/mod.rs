@@ -2,7 +2,7 @@
 //!
 //! [`Http`] takes what was read from one connection and gives its requests one after the other: the next is given
 //! when the one before has been answered, so pipelined responses go out in order. In this order a head is worked
-//! on: [`head`] looks at every byte once as it arrives, finds the end and enforces the limits; [`request`] reads the
+//! on: `head` looks at every byte once as it arrives, finds the end and enforces the limits; [`request`] reads the
 //! whole head and decides what it means; [`framing`] decides whether a body follows. [`response`] is the way back.
 //!
 //! The module is stricter than its recipients have to be. Wherever two readers of one stream could disagree about

@@ -221,4 +221,25 @@ mod tests {
             assert!(!text.contains("unsafe-inline"));
         }
     }
+
+    #[test]
+    fn what_is_cold_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("large");
+        std::fs::write(&path, vec![b'x'; 700]).unwrap();
+        let mut stream = FileStream::new(File::open(&path).unwrap(), 700);
+        let mut lengths = Vec::new();
+        loop {
+            let Piece::Read(bytes, rest) = stream.read_waiting(300) else { panic!("lost") };
+            lengths.push(bytes.len());
+            match rest {
+                Some(rest) => stream = rest,
+                None => break,
+            }
+        }
+        assert_eq!(lengths, [300, 300, 100]);
+        let beyond = FileStream::new(File::open(&path).unwrap(), 701);
+        let Piece::Read(_, Some(rest)) = beyond.read_waiting(700) else { panic!("the first piece is there") };
+        assert!(matches!(rest.read_waiting(700), Piece::Lost));
+    }
 }

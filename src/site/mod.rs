@@ -5,7 +5,7 @@
 //! for one path wait for the same look at the disk. A large file is never read whole: its response is a head and a
 //! [`FileStream`], from which the caller asks for one piece after the other as fast as the client takes them.
 //!
-//! What a request names is decided in [`path`], that it lies below the root in [`lookup`]. The site knows requests and
+//! What a request names is decided in `path`, that it lies below the root in `lookup`. The site knows requests and
 //! responses, and has never seen a connection: it is given a ticket, and gives it back with the answer.
 
 mod cache;

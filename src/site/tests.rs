@@ -329,33 +329,6 @@ fn a_change_shows_after_a_second_and_not_before() {
 }
 
 #[test]
-fn a_file_that_has_not_changed_is_not_read_again() {
-    let dir = furnished();
-    let root = dir.path().join("root");
-    let an_hour_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
-    fs::File::options().write(true).open(root.join("style.css")).unwrap().set_modified(an_hour_ago).unwrap();
-    let worker = Worker::new(root.clone(), 1000, 1000).unwrap();
-    let stamp = |known| match worker.look(b"style.css", known) {
-        Found::Whole(_, stamp) => Some(stamp),
-        Found::Unchanged => None,
-        other => panic!("{other:?}"),
-    };
-    // The time of the last change cannot be set back: it takes a moment until it is old enough.
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while let Some(known) = stamp(None) {
-        if stamp(Some(known)).is_none() {
-            break;
-        }
-        assert!(Instant::now() < deadline, "never settled");
-        thread::yield_now();
-    }
-    let known = stamp(None);
-    assert_eq!(stamp(known), None);
-    write(root.join("style.css"), "CSS");
-    assert!(stamp(known).is_some());
-}
-
-#[test]
 fn a_folder_that_is_replaced_is_followed() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path().join("one/index.html"), "one");
@@ -438,26 +411,6 @@ fn a_large_file_that_is_truncated_is_lost_and_one_that_grows_is_not() {
 }
 
 #[test]
-fn the_worker_reads_what_is_cold() {
-    let dir = tempfile::tempdir().unwrap();
-    write(dir.path().join("large"), vec![b'x'; 700]);
-    let mut stream = FileStream::new(fs::File::open(dir.path().join("large")).unwrap(), 700);
-    let mut lengths = Vec::new();
-    loop {
-        let Piece::Read(bytes, rest) = stream.read_waiting(300) else { panic!("lost") };
-        lengths.push(bytes.len());
-        match rest {
-            Some(rest) => stream = rest,
-            None => break,
-        }
-    }
-    assert_eq!(lengths, [300, 300, 100]);
-    let beyond = FileStream::new(fs::File::open(dir.path().join("large")).unwrap(), 701);
-    let Piece::Read(_, Some(rest)) = beyond.read_waiting(700) else { panic!("the first piece is there") };
-    assert!(matches!(rest.read_waiting(700), Piece::Lost));
-}
-
-#[test]
 fn many_files_do_not_fill_the_memory() {
     let dir = tempfile::tempdir().unwrap();
     let limits = Limits { cache_bytes: 20_000, ..Limits::default() };
@@ -514,7 +467,8 @@ fn no_target_names_what_is_outside_or_hidden() {
         let text = text(&response, &request);
         prop_assert!(!text.contains("SECRET") && !text.contains("root:"), "{target}: {text}");
         if let Some(location) = field(&text, "Location") {
-            prop_assert!(location.starts_with('/') && !location.starts_with("//") && !location.contains('\\'));
+            let path = location.split('?').next().unwrap_or_default();
+            prop_assert!(path.starts_with('/') && !path.starts_with("//") && !path.contains('\\'), "{location}");
         }
         found.set(found.get() + u32::from(response.status == StatusCode::OK));
         Ok(())

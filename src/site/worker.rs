@@ -241,3 +241,40 @@ fn classify(error: io::Error) -> Found {
         _ => Found::Failed(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+    use std::{fs, thread};
+
+    #[test]
+    fn a_file_that_has_not_changed_is_not_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("style.css");
+        fs::write(&path, "css").unwrap();
+        let an_hour_ago = SystemTime::now() - Duration::from_secs(3600);
+        File::options().write(true).open(&path).unwrap().set_modified(an_hour_ago).unwrap();
+        let worker = Worker::new(dir.path().to_owned(), 1000, 1000).unwrap();
+        let stamp = |known| match worker.look(b"style.css", known) {
+            Found::Whole(_, stamp) => Some(stamp),
+            Found::Unchanged => None,
+            other => panic!("{other:?}"),
+        };
+        // The time of the last change cannot be set back: it takes a moment until it is old enough.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while let Some(known) = stamp(None) {
+            if stamp(Some(known)).is_none() {
+                break;
+            }
+            assert!(Instant::now() < deadline, "never settled");
+            thread::yield_now();
+        }
+        let known = stamp(None);
+        assert_eq!(stamp(known), None);
+        // One that was read too soon after its last change proves nothing.
+        assert!(stamp(known.map(|known| Stamp { is_settled: false, ..known })).is_some());
+        fs::write(&path, "CSS").unwrap();
+        assert!(stamp(known).is_some());
+    }
+}
