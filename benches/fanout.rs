@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use chat_app::chat::dialect::{Dialect, Message};
-use chat_app::chat::entry::{Draft, Entry, MemberId, Position, RoomName};
+use chat_app::chat::entry::{MemberId, Position, RoomName, Timestamp};
 use chat_app::chat::hub::{Hub, Stage};
 use chat_app::limits::Limits;
 use chat_app::net::outbox::Outbox;
@@ -47,10 +47,9 @@ fn fanout(c: &mut Criterion) {
             group.bench_function(BenchmarkId::from_parameter(members), |b| {
                 b.iter(|| {
                     for _ in 0..messages {
-                        let said = hub.draft(MemberId { slot: 0, serial: 0 }, Message::Text(&text)).unwrap();
-                        let Draft { room, origin, content } = said;
+                        let said = hub.draft(MemberId { slot: 0, serial: 0 }, Message::Text(&text), Timestamp(0));
                         position = position.next();
-                        hub.committed(Entry { position, room, origin, content });
+                        hub.committed(said.expect("a member may speak").at(position));
                     }
                     hub.commit(&mut outboxes, &mut commands);
                     for outbox in &mut outboxes.0 {

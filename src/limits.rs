@@ -61,6 +61,8 @@ pub struct Limits {
     /// Payload bytes of those drafts.
     pub max_draft_bytes_in_flight: usize,
 
+    /// Entries among which a repeated nonce is recognised where nothing is stored; a store knows all that it keeps.
+    pub repeat_window: usize,
     /// Entries kept in memory for one room.
     pub tail_entries: usize,
     /// Bytes kept in memory for one room.
@@ -105,6 +107,7 @@ impl Default for Limits {
             notsent_low_water_bytes: 128 * 1024,
             max_drafts_in_flight: 10_000,
             max_draft_bytes_in_flight: 8 * MIB,
+            repeat_window: 10_000,
             tail_entries: 1_000,
             tail_bytes: MIB,
             tails_total_bytes: 64 * MIB,

@@ -30,7 +30,7 @@ use crate::chat::entry::MemberId;
 use crate::chat::hub::{Command, Hub};
 use crate::close::CloseReason;
 use crate::http::DateCache;
-use crate::journal::Journal;
+use crate::journal::{Event, Journal};
 use crate::limits::Limits;
 use crate::logging::Chatter;
 use crate::metrics::{Kind, Metrics, Refusal};
@@ -358,8 +358,12 @@ impl Reactor {
         self.take_site_answers(now);
         self.resume_drained(now);
         self.journal.flush();
-        while let Some(entry) = self.journal.poll_entry() {
-            self.hub.committed(entry);
+        while let Some(event) = self.journal.poll_event() {
+            match event {
+                Event::Entry(entry) => self.hub.committed(entry),
+                // Nobody of the raw dialect repeats itself, or reads what is no longer in memory.
+                Event::Repeat(_) | Event::Refused { .. } | Event::Page(_) | Event::Status(_) => {}
+            }
         }
         let mut commands = std::mem::take(&mut self.scratch.commands);
         let mut stage = talk::Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };

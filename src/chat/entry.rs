@@ -2,6 +2,8 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -133,6 +135,59 @@ impl Content {
     }
 }
 
+/// Names a person, for as long as they keep their token. Two people with equal names differ in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PersonId(pub u64);
+
+impl fmt::Display for PersonId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for PersonId {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        u64::from_str_radix(text, 16).map(PersonId)
+    }
+}
+
+/// Who said something, under the name they had then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Author {
+    /// Which person.
+    pub id: PersonId,
+    /// Their name, valid and normalised.
+    pub name: Arc<str>,
+}
+
+/// What a client calls one thing it says, so that it can say it again without saying it twice.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Nonce(pub Arc<str>);
+
+/// A time of day: milliseconds since the beginning of 1970 (UTC).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Timestamp(pub u64);
+
+/// Names one life of a journal. Positions of two lives have nothing to do with each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Epoch(pub u64);
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for Epoch {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        u64::from_str_radix(text, 16).map(Epoch)
+    }
+}
+
 /// Something said that has no place in the order yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
@@ -140,8 +195,23 @@ pub struct Draft {
     pub room: RoomName,
     /// Which member of this instance said it.
     pub origin: Option<MemberId>,
+    /// Who said it; nobody that is known in the raw dialect.
+    pub author: Option<Author>,
+    /// What the author calls it. A draft with the author and nonce of an entry is that entry, said again.
+    pub nonce: Option<Nonce>,
+    /// When it came.
+    pub at: Timestamp,
     /// What is said. It owns its bytes: a slice of a read buffer would keep all of the buffer alive.
     pub content: Content,
+}
+
+impl Draft {
+    /// The entry that this becomes at a position.
+    #[must_use]
+    pub fn at(self, position: Position) -> Entry {
+        let Draft { room, origin, author, nonce, at, content } = self;
+        Entry { position, room, origin, author, nonce, at, content }
+    }
 }
 
 /// Something said, in its place.
@@ -153,6 +223,12 @@ pub struct Entry {
     pub room: RoomName,
     /// Which member of this instance said it, if one did.
     pub origin: Option<MemberId>,
+    /// Who said it, if that is known.
+    pub author: Option<Author>,
+    /// What its author calls it.
+    pub nonce: Option<Nonce>,
+    /// When it came.
+    pub at: Timestamp,
     /// What was said.
     pub content: Content,
 }

@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 use crate::limits::Limits;
 
 use super::dialect::{DIALECTS, Dialect, Message};
-use super::entry::{Content, Draft, Entry, MemberId, Position, RoomName};
+use super::entry::{Content, Draft, Entry, MemberId, Position, RoomName, Timestamp};
 use super::tail::{Batch, Page, Tail};
 
 /// Where the hub's decisions are carried out.
@@ -215,13 +215,14 @@ impl Hub {
     /// What a member says, as a draft for its room; `None` if it is not there. The content is copied here, so that
     /// what is kept never keeps a read buffer alive.
     #[must_use]
-    pub fn draft(&self, member: MemberId, message: Message<'_>) -> Option<Draft> {
+    pub fn draft(&self, member: MemberId, message: Message<'_>, at: Timestamp) -> Option<Draft> {
         let seat = self.member(member)?.seats.first()?;
         let content = match message {
             Message::Text(text) => Content::Text(Bytes::copy_from_slice(text)),
             Message::Binary(bytes) => Content::Binary(Bytes::copy_from_slice(bytes)),
         };
-        Some(Draft { room: self.rooms[seat.room].name.clone(), origin: Some(member), content })
+        let room = self.rooms[seat.room].name.clone();
+        Some(Draft { room, origin: Some(member), author: None, nonce: None, at, content })
     }
 
     /// The outbox of a member that was turned away has drained: it may be given a page in the next commit.
@@ -470,10 +471,9 @@ mod tests {
         }
 
         fn say(&mut self, slot: u32, text: &str) {
-            let draft = self.hub.draft(member(slot), Message::Text(text.as_bytes())).unwrap();
+            let draft = self.hub.draft(member(slot), Message::Text(text.as_bytes()), Timestamp(0)).unwrap();
             self.position = self.position.next();
-            let Draft { room, origin, content } = draft;
-            self.hub.committed(Entry { position: self.position, room, origin, content });
+            self.hub.committed(draft.at(self.position));
         }
 
         fn commit(&mut self) {
@@ -579,7 +579,7 @@ mod tests {
         let former = MemberId { slot: 0, serial: 6 };
         chat.hub.leave(former);
         chat.hub.drained(former);
-        assert!(chat.hub.draft(former, Message::Text(b"x")).is_none());
+        assert!(chat.hub.draft(former, Message::Text(b"x"), Timestamp(0)).is_none());
         assert_eq!(chat.hub.members(), 1);
     }
 

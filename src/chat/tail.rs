@@ -178,7 +178,7 @@ impl Tail {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::entry::{Content, RoomName};
+    use crate::chat::entry::{Content, RoomName, Timestamp};
 
     /// Frames of the tests are the text and a bar.
     fn encode(_: Dialect, entry: &Entry, out: &mut Vec<u8>) {
@@ -192,6 +192,9 @@ mod tests {
             position: Position(*position),
             room: room.clone(),
             origin: None,
+            author: None,
+            nonce: None,
+            at: Timestamp(0),
             content: Content::Text(Bytes::from(position.to_string())),
         };
         Batch::new(positions.iter().map(entry).collect())

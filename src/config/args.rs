@@ -129,6 +129,9 @@ pub(super) struct Args {
     #[argh(option)]
     draft_bytes_in_flight: Option<Size>,
 
+    /// messages among which one that is sent again is recognised, with --memory (default: 10000)
+    #[argh(option)]
+    repeat_window: Option<Count>,
     /// recent messages of a room kept in memory (default: 1000)
     #[argh(option)]
     tail_entries: Option<Count>,
@@ -216,6 +219,7 @@ impl Args {
             notsent_low_water_bytes: or(self.notsent_low_water, default.notsent_low_water_bytes),
             max_drafts_in_flight: or(self.drafts_in_flight, default.max_drafts_in_flight),
             max_draft_bytes_in_flight: or(self.draft_bytes_in_flight, default.max_draft_bytes_in_flight),
+            repeat_window: or(self.repeat_window, default.repeat_window),
             tail_entries: or(self.tail_entries, default.tail_entries),
             tail_bytes: or(self.tail_bytes, default.tail_bytes),
             tails_total_bytes: or(self.tails_total, default.tails_total_bytes),

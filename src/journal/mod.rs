@@ -1,13 +1,16 @@
 //! The journal: it gives every draft its place in one order, keeps it as long as it promises, and emits it as an entry.
 //!
 //! A client hears a message because the journal emitted it, never because it arrived. `append` may be called at any
-//! time of a turn, `flush` once; then `poll_entry` gives what is ordered, in order, our own drafts included.
+//! time of a turn, `flush` once; then `poll_event` gives what is ordered, in order, our own drafts included. What is no
+//! longer in memory is read by `read`, and answered by an event.
 
+pub mod contract;
 mod memory;
 
-use crate::chat::entry::{Draft, Entry};
+use crate::chat::entry::{Draft, Epoch, Position};
 use crate::limits::Limits;
 
+pub use contract::{Event, Page, Range, Read, Refused, Status};
 pub use memory::MemoryJournal;
 
 /// A journal of one of the kinds there are.
@@ -20,8 +23,32 @@ pub enum Journal {
 impl Journal {
     /// A journal that orders in this process and keeps nothing: what is gone from the rooms' tails is gone.
     #[must_use]
-    pub fn memory(limits: &Limits) -> Self {
-        Journal::Memory(MemoryJournal::new(limits))
+    pub fn memory(limits: &Limits, epoch: Epoch) -> Self {
+        Journal::Memory(MemoryJournal::new(limits, epoch))
+    }
+
+    /// The life of this journal.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        match self {
+            Journal::Memory(journal) => journal.epoch(),
+        }
+    }
+
+    /// The last entry that was there when the journal was opened: what is older is read, what is newer is emitted.
+    #[must_use]
+    pub fn opened_at(&self) -> Position {
+        match self {
+            Journal::Memory(_) => Position::START,
+        }
+    }
+
+    /// Whether there is anything to [`read`](Journal::read) beyond what has been emitted.
+    #[must_use]
+    pub fn keeps_history(&self) -> bool {
+        match self {
+            Journal::Memory(_) => false,
+        }
     }
 
     /// Whether there is room for another draft. While there is none, whoever would bring one is not read.
@@ -55,6 +82,13 @@ impl Journal {
         }
     }
 
+    /// Asks for something that is kept.
+    pub fn read(&mut self, read: Read) {
+        match self {
+            Journal::Memory(journal) => journal.read(read),
+        }
+    }
+
     /// Sends the turn's drafts on their way.
     pub fn flush(&mut self) {
         match self {
@@ -62,11 +96,11 @@ impl Journal {
         }
     }
 
-    /// The next entry in order, if one is ready.
+    /// The next event, if one is ready.
     #[must_use]
-    pub fn poll_entry(&mut self) -> Option<Entry> {
+    pub fn poll_event(&mut self) -> Option<Event> {
         match self {
-            Journal::Memory(journal) => journal.poll_entry(),
+            Journal::Memory(journal) => journal.poll_event(),
         }
     }
 }

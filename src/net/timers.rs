@@ -157,7 +157,7 @@ mod tests {
             let mut timers = Timers::new(start);
             let deadline = start + Duration::from_millis(millis);
             timers.set(3, deadline);
-            assert_eq!(expired(&mut timers, deadline - Duration::from_millis(1)), [], "{millis} ms, early");
+            assert_eq!(expired(&mut timers, deadline - Duration::from_millis(1)), [0_u32; 0], "{millis} ms, early");
             assert_eq!(expired(&mut timers, deadline + TICK), [3], "{millis} ms");
             assert!(timers.is_empty());
         }
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(timers.len(), 3);
         assert_eq!(expired(&mut timers, at(80)), [2]);
         assert_eq!(expired(&mut timers, at(140)), [1]);
-        assert_eq!(expired(&mut timers, at(400)), []);
+        assert_eq!(expired(&mut timers, at(400)), [0_u32; 0]);
         assert_eq!(expired(&mut timers, at(600)), [0]);
         assert!(timers.next_deadline().is_none());
     }

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use mio::Poll;
 
+use crate::chat::entry::Epoch;
+use crate::journal::Journal;
 use crate::limits::Limits;
 use crate::net::connection::ConnectionId;
 use crate::net::simulated::{SimulatedSocket, Wire};
@@ -89,8 +91,9 @@ impl World {
         let now = Instant::now();
         let gate = Gate { origins: OriginPolicy::new(&[]).unwrap(), trusted_proxies: Vec::new() };
         let limits = limits();
+        let journal = Journal::memory(&limits, Epoch(seed));
         let site = Site::start(Root::Embedded, &limits, || {}).unwrap();
-        let reactor = Reactor::new(Poll::new().unwrap(), Vec::new(), None, site, gate, limits, now);
+        let reactor = Reactor::new(Poll::new().unwrap(), Vec::new(), journal, site, gate, limits, now);
         let mut world =
             World { seed, rng: Rng::with_seed(seed), now, reactor, clients: vec![], departed: vec![], made: 0 };
         for room in 0..ROOMS {

@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use thiserror::Error;
 
+use crate::chat::entry::Epoch;
 use crate::chat::hub::Hub;
 use crate::config::{Config, SiteError, SiteRoot};
 use crate::http::DateCache;
@@ -111,14 +112,17 @@ impl Reactor {
         let site = Site::start(root, &limits, wake).map_err(StartError::Files)?;
         let gate = Gate { origins: OriginPolicy::new(&config.allow_origins)?, trusted_proxies: config.trusted_proxies };
         tracing::info!("up to {max_connections} connections, as {descriptors} open files are allowed");
-        Ok(Reactor::new(poll, listeners, Some(signals), site, gate, limits, Instant::now()))
+        let epoch = Epoch(getrandom::u64().map_err(io::Error::from)?);
+        let journal = Journal::memory(&limits, epoch);
+        let reactor = Reactor::new(poll, listeners, journal, site, gate, limits, Instant::now());
+        Ok(Reactor { signals: Some(signals), ..reactor })
     }
 
     /// Puts the parts together.
     pub(super) fn new(
         poll: Poll,
         listeners: Vec<Listener>,
-        signals: Option<Signals>,
+        journal: Journal,
         site: Site,
         gate: Gate,
         limits: Limits,
@@ -127,7 +131,7 @@ impl Reactor {
         let input = vec![0; limits.read_bytes_per_connection.min(limits.read_bytes_per_turn)].into_boxed_slice();
         Reactor {
             poll,
-            signals,
+            signals: None,
             addresses: listeners.iter().map(Listener::address).collect(),
             listeners,
             max_connections: limits.max_connections.unwrap_or(usize::MAX),
@@ -135,7 +139,7 @@ impl Reactor {
             connections: Connections::new(&limits),
             timers: Timers::new(now),
             hub: Hub::new(&limits),
-            journal: Journal::memory(&limits),
+            journal,
             site,
             streams: HashMap::new(),
             gate,

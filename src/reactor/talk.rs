@@ -1,7 +1,7 @@
 //! WebSockets: the upgrade, what members say, and where the hub's decisions are carried out.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::HOST;
@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 
 use crate::chat::dialect::{Dialect, Message};
-use crate::chat::entry::{MemberId, RoomName};
+use crate::chat::entry::{MemberId, RoomName, Timestamp};
 use crate::chat::hub::Stage;
 use crate::http::forwarded::{self, Client};
 use crate::http::{Request, Response};
@@ -126,7 +126,7 @@ impl Reactor {
 
     fn say(&mut self, id: ConnectionId, message: Message<'_>) {
         self.metrics.messages_in += 1;
-        if let Some(draft) = self.hub.draft(member_id(id), message) {
+        if let Some(draft) = self.hub.draft(member_id(id), message, wall_clock()) {
             self.journal.append(draft);
         }
     }
@@ -144,6 +144,12 @@ impl Reactor {
             self.connections.push(id, frame.into(), now);
         }
     }
+}
+
+/// The time of day.
+fn wall_clock() -> Timestamp {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// The response to an upgrade that cannot be.

@@ -1,0 +1,91 @@
+//! What every journal promises, as values: what it is asked, and what it answers.
+
+use crate::chat::entry::{Draft, Entry, Position, RoomName};
+
+/// What a journal has to say, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The next entry, ordered and as durable as the journal promises.
+    Entry(Entry),
+    /// A draft had the author and nonce of an entry that is known: nothing was added. The original carries the origin of
+    /// the draft, so that it can be given to whoever repeated it.
+    Repeat(Entry),
+    /// A draft was not taken and never will be.
+    Refused {
+        /// The draft.
+        draft: Draft,
+        /// Why not.
+        reason: Refused,
+    },
+    /// What was read.
+    Page(Page),
+    /// Whether what is appended gets through has changed.
+    Status(Status),
+}
+
+/// Why a draft was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Nothing can be kept now: the disk is full, or fails.
+    Unavailable,
+}
+
+/// Whether what is appended gets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It does.
+    Ok,
+    /// It waits, or is refused.
+    Waiting,
+}
+
+/// Something to be read from what is kept. It is answered by one [`Event::Page`], sooner or later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    /// Whatever the reader needs to recognise the answer.
+    pub ticket: u64,
+    /// Of which room.
+    pub room: RoomName,
+    /// Which part.
+    pub range: Range,
+    /// At most so many entries, at least one.
+    pub limit: usize,
+    /// About so many payload bytes at the most, but always one entry.
+    pub max_bytes: usize,
+}
+
+/// A part of a room's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Range {
+    /// The oldest entries behind `after`, up to and with `upto`.
+    After {
+        /// Not this one.
+        after: Position,
+        /// This one still.
+        upto: Position,
+    },
+    /// The newest entries before a position.
+    Before(Position),
+    /// The newest entries before a position that match a search.
+    Matching {
+        /// Not this one.
+        before: Position,
+        /// Words, "phrases" and from:name.
+        query: String,
+    },
+}
+
+/// What was read, the oldest entry first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The ticket of the [`Read`].
+    pub ticket: u64,
+    /// Of which room.
+    pub room: RoomName,
+    /// The entries, or that the store cannot be read.
+    pub entries: Result<Vec<Entry>, Refused>,
+    /// There is more in the range than the page has.
+    pub more: bool,
+    /// Entries of this room may be missing up to here, because they are no longer kept.
+    pub floor: Position,
+}
