@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use chat_app::chat::dialect::{Dialect, Message};
-use chat_app::chat::entry::{MemberId, Position, RoomName, Timestamp};
-use chat_app::chat::hub::{Hub, Stage};
+use chat_app::chat::entry::{Epoch, MemberId, Position, RoomName, Timestamp};
+use chat_app::chat::hub::{Hub, Journaled, Stage, Start};
+use chat_app::chat::identity::Identities;
 use chat_app::limits::Limits;
 use chat_app::net::outbox::Outbox;
 use chat_app::ws::frame::{self, Opcode};
@@ -22,6 +23,8 @@ impl Stage for Outboxes {
         true
     }
 
+    fn send(&mut self, _member: MemberId, _answer: Bytes) {}
+
     fn frame(message: Message<'_>, out: &mut Vec<u8>) {
         match message {
             Message::Text(text) => frame::encode(Opcode::Text, text, out),
@@ -35,10 +38,12 @@ fn fanout(c: &mut Criterion) {
     for messages in [1, 50] {
         let mut group = c.benchmark_group(format!("fanout/{messages}_messages"));
         for members in [1_u32, 100, 10_000] {
-            let mut hub = Hub::new(&Limits::default());
+            let journaled = Journaled { epoch: Epoch(1), position: Position::START, keeps_history: false };
+            let mut hub = Hub::new(&Limits::default(), journaled, Identities::new([1; 32], [2; 32]));
             let room = RoomName::new("lobby", 64).unwrap();
             for slot in 0..members {
-                hub.join(MemberId { slot, serial: 0 }, Dialect::Raw, room.clone());
+                hub.enter(MemberId { slot, serial: 0 }, Dialect::Raw);
+                hub.sit(MemberId { slot, serial: 0 }, room.clone(), Start::Present);
             }
             let mut outboxes = Outboxes((0..members).map(|_| Outbox::default()).collect());
             let mut position = Position::START;

@@ -33,6 +33,10 @@ pub enum CloseReason {
     Stalled,
     /// The member fell behind everything that is kept (1013).
     FellBehind,
+    /// Another connection of the same page has taken its place (4000, which is for applications to define).
+    TakenOver,
+    /// What it said was not taken, and its dialect has no words for that (1013).
+    Unheard,
     /// The server is full (503, or 1013 after the upgrade).
     Full,
     /// The server is shutting down (1001).
@@ -52,7 +56,7 @@ impl fmt::Display for CloseReason {
 
 impl CloseReason {
     /// Every reason, for the metrics; those with a status stand once, with 400.
-    pub const ALL: [CloseReason; 16] = [
+    pub const ALL: [CloseReason; 18] = [
         CloseReason::PeerClosed,
         CloseReason::PeerVanished,
         CloseReason::PeerReset,
@@ -66,6 +70,8 @@ impl CloseReason {
         CloseReason::PingTimeout,
         CloseReason::Stalled,
         CloseReason::FellBehind,
+        CloseReason::TakenOver,
+        CloseReason::Unheard,
         CloseReason::Full,
         CloseReason::Draining,
         CloseReason::ContentLost,
@@ -88,6 +94,8 @@ impl CloseReason {
             CloseReason::PingTimeout => "ping_timeout",
             CloseReason::Stalled => "stalled",
             CloseReason::FellBehind => "fell_behind",
+            CloseReason::TakenOver => "taken_over",
+            CloseReason::Unheard => "unheard",
             CloseReason::Full => "full",
             CloseReason::Draining => "draining",
             CloseReason::ContentLost => "content_lost",
@@ -111,6 +119,8 @@ impl CloseReason {
             CloseReason::MessageTooBig => Some((1009, "message too big")),
             CloseReason::PingTimeout => Some((1001, "no answer to pings")),
             CloseReason::FellBehind => Some((1013, "fell behind, connect again")),
+            CloseReason::TakenOver => Some((4000, "taken over by another connection of yours")),
+            CloseReason::Unheard => Some((1013, "messages cannot be stored now, try again later")),
             CloseReason::Full => Some((1013, "server is full, try again later")),
             CloseReason::Draining => Some((1001, "server is restarting")),
             CloseReason::PeerClosed

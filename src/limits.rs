@@ -73,6 +73,30 @@ pub struct Limits {
     pub max_tails: usize,
     /// Bytes of a room's name in UTF-8.
     pub max_room_name_bytes: usize,
+    /// Bytes of a person's name in UTF-8.
+    pub max_person_name_bytes: usize,
+    /// Bytes of a text of chat.v1 in UTF-8; a frame that carries it may be longer.
+    pub max_text_bytes: usize,
+    /// Bytes of a nonce.
+    pub max_nonce_bytes: usize,
+    /// Rooms one member may be in.
+    pub max_rooms_per_member: usize,
+    /// Entries in one page of history.
+    pub page_entries: usize,
+    /// Missed entries that are replayed to whoever resumes; more are a gap.
+    pub backfill_entries: usize,
+    /// Members that are given pages in one turn; the others are given theirs in the next.
+    pub feeds_per_turn: usize,
+    /// People up to whom a room tells names; above it tells only how many there are.
+    pub presence_names: usize,
+    /// Texts that a member of chat.v1 may say in a second; 0 for no limit.
+    pub say_rate: u32,
+    /// Texts that it may say at once.
+    pub say_burst: u32,
+    /// Other requests that a member of chat.v1 may make in a second; 0 for no limit.
+    pub ask_rate: u32,
+    /// Requests that it may make at once.
+    pub ask_burst: u32,
 
     /// From the signal to stop until everything is closed, finished or not.
     pub drain_timeout: Duration,
@@ -113,6 +137,18 @@ impl Default for Limits {
             tails_total_bytes: 64 * MIB,
             max_tails: 10_000,
             max_room_name_bytes: 64,
+            max_person_name_bytes: 64,
+            max_text_bytes: 16 * KIB,
+            max_nonce_bytes: 64,
+            max_rooms_per_member: 50,
+            page_entries: 100,
+            backfill_entries: 1_000,
+            feeds_per_turn: 500,
+            presence_names: 200,
+            say_rate: 20,
+            say_burst: 200,
+            ask_rate: 20,
+            ask_burst: 200,
             drain_timeout: Duration::from_secs(10),
         }
     }

@@ -30,7 +30,7 @@ use crate::chat::entry::MemberId;
 use crate::chat::hub::{Command, Hub};
 use crate::close::CloseReason;
 use crate::http::DateCache;
-use crate::journal::{Event, Journal};
+use crate::journal::Journal;
 use crate::limits::Limits;
 use crate::logging::Chatter;
 use crate::metrics::{Kind, Metrics, Refusal};
@@ -166,11 +166,16 @@ impl Reactor {
     fn sleep(&mut self, now: Instant) -> Option<Duration> {
         let may_accept = self.accept_paused_until.is_none() && self.has_slot();
         let accept_carried_over = may_accept && self.listeners.iter().any(|listener| listener.ready);
-        if accept_carried_over || self.connections.has_carried_over() {
+        if accept_carried_over || self.connections.has_carried_over() || self.hub.has_carried_over() {
             return Some(Duration::ZERO);
         }
-        let deadlines =
-            [self.timers.next_deadline(), self.accept_paused_until, self.drain_until, self.lines.deadline()];
+        let deadlines = [
+            self.timers.next_deadline(),
+            self.accept_paused_until,
+            self.drain_until,
+            self.lines.deadline(),
+            self.hub.next_tick(),
+        ];
         let next = deadlines.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now))
     }
@@ -358,22 +363,11 @@ impl Reactor {
         self.take_site_answers(now);
         self.resume_drained(now);
         self.journal.flush();
-        while let Some(event) = self.journal.poll_event() {
-            match event {
-                Event::Entry(entry) => self.hub.committed(entry),
-                // Nobody of the raw dialect repeats itself, or reads what is no longer in memory.
-                Event::Repeat(_) | Event::Refused { .. } | Event::Page(_) | Event::Status(_) => {}
-            }
-        }
-        let mut commands = std::mem::take(&mut self.scratch.commands);
+        self.take_journal_events(now);
         let mut stage = talk::Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
-        self.hub.commit(&mut stage, &mut commands);
-        for command in commands.drain(..) {
-            match command {
-                Command::FellBehind(member) => self.farewell(connection_id(member), CloseReason::FellBehind),
-            }
-        }
-        self.scratch.commands = commands;
+        self.hub.tick(&mut stage, now);
+        self.hub.commit(&mut stage, &mut self.scratch.commands);
+        self.obey(now);
         self.carry_out_farewells(now);
         if self.journal.has_room() {
             for id in self.parked.drain(..) {
@@ -418,7 +412,7 @@ impl Reactor {
             self.timers.cancel(slot);
             // Dropping the socket takes it out of the poll as well.
             let connection = self.connections.remove(slot);
-            self.hub.leave(member_id(connection.id));
+            self.hub.exit(member_id(connection.id), now);
             self.streams.remove(&connection.id);
             self.part_with(&connection, now);
             // A descriptor is free again.

@@ -1,15 +1,26 @@
 //! Rooms and their members: who hears what, and when.
 //!
-//! Members come by [`Hub::join`] and go by [`Hub::leave`]; what the journal has ordered comes in through
-//! [`Hub::committed`]. Once per turn, [`Hub::commit`] feeds those who are behind, hands each room's news to those who
-//! are not, and carries it out on a [`Stage`]. In between nothing is sent to anybody.
+//! A member [enters](Hub::enter) with its dialect, takes seats in rooms, and [exits](Hub::exit). What it asks comes in
+//! through [`Hub::draft`] (raw) or [`Hub::request`] (chat.v1), what the journal has ordered through [`Hub::committed`],
+//! what was read from the store through [`Hub::page`]. Once per turn, [`Hub::commit`] feeds those who are behind, hands
+//! each room's news to those who are not, and carries it out on a [`Stage`]. Before that no entry is sent to anybody.
 //!
 //! A member of a room is live or catching up. A live one is offered the turn's batch; when its outbox has no room for
-//! it, it is catching up from there. One who is catching up is given pages of the room's tail whenever its outbox has
-//! drained, and becomes live in the comparison that finds it level with the room, before the turn's own batch is
-//! handed out: so what was missed and what is new meet without gap or repeat.
+//! it, it is catching up from there. One who is catching up is given pages of the room's tail, or of the store when the
+//! tail does not reach back that far, whenever its outbox has drained. It becomes live in the comparison that finds it
+//! level with the room, before the turn's own batch is handed out: so what was missed and what is new meet without gap
+//! or repeat. Joining, resuming and falling behind are this one mechanism.
 
-use std::collections::HashMap;
+mod converse;
+mod ephemeral;
+mod feed;
+mod rooms;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use slab::Slab;
@@ -17,9 +28,13 @@ use smallvec::SmallVec;
 
 use crate::limits::Limits;
 
+use super::bucket::{Bucket, Rate};
 use super::dialect::{DIALECTS, Dialect, Message};
-use super::entry::{Content, Draft, Entry, MemberId, Position, RoomName, Timestamp};
-use super::tail::{Batch, Page, Tail};
+use super::entry::{Author, Content, Draft, Entry, Epoch, MemberId, PersonId, Position, RoomName, Timestamp};
+use super::identity::{Identities, Session};
+use super::presence::Presence;
+use super::tail::{Batch, Tail};
+pub use converse::Moment;
 
 /// Where the hub's decisions are carried out.
 pub trait Stage {
@@ -29,15 +44,98 @@ pub trait Stage {
     #[must_use]
     fn offer(&mut self, member: MemberId, batch: &Bytes, entries: usize) -> bool;
 
-    /// Appends the frame that carries `message`.
+    /// Queues an answer for one member whatever waits already. These are bounded by what a member may ask, since it is
+    /// not read while its outbox is full.
+    fn send(&mut self, member: MemberId, answer: Bytes);
+
+    /// Appends the WebSocket frame that carries `message`.
     fn frame(message: Message<'_>, out: &mut Vec<u8>);
 }
 
-/// What the hub wants done beyond offering batches.
+/// What the hub wants done beyond what it puts on the stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// The member needs entries that are no longer kept: it must be told, and start anew.
+    /// Give this to the journal.
+    Append(Draft),
+    /// Read this from the journal, and bring it to [`Hub::page`].
+    Read(Wanted),
+    /// The member needs entries that are no longer kept, and cannot be told in its dialect: it must start anew.
     FellBehind(MemberId),
+    /// Another connection of the same page has taken its place.
+    TakenOver(MemberId),
+    /// It was refused, and cannot be told so in its dialect.
+    Unheard(MemberId),
+}
+
+/// Something that the hub wants to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Comes back with the page.
+    pub ticket: u64,
+    /// Of which room.
+    pub room: RoomName,
+    /// Which part.
+    pub part: Part,
+    /// At most so many entries.
+    pub limit: usize,
+}
+
+/// A part of a room's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// The oldest entries behind `after`, up to and with `upto`.
+    After {
+        /// Not this one.
+        after: Position,
+        /// This one still.
+        upto: Position,
+    },
+    /// The newest entries before this one.
+    Before(Position),
+    /// The newest entries before a position that match a query.
+    Matching {
+        /// Not this one.
+        before: Position,
+        /// What is searched for.
+        query: String,
+    },
+}
+
+/// What was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pages {
+    /// From the [`Wanted`].
+    pub ticket: u64,
+    /// The entries, the oldest first; `None` if nothing could be read.
+    pub entries: Option<Vec<Entry>>,
+    /// Where a search matched, for each entry.
+    pub matches: Vec<Vec<(u32, u32)>>,
+    /// There is more in the part than this.
+    pub more: bool,
+    /// How many entries the part has, if it was counted.
+    pub in_part: u64,
+    /// Entries up to here are no longer kept.
+    pub floor: Position,
+}
+
+/// Whether something that is said now can be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intake {
+    /// It can.
+    Open,
+    /// The journal has no room for it now.
+    Full,
+}
+
+/// What is known of the journal when the hub begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Journaled {
+    /// Its life.
+    pub epoch: Epoch,
+    /// Its last entry.
+    pub position: Position,
+    /// Whether what is no longer in a tail can be read.
+    pub keeps_history: bool,
 }
 
 /// All rooms, all members.
@@ -48,19 +146,28 @@ pub struct Hub {
     members: Vec<Option<Member>>,
     present: usize,
     catching_up: usize,
-    /// The last entry that was committed.
-    position: Position,
+    journaled: Journaled,
     /// The last entry of any room that has been forgotten altogether.
     forgotten: Position,
     /// Rooms with news in this turn.
     talked: Vec<usize>,
-    /// Members that may be given a page in this turn.
-    hungry: Vec<MemberId>,
+    /// Members that may be given a page.
+    hungry: VecDeque<MemberId>,
+    /// What has been asked of the store.
+    reads: Slab<feed::Pending>,
+    next_read: u32,
+    identities: Identities,
+    /// The connections of each person.
+    people: HashMap<PersonId, SmallVec<[MemberId; 1]>>,
+    /// Rooms where somebody comes, goes or writes, until it has been told.
+    restless: Vec<usize>,
+    next_tick: Option<Instant>,
     tails_bytes: usize,
     /// Rooms kept for their tail alone.
     empty_rooms: usize,
     commits: u64,
     bounds: Bounds,
+    scratch: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -70,6 +177,18 @@ struct Bounds {
     tails_total_bytes: usize,
     max_tails: usize,
     page_bytes: usize,
+    page_entries: usize,
+    backfill_entries: usize,
+    feeds_per_commit: usize,
+    max_message_bytes: usize,
+    max_text_bytes: usize,
+    max_room_name_bytes: usize,
+    max_person_name_bytes: usize,
+    max_nonce_bytes: usize,
+    max_rooms_per_member: usize,
+    presence_names: usize,
+    say: Rate,
+    ask: Rate,
 }
 
 #[derive(Debug)]
@@ -79,6 +198,9 @@ struct Room {
     members: usize,
     news: Vec<Entry>,
     tail: Tail,
+    presence: Presence,
+    typing: ephemeral::Typing,
+    is_restless: bool,
     /// The commit that last brought news, so that the tail unused for longest can go first.
     used: u64,
 }
@@ -88,7 +210,22 @@ struct Member {
     serial: u32,
     dialect: Dialect,
     is_hungry: bool,
+    /// Drafts that have not come back.
+    in_flight: u32,
     seats: SmallVec<[Seat; 1]>,
+    /// Set by hello.
+    speaker: Option<Box<Speaker>>,
+}
+
+/// A member of chat.v1 who has said hello.
+#[derive(Debug)]
+struct Speaker {
+    author: Author,
+    session: Session,
+    says: Bucket,
+    asks: Bucket,
+    /// Reads that were asked for and have not come.
+    reads: u32,
 }
 
 /// A member's place in one room.
@@ -96,30 +233,56 @@ struct Member {
 struct Seat {
     room: usize,
     standing: Standing,
+    /// It was not told of somebody who came or went, because its outbox was full.
+    missed_presence: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
+    /// It has asked to join, and is told what it missed in the next commit.
+    Joining(Start),
     /// It is offered each batch. `place` is where it stands in the room's list.
     Live { place: usize },
     /// It has heard everything up to and with `after`.
     CatchingUp { after: Position },
+    /// As before, and what comes next is being read from the store.
+    Reading,
+}
+
+/// From where a member wants to hear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// The present, without anything that was before.
+    Present,
+    /// The newest page, and what comes then.
+    Newest,
+    /// Everything after a position.
+    After(Position),
+    /// Everything after a position of which nothing is known any more.
+    Lost,
 }
 
 impl Hub {
     /// No rooms, nobody there.
     #[must_use]
-    pub fn new(limits: &Limits) -> Self {
+    pub fn new(limits: &Limits, journaled: Journaled, identities: Identities) -> Self {
         Hub {
             rooms: Slab::new(),
             by_name: HashMap::new(),
             members: Vec::new(),
             present: 0,
             catching_up: 0,
-            position: Position::START,
-            forgotten: Position::START,
+            journaled,
+            // What was there before us is in the store, if anywhere.
+            forgotten: journaled.position,
             talked: Vec::new(),
-            hungry: Vec::new(),
+            hungry: VecDeque::new(),
+            reads: Slab::new(),
+            next_read: 0,
+            identities,
+            people: HashMap::new(),
+            restless: Vec::new(),
+            next_tick: None,
             tails_bytes: 0,
             empty_rooms: 0,
             commits: 0,
@@ -129,7 +292,20 @@ impl Hub {
                 tails_total_bytes: limits.tails_total_bytes,
                 max_tails: limits.max_tails,
                 page_bytes: limits.outbox_high_water_bytes,
+                page_entries: limits.page_entries,
+                backfill_entries: limits.backfill_entries,
+                feeds_per_commit: limits.feeds_per_turn,
+                max_message_bytes: limits.max_message_bytes,
+                max_text_bytes: limits.max_text_bytes.min(limits.max_message_bytes),
+                max_room_name_bytes: limits.max_room_name_bytes,
+                max_person_name_bytes: limits.max_person_name_bytes,
+                max_nonce_bytes: limits.max_nonce_bytes,
+                max_rooms_per_member: limits.max_rooms_per_member,
+                presence_names: limits.presence_names,
+                say: Rate { per_second: limits.say_rate, burst: limits.say_burst },
+                ask: Rate { per_second: limits.ask_rate, burst: limits.ask_burst },
             },
+            scratch: Vec::new(),
         }
     }
 
@@ -163,32 +339,75 @@ impl Hub {
         self.tails_bytes
     }
 
-    /// Takes a member into a room, from the present on: it hears what is committed from now.
+    /// Whether [`commit`](Hub::commit) has work that nothing will announce.
+    #[must_use]
+    pub fn has_carried_over(&self) -> bool {
+        !self.hungry.is_empty()
+    }
+
+    /// The identities of this hub, for whoever speaks without being a member.
+    pub fn identities(&self) -> &Identities {
+        &self.identities
+    }
+
+    /// Somebody has come, and is in no room yet.
     ///
     /// # Panics
     ///
     /// When another member with the same slot has not left.
-    pub fn join(&mut self, member: MemberId, dialect: Dialect, room: RoomName) {
-        let room = self.room(room);
-        if self.rooms[room].members == 0 {
-            self.empty_rooms -= 1;
-        }
-        self.rooms[room].members += 1;
+    pub fn enter(&mut self, member: MemberId, dialect: Dialect) {
         let slot = member.slot as usize;
         if slot >= self.members.len() {
             self.members.resize_with(slot + 1, || None);
         }
         assert!(self.members[slot].is_none(), "the former member of slot {slot} has not left");
-        let standing = Standing::CatchingUp { after: self.position };
-        let seats = SmallVec::from_buf([Seat { room, standing }]);
-        self.members[slot] = Some(Member { serial: member.serial, dialect, is_hungry: false, seats });
+        self.members[slot] = Some(Member {
+            serial: member.serial,
+            dialect,
+            is_hungry: false,
+            in_flight: 0,
+            seats: SmallVec::new(),
+            speaker: None,
+        });
         self.present += 1;
+    }
+
+    /// Gives a member a seat in a room. It hears what it asked for from the next commit on.
+    pub fn sit(&mut self, member: MemberId, room: RoomName, start: Start) {
+        if self.member(member).is_none() {
+            return;
+        }
+        let room = self.room(room);
+        if self.rooms[room].members == 0 {
+            self.empty_rooms -= 1;
+        }
+        self.rooms[room].members += 1;
+        let present = self.journaled.position;
+        let found = self.member_mut(member).expect("looked up above");
+        let standing = match (found.dialect, start) {
+            (Dialect::V1, start) => Standing::Joining(start),
+            (_, Start::After(after)) if after <= present => Standing::CatchingUp { after },
+            (_, _) => Standing::CatchingUp { after: present },
+        };
+        found.seats.push(Seat { room, standing, missed_presence: false });
+        let author = found.speaker.as_ref().map(|speaker| speaker.author.clone());
         self.catching_up += 1;
+        self.arrived(room, author.as_ref());
         self.drained(member);
     }
 
-    /// Takes a member out of all its rooms.
-    pub fn leave(&mut self, member: MemberId) {
+    /// Takes a member out of a room. `false` if it was not there.
+    fn stand_up(&mut self, member: MemberId, room: usize, now: Instant) -> bool {
+        let Some(found) = self.member_mut(member) else { return false };
+        let Some(place) = found.seats.iter().position(|seat| seat.room == room) else { return false };
+        let (seat, dialect) = (found.seats.remove(place), found.dialect);
+        let author = found.speaker.as_ref().map(|speaker| speaker.author.id);
+        self.vacate(&seat, dialect, author, now);
+        true
+    }
+
+    /// A member has gone, out of all its rooms.
+    pub fn exit(&mut self, member: MemberId, now: Instant) {
         if self.member(member).is_none() {
             return;
         }
@@ -197,48 +416,90 @@ impl Hub {
         if self.present == 0 {
             self.members = Vec::new();
         }
+        let author = gone.speaker.as_ref().map(|speaker| speaker.author.id);
+        if let Some(person) = author {
+            self.disconnect(person, member);
+        }
         for seat in &gone.seats {
-            match seat.standing {
-                Standing::Live { place } => self.unseat(seat.room, gone.dialect, place),
-                Standing::CatchingUp { .. } => self.catching_up -= 1,
-            }
-            let room = &mut self.rooms[seat.room];
-            room.members -= 1;
-            if room.members == 0 {
-                room.live = [const { Vec::new() }; DIALECTS];
-                self.empty_rooms += 1;
-                self.forget_if_useless(seat.room);
+            self.vacate(seat, gone.dialect, author, now);
+        }
+    }
+
+    fn disconnect(&mut self, person: PersonId, member: MemberId) {
+        if let Some(connections) = self.people.get_mut(&person) {
+            connections.retain(|connection| *connection != member);
+            if connections.is_empty() {
+                self.people.remove(&person);
             }
         }
     }
 
-    /// What a member says, as a draft for its room; `None` if it is not there. The content is copied here, so that
+    fn vacate(&mut self, seat: &Seat, dialect: Dialect, person: Option<PersonId>, now: Instant) {
+        match seat.standing {
+            Standing::Live { place } => self.unseat(seat.room, dialect, place),
+            Standing::Joining(_) | Standing::CatchingUp { .. } | Standing::Reading => self.catching_up -= 1,
+        }
+        let room = &mut self.rooms[seat.room];
+        room.members -= 1;
+        if room.members == 0 {
+            room.live = [const { Vec::new() }; DIALECTS];
+            room.presence = Presence::default();
+            room.typing = ephemeral::Typing::default();
+            self.empty_rooms += 1;
+            self.forget_if_useless(seat.room);
+        } else {
+            self.departed(seat.room, person, now);
+        }
+    }
+
+    /// What a raw member says, as a draft for its room; `None` if it is not there. The content is copied here, so that
     /// what is kept never keeps a read buffer alive.
     #[must_use]
-    pub fn draft(&self, member: MemberId, message: Message<'_>, at: Timestamp) -> Option<Draft> {
-        let seat = self.member(member)?.seats.first()?;
+    pub fn draft(&mut self, member: MemberId, message: Message<'_>, at: Timestamp) -> Option<Draft> {
+        let found = self.member_mut(member)?;
+        let room = found.seats.first()?.room;
+        found.in_flight += 1;
         let content = match message {
             Message::Text(text) => Content::Text(Bytes::copy_from_slice(text)),
             Message::Binary(bytes) => Content::Binary(Bytes::copy_from_slice(bytes)),
         };
-        let room = self.rooms[seat.room].name.clone();
+        let room = self.rooms[room].name.clone();
         Some(Draft { room, origin: Some(member), author: None, nonce: None, at, content })
+    }
+
+    /// How many drafts of a member have not come back from the journal.
+    #[must_use]
+    pub fn in_flight(&self, member: MemberId) -> u32 {
+        self.member(member).map_or(0, |member| member.in_flight)
+    }
+
+    /// The dialect of a member, if it is there.
+    #[must_use]
+    pub fn dialect(&self, member: MemberId) -> Option<Dialect> {
+        self.member(member).map(|member| member.dialect)
+    }
+
+    fn landed(&mut self, origin: Option<MemberId>) {
+        if let Some(member) = origin.and_then(|origin| self.member_mut(origin)) {
+            member.in_flight = member.in_flight.saturating_sub(1);
+        }
     }
 
     /// The outbox of a member that was turned away has drained: it may be given a page in the next commit.
     pub fn drained(&mut self, member: MemberId) {
         let Some(found) = self.member_mut(member) else { return };
-        let is_behind = found.seats.iter().any(|seat| matches!(seat.standing, Standing::CatchingUp { .. }));
-        if is_behind && !found.is_hungry {
+        let waits = |seat: &Seat| matches!(seat.standing, Standing::CatchingUp { .. } | Standing::Joining(_));
+        if found.seats.iter().any(waits) && !found.is_hungry {
             found.is_hungry = true;
-            self.hungry.push(member);
+            self.hungry.push_back(member);
         }
     }
 
     /// Takes an entry that the journal has emitted. It is handed out by the next [`commit`](Hub::commit).
     pub fn committed(&mut self, entry: Entry) {
-        debug_assert!(entry.position > self.position, "the journal emits in order");
-        self.position = entry.position;
+        debug_assert!(entry.position > self.journaled.position, "the journal emits in order");
+        self.journaled.position = entry.position;
+        self.landed(entry.origin);
         let room = match self.by_name.get(&entry.room) {
             Some(room) => *room,
             None => self.room(entry.room.clone()),
@@ -253,7 +514,8 @@ impl Hub {
     /// Feeds those who are behind, then hands out the news, each room's in one batch per dialect.
     pub fn commit<S: Stage>(&mut self, stage: &mut S, commands: &mut Vec<Command>) {
         self.commits += 1;
-        for member in std::mem::take(&mut self.hungry) {
+        for _ in 0..self.hungry.len().min(self.bounds.feeds_per_commit) {
+            let Some(member) = self.hungry.pop_front() else { break };
             self.feed(member, stage, commands);
         }
         for room in std::mem::take(&mut self.talked) {
@@ -267,43 +529,6 @@ impl Hub {
         }
     }
 
-    /// Gives a member pages until it is level with its rooms or its outbox is full again.
-    fn feed<S: Stage>(&mut self, id: MemberId, stage: &mut S, commands: &mut Vec<Command>) {
-        let Some(member) = self.members.get_mut(id.slot as usize).and_then(Option::as_mut) else { return };
-        if member.serial != id.serial {
-            return;
-        }
-        member.is_hungry = false;
-        for seat in &mut member.seats {
-            let Standing::CatchingUp { mut after } = seat.standing else { continue };
-            let room = &mut self.rooms[seat.room];
-            loop {
-                let mut encode =
-                    |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| S::frame(dialect.message(entry), out);
-                match room.tail.page(after, self.bounds.page_bytes, member.dialect, &mut encode) {
-                    Page::Level => {
-                        let live = &mut room.live[member.dialect.index()];
-                        seat.standing = Standing::Live { place: live.len() };
-                        live.push(id);
-                        self.catching_up -= 1;
-                        break;
-                    }
-                    Page::Bytes { bytes, entries, reaches } => {
-                        if !stage.offer(id, &bytes, entries) {
-                            break;
-                        }
-                        after = reaches;
-                        seat.standing = Standing::CatchingUp { after };
-                    }
-                    Page::Gone => {
-                        commands.push(Command::FellBehind(id));
-                        break;
-                    }
-                }
-            }
-        }
-    }
-
     /// Hands a room's news to its live members, and keeps it in the tail for the others.
     fn publish<S: Stage>(&mut self, key: usize, stage: &mut S) {
         let room = &mut self.rooms[key];
@@ -313,7 +538,9 @@ impl Hub {
             if self.rooms[key].live[dialect.index()].is_empty() {
                 continue;
             }
-            let mut encode = |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| S::frame(dialect.message(entry), out);
+            let scratch = &mut self.scratch;
+            let mut encode =
+                |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| dialect.encode(entry, S::frame, scratch, out);
             let bytes = batch.encoded(dialect, &mut encode).clone();
             let mut place = 0;
             while let Some(&member) = self.rooms[key].live[dialect.index()].get(place) {
@@ -344,68 +571,6 @@ impl Hub {
         }
     }
 
-    /// Drops the tails unused for longest until a tenth of the bound is free, so that this is not done every turn.
-    fn trim_tails(&mut self) {
-        let mut by_use: Vec<(u64, usize)> = self.rooms.iter().map(|(key, room)| (room.used, key)).collect();
-        by_use.sort_unstable();
-        let enough = self.bounds.tails_total_bytes / 10 * 9;
-        for (_, key) in by_use {
-            let room = &mut self.rooms[key];
-            while self.tails_bytes > enough && !room.tail.is_empty() {
-                self.tails_bytes -= room.tail.bytes();
-                room.tail.drop_front();
-                self.tails_bytes += room.tail.bytes();
-            }
-            self.forget_if_useless(key);
-            if self.tails_bytes <= enough {
-                return;
-            }
-        }
-    }
-
-    /// Forgets the empty rooms unused for longest until a tenth of the bound is free.
-    fn forget_rooms(&mut self) {
-        let empty = self.rooms.iter().filter(|(_, room)| room.members == 0 && room.news.is_empty());
-        let mut by_use: Vec<(u64, usize)> = empty.map(|(key, room)| (room.used, key)).collect();
-        by_use.sort_unstable();
-        let too_many = self.empty_rooms.saturating_sub(self.bounds.max_tails / 10 * 9);
-        for (_, key) in by_use.into_iter().take(too_many) {
-            self.forget(key);
-        }
-    }
-
-    /// Forgets a room in which there is nobody and of which nothing is kept.
-    fn forget_if_useless(&mut self, key: usize) {
-        let room = &self.rooms[key];
-        if room.members == 0 && room.tail.is_empty() && room.news.is_empty() {
-            self.forget(key);
-        }
-    }
-
-    fn forget(&mut self, key: usize) {
-        let room = self.rooms.remove(key);
-        self.by_name.remove(&room.name);
-        self.empty_rooms -= 1;
-        self.tails_bytes -= room.tail.bytes();
-        self.forgotten = self.forgotten.max(room.tail.last());
-    }
-
-    /// The room of that name, which is made if need be.
-    fn room(&mut self, name: RoomName) -> usize {
-        let (rooms, forgotten, commits) = (&mut self.rooms, self.forgotten, self.commits);
-        *self.by_name.entry(name).or_insert_with_key(|name| {
-            self.empty_rooms += 1;
-            rooms.insert(Room {
-                name: name.clone(),
-                live: [const { Vec::new() }; DIALECTS],
-                members: 0,
-                news: Vec::new(),
-                tail: Tail::new(forgotten),
-                used: commits,
-            })
-        })
-    }
-
     fn member(&self, id: MemberId) -> Option<&Member> {
         self.members.get(id.slot as usize)?.as_ref().filter(|member| member.serial == id.serial)
     }
@@ -414,207 +579,16 @@ impl Hub {
         self.members.get_mut(id.slot as usize)?.as_mut().filter(|member| member.serial == id.serial)
     }
 
+    fn speaker_mut(&mut self, id: MemberId) -> Option<&mut Speaker> {
+        self.member_mut(id)?.speaker.as_deref_mut()
+    }
+
     fn seat_mut(&mut self, id: MemberId, room: usize) -> Option<&mut Seat> {
         self.member_mut(id)?.seats.iter_mut().find(|seat| seat.room == room)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    /// Outboxes of text: each takes batches until it holds `room` bytes.
-    #[derive(Default)]
-    struct Outboxes {
-        heard: BTreeMap<u32, String>,
-        waiting: BTreeMap<u32, usize>,
-        room: usize,
-    }
-
-    impl Stage for Outboxes {
-        fn offer(&mut self, member: MemberId, batch: &Bytes, entries: usize) -> bool {
-            let waiting = self.waiting.entry(member.slot).or_default();
-            if *waiting > self.room {
-                return false;
-            }
-            *waiting += batch.len();
-            let text = std::str::from_utf8(batch).unwrap();
-            assert_eq!(text.matches('|').count(), entries);
-            self.heard.entry(member.slot).or_default().push_str(text);
-            true
-        }
-
-        fn frame(message: Message<'_>, out: &mut Vec<u8>) {
-            let (Message::Text(bytes) | Message::Binary(bytes)) = message;
-            out.extend_from_slice(bytes);
-            out.push(b'|');
-        }
-    }
-
-    struct Chat {
-        hub: Hub,
-        stage: Outboxes,
-        commands: Vec<Command>,
-        position: Position,
-    }
-
-    impl Chat {
-        fn new(limits: &Limits, room: usize) -> Self {
-            let stage = Outboxes { room, ..Outboxes::default() };
-            Chat { hub: Hub::new(limits), stage, commands: Vec::new(), position: Position::START }
-        }
-
-        fn join(&mut self, slot: u32, room: &str) {
-            self.hub.join(member(slot), Dialect::Raw, name(room));
-        }
-
-        fn say(&mut self, slot: u32, text: &str) {
-            let draft = self.hub.draft(member(slot), Message::Text(text.as_bytes()), Timestamp(0)).unwrap();
-            self.position = self.position.next();
-            self.hub.committed(draft.at(self.position));
-        }
-
-        fn commit(&mut self) {
-            self.hub.commit(&mut self.stage, &mut self.commands);
-        }
-
-        fn drain(&mut self, slot: u32) {
-            self.stage.waiting.remove(&slot);
-            self.hub.drained(member(slot));
-        }
-
-        fn heard(&self, slot: u32) -> &str {
-            self.stage.heard.get(&slot).map_or("", String::as_str)
-        }
-    }
-
-    fn member(slot: u32) -> MemberId {
-        MemberId { slot, serial: 7 }
-    }
-
-    fn name(room: &str) -> RoomName {
-        RoomName::new(room, 64).unwrap()
-    }
-
-    #[test]
-    fn everyone_in_a_room_hears_everything_in_order_and_nobody_else_does() {
-        let mut chat = Chat::new(&Limits::default(), 1000);
-        chat.join(0, "a");
-        chat.join(1, "a");
-        chat.join(2, "b");
-        chat.say(0, "1");
-        chat.say(1, "2");
-        chat.say(2, "3");
-        chat.commit();
-        chat.say(0, "4");
-        chat.commit();
-        assert_eq!((chat.heard(0), chat.heard(1), chat.heard(2)), ("1|2|4|", "1|2|4|", "3|"));
-    }
-
-    #[test]
-    fn who_joins_hears_from_now_on() {
-        let mut chat = Chat::new(&Limits::default(), 1000);
-        chat.join(0, "a");
-        chat.say(0, "before");
-        chat.commit();
-        chat.join(1, "a");
-        chat.say(0, "after");
-        chat.commit();
-        assert_eq!(chat.heard(1), "after|");
-    }
-
-    #[test]
-    fn a_slow_member_catches_up_without_gap_or_repeat_and_meets_the_present() {
-        let mut chat = Chat::new(&Limits::default(), 4);
-        chat.join(0, "a");
-        chat.join(1, "a");
-        let mut expected = String::new();
-        for number in 100..140 {
-            chat.say(0, &number.to_string());
-            expected += &format!("{number}|");
-            if number % 3 == 0 {
-                chat.commit();
-                chat.drain(0);
-            }
-            if number == 120 {
-                assert!(chat.hub.catching_up() > 0);
-                chat.drain(1);
-            }
-        }
-        chat.commit();
-        while chat.hub.catching_up() > 0 {
-            chat.drain(0);
-            chat.drain(1);
-            chat.commit();
-        }
-        assert_eq!(chat.heard(0), expected);
-        assert_eq!(chat.heard(1), expected);
-        assert_eq!(chat.commands, []);
-    }
-
-    #[test]
-    fn who_fell_behind_what_is_kept_is_told_so() {
-        let limits = Limits { tail_entries: 3, ..Limits::default() };
-        let mut chat = Chat::new(&limits, 0);
-        chat.join(0, "a");
-        chat.join(1, "a");
-        for number in 0..10 {
-            chat.say(0, &number.to_string());
-            chat.commit();
-            chat.drain(0);
-        }
-        assert_eq!(chat.commands, []);
-        chat.drain(1);
-        chat.commit();
-        assert_eq!(chat.commands, [Command::FellBehind(member(1))]);
-        assert_eq!(chat.heard(1), "0|", "nothing is skipped silently");
-    }
-
-    #[test]
-    fn a_former_tenant_of_a_slot_is_nobody() {
-        let mut chat = Chat::new(&Limits::default(), 1000);
-        chat.join(0, "a");
-        let former = MemberId { slot: 0, serial: 6 };
-        chat.hub.leave(former);
-        chat.hub.drained(former);
-        assert!(chat.hub.draft(former, Message::Text(b"x"), Timestamp(0)).is_none());
-        assert_eq!(chat.hub.members(), 1);
-    }
-
-    #[test]
-    fn when_all_have_left_nothing_but_bounded_tails_remains() {
-        let limits = Limits { max_tails: 10, tails_total_bytes: 100_000, ..Limits::default() };
-        let mut chat = Chat::new(&limits, 10);
-        for round in 0..30 {
-            for slot in 0..20 {
-                chat.join(slot, &format!("room {round} {}", slot % 5));
-            }
-            for slot in 0..20 {
-                chat.say(slot, &"x".repeat(300));
-            }
-            chat.commit();
-            assert!(chat.hub.tails_bytes() <= 100_000);
-            for slot in (0..20).rev() {
-                chat.hub.leave(member(slot));
-            }
-            chat.commit();
-            assert!(chat.hub.is_empty());
-            assert_eq!((chat.hub.rooms(), chat.hub.catching_up()), (0, 0));
-            assert!(chat.hub.rooms.len() <= 10, "{} rooms are kept for their tails", chat.hub.rooms.len());
-        }
-        assert!(chat.hub.hungry.is_empty() && chat.hub.talked.is_empty());
-        assert_eq!(chat.hub.by_name.len(), chat.hub.rooms.len());
-    }
-
-    #[test]
-    fn a_room_that_was_only_visited_is_forgotten_at_once() {
-        let mut chat = Chat::new(&Limits::default(), 10);
-        chat.join(0, "a");
-        chat.commit();
-        chat.hub.leave(member(0));
-        assert_eq!(chat.hub.rooms.len(), 0);
-        assert_eq!(chat.hub.by_name.len(), 0);
-    }
+/// A name that is shared by all that a person says.
+fn shared(name: &str) -> Arc<str> {
+    name.into()
 }

@@ -3,7 +3,12 @@
 //! The hub speaks values only. It has never seen a socket, a file or a clock; what it decides is carried out by a
 //! [`Stage`](hub::Stage).
 
+pub mod bucket;
 pub mod dialect;
 pub mod entry;
 pub mod hub;
+pub mod identity;
+pub mod name;
+pub mod presence;
 mod tail;
+pub mod v1;

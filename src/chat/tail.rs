@@ -50,6 +50,7 @@ impl Batch {
 
     fn encode(&mut self, dialect: Dialect, encode: Encode<'_>) -> &Encoded {
         self.encoded[dialect.index()].get_or_insert_with(|| {
+            // What a frame of the raw dialect has beside the content; others grow the buffer.
             const FRAME_HEAD: usize = 10;
             let size = self.entries.iter().map(|entry| entry.content.bytes().len() + FRAME_HEAD).sum();
             let mut buffer = Vec::with_capacity(size);
@@ -129,6 +130,34 @@ impl Tail {
     /// Bytes held, about.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Entries of this room up to here are not in the tail.
+    pub(super) fn floor(&self) -> Position {
+        self.floor
+    }
+
+    /// How many entries of the tail come after `after`.
+    pub(super) fn count_after(&self, after: Position) -> usize {
+        let behind =
+            |batch: &Batch| batch.entries.len() - batch.entries.partition_point(|entry| entry.position <= after);
+        self.batches.iter().rev().map(behind).take_while(|count| *count > 0).sum()
+    }
+
+    /// The oldest entries of the tail that come after `after`.
+    pub(super) fn after(&self, after: Position, limit: usize) -> Vec<Entry> {
+        let first = self.batches.partition_point(|batch| batch.last() <= after);
+        let entries = self.batches.range(first..).flat_map(|batch| &batch.entries);
+        entries.skip_while(|entry| entry.position <= after).take(limit).cloned().collect()
+    }
+
+    /// The newest entries of the tail that come before `before`, the oldest of them first.
+    pub(super) fn before(&self, before: Position, limit: usize) -> Vec<Entry> {
+        let entries = self.batches.iter().rev().flat_map(|batch| batch.entries.iter().rev());
+        let mut newest: Vec<Entry> =
+            entries.skip_while(|entry| entry.position >= before).take(limit).cloned().collect();
+        newest.reverse();
+        newest
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -237,6 +266,23 @@ mod tests {
                     expected,
                     "after {after}, {max_bytes} bytes"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn entries_before_and_after_any_position() {
+        let tail = tail();
+        let all = [2_u64, 3, 5, 8, 9, 12];
+        let positions = |entries: Vec<Entry>| entries.iter().map(|entry| entry.position.0).collect::<Vec<_>>();
+        for at in 0..=13 {
+            let later: Vec<u64> = all.into_iter().filter(|p| *p > at).collect();
+            let earlier: Vec<u64> = all.into_iter().filter(|p| *p < at).collect();
+            assert_eq!(tail.count_after(Position(at)), later.len());
+            for limit in 0..8 {
+                assert_eq!(positions(tail.after(Position(at), limit)), later[..limit.min(later.len())]);
+                let from = earlier.len().saturating_sub(limit);
+                assert_eq!(positions(tail.before(Position(at), limit)), earlier[from..]);
             }
         }
     }

@@ -147,6 +147,42 @@ pub(super) struct Args {
     /// bytes of a room's name (default: 64)
     #[argh(option)]
     max_room_name: Option<Size<{ "lobby".len() }>>,
+    /// bytes of a person's name (default: 64)
+    #[argh(option)]
+    max_name: Option<Size<16>>,
+    /// bytes of a text said by a client of chat.v1 (default: 16KiB)
+    #[argh(option)]
+    max_text: Option<Size>,
+    /// bytes of the nonce that a client of chat.v1 gives to what it says (default: 64)
+    #[argh(option)]
+    max_nonce: Option<Size<16>>,
+    /// rooms that a client of chat.v1 may be in at once (default: 50)
+    #[argh(option)]
+    max_rooms: Option<Count>,
+    /// messages in one page of history (default: 100)
+    #[argh(option)]
+    page: Option<Count>,
+    /// missed messages that are sent to whoever comes back; more are a gap (default: 1000)
+    #[argh(option)]
+    backfill: Option<Count>,
+    /// clients that are sent missed messages in one turn of the loop (default: 500)
+    #[argh(option)]
+    feeds_per_turn: Option<Count>,
+    /// people up to whom a room tells names; above it only how many there are (default: 200)
+    #[argh(option)]
+    presence_names: Option<Count<0>>,
+    /// texts per second of a client of chat.v1, 0 for no limit (default: 20)
+    #[argh(option)]
+    say_rate: Option<Count<0>>,
+    /// texts at once of a client of chat.v1 (default: 200)
+    #[argh(option)]
+    say_burst: Option<Count>,
+    /// other requests per second of a client of chat.v1, 0 for no limit (default: 20)
+    #[argh(option)]
+    ask_rate: Option<Count<0>>,
+    /// other requests at once of a client of chat.v1 (default: 200)
+    #[argh(option)]
+    ask_burst: Option<Count>,
 
     /// time to finish after a signal to stop (default: 10s)
     #[argh(option)]
@@ -225,6 +261,18 @@ impl Args {
             tails_total_bytes: or(self.tails_total, default.tails_total_bytes),
             max_tails: or(self.max_tails, default.max_tails),
             max_room_name_bytes: or(self.max_room_name, default.max_room_name_bytes),
+            max_person_name_bytes: or(self.max_name, default.max_person_name_bytes),
+            max_text_bytes: or(self.max_text, default.max_text_bytes),
+            max_nonce_bytes: or(self.max_nonce, default.max_nonce_bytes),
+            max_rooms_per_member: or(self.max_rooms, default.max_rooms_per_member),
+            page_entries: or(self.page, default.page_entries),
+            backfill_entries: or(self.backfill, default.backfill_entries),
+            feeds_per_turn: or(self.feeds_per_turn, default.feeds_per_turn),
+            presence_names: or(self.presence_names, default.presence_names),
+            say_rate: or(self.say_rate, default.say_rate),
+            say_burst: or(self.say_burst, default.say_burst),
+            ask_rate: or(self.ask_rate, default.ask_rate),
+            ask_burst: or(self.ask_burst, default.ask_burst),
             drain_timeout: or(self.drain_timeout, default.drain_timeout),
         }
     }

@@ -69,27 +69,27 @@ impl<const LEAST: usize> From<Size<LEAST>> for u32 {
     }
 }
 
-/// A whole number of things, at least one.
+/// A whole number of things; where zero is allowed it mostly means that there is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Count(u32);
+pub(super) struct Count<const LEAST: u32 = 1>(u32);
 
-impl FromStr for Count {
+impl<const LEAST: u32> FromStr for Count<LEAST> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let count = text.parse().ok().filter(|count| *count > 0);
-        count.map(Count).ok_or_else(|| format!("expected a whole number from 1 to {}", u32::MAX))
+        let count = text.parse().ok().filter(|count| *count >= LEAST);
+        count.map(Count).ok_or_else(|| format!("expected a whole number from {LEAST} to {}", u32::MAX))
     }
 }
 
-impl From<Count> for u32 {
-    fn from(count: Count) -> u32 {
+impl<const LEAST: u32> From<Count<LEAST>> for u32 {
+    fn from(count: Count<LEAST>) -> u32 {
         count.0
     }
 }
 
-impl From<Count> for usize {
-    fn from(count: Count) -> usize {
+impl<const LEAST: u32> From<Count<LEAST>> for usize {
+    fn from(count: Count<LEAST>) -> usize {
         count.0 as usize
     }
 }

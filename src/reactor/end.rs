@@ -46,12 +46,12 @@ impl Reactor {
                 _ => reply.unwrap_or_default(),
             };
             self.connections.push(id, words, now);
-            self.drain(id, reason);
+            self.drain(id, reason, now);
         }
     }
 
     /// Lets the outbox empty, and the connection end after that.
-    pub(super) fn drain(&mut self, id: ConnectionId, reason: CloseReason) {
+    pub(super) fn drain(&mut self, id: ConnectionId, reason: CloseReason, now: Instant) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if !connection.is_open() {
             return;
@@ -60,7 +60,7 @@ impl Reactor {
         connection.outbox.seal();
         // Nothing it sends means anything now, but it has to be read so that its end is seen.
         connection.held = false;
-        self.hub.leave(member_id(id));
+        self.hub.exit(member_id(id), now);
         self.connections.list_readable(id.slot);
         self.connections.list_dirty(id.slot);
         self.set_timer(id.slot);

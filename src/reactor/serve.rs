@@ -41,7 +41,7 @@ impl Reactor {
                             true => CloseReason::PeerVanished,
                             false => CloseReason::PeerClosed,
                         };
-                        self.drain(id, reason);
+                        self.drain(id, reason, now);
                     } else {
                         self.set_timer(id.slot);
                     }
@@ -137,7 +137,7 @@ impl Reactor {
             // It may not have been read while it had more to ask than we had answered.
             self.connections.list_readable(id.slot);
         } else {
-            self.drain(id, CloseReason::Finished);
+            self.drain(id, CloseReason::Finished, now);
         }
     }
 
@@ -146,7 +146,7 @@ impl Reactor {
         let encoded = response.encode(&Recipient::STRANGER, self.dates.at(SystemTime::now()));
         self.metrics.responded(response.status);
         self.push_response(id, encoded, now);
-        self.drain(id, reason);
+        self.drain(id, reason, now);
     }
 
     /// Tells a connection that was one too many.

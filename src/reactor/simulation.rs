@@ -15,6 +15,7 @@ use fastrand::Rng;
 use mio::Poll;
 
 use crate::chat::entry::Epoch;
+use crate::chat::identity::Identities;
 use crate::journal::Journal;
 use crate::limits::Limits;
 use crate::net::connection::ConnectionId;
@@ -91,9 +92,10 @@ impl World {
         let now = Instant::now();
         let gate = Gate { origins: OriginPolicy::new(&[]).unwrap(), trusted_proxies: Vec::new() };
         let limits = limits();
+        let identities = Identities::new([1; 32], [2; 32]);
         let journal = Journal::memory(&limits, Epoch(seed));
         let site = Site::start(Root::Embedded, &limits, || {}).unwrap();
-        let reactor = Reactor::new(Poll::new().unwrap(), Vec::new(), journal, site, gate, limits, now);
+        let reactor = Reactor::new(Poll::new().unwrap(), journal, identities, site, gate, limits, now);
         let mut world =
             World { seed, rng: Rng::with_seed(seed), now, reactor, clients: vec![], departed: vec![], made: 0 };
         for room in 0..ROOMS {

@@ -14,7 +14,8 @@ use signal_hook_mio::v1_0::Signals;
 use thiserror::Error;
 
 use crate::chat::entry::Epoch;
-use crate::chat::hub::Hub;
+use crate::chat::hub::{Hub, Journaled};
+use crate::chat::identity::Identities;
 use crate::config::{Config, SiteError, SiteRoot};
 use crate::http::DateCache;
 use crate::journal::Journal;
@@ -114,31 +115,35 @@ impl Reactor {
         tracing::info!("up to {max_connections} connections, as {descriptors} open files are allowed");
         let epoch = Epoch(getrandom::u64().map_err(io::Error::from)?);
         let journal = Journal::memory(&limits, epoch);
-        let reactor = Reactor::new(poll, listeners, journal, site, gate, limits, Instant::now());
-        Ok(Reactor { signals: Some(signals), ..reactor })
+        let identities = Identities::new(random()?, random()?);
+        let reactor = Reactor::new(poll, journal, identities, site, gate, limits, Instant::now());
+        let addresses = listeners.iter().map(Listener::address).collect();
+        Ok(Reactor { signals: Some(signals), listeners, addresses, ..reactor })
     }
 
-    /// Puts the parts together.
+    /// Puts the parts together, but for the sockets and signals through which the world reaches them.
     pub(super) fn new(
         poll: Poll,
-        listeners: Vec<Listener>,
         journal: Journal,
+        identities: Identities,
         site: Site,
         gate: Gate,
         limits: Limits,
         now: Instant,
     ) -> Reactor {
+        let journaled =
+            Journaled { epoch: journal.epoch(), position: journal.opened_at(), keeps_history: journal.keeps_history() };
         let input = vec![0; limits.read_bytes_per_connection.min(limits.read_bytes_per_turn)].into_boxed_slice();
         Reactor {
             poll,
             signals: None,
-            addresses: listeners.iter().map(Listener::address).collect(),
-            listeners,
+            addresses: Vec::new(),
+            listeners: Vec::new(),
             max_connections: limits.max_connections.unwrap_or(usize::MAX),
             accept_paused_until: None,
             connections: Connections::new(&limits),
             timers: Timers::new(now),
-            hub: Hub::new(&limits),
+            hub: Hub::new(&limits, journaled, identities),
             journal,
             site,
             streams: HashMap::new(),
@@ -155,6 +160,13 @@ impl Reactor {
             limits,
         }
     }
+}
+
+/// A secret of this process.
+fn random() -> Result<[u8; 32], io::Error> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Raises the soft limit of open files to the hard one and returns what is in force.

@@ -11,9 +11,13 @@ use percent_encoding::percent_decode_str;
 
 use crate::chat::dialect::{Dialect, Message};
 use crate::chat::entry::{MemberId, RoomName, Timestamp};
-use crate::chat::hub::Stage;
+use crate::chat::hub::{Command, Hub, Intake, Moment, Pages, Part, Stage, Start, Wanted};
+use crate::chat::v1::{self, Reply};
+use crate::close::CloseReason;
 use crate::http::forwarded::{self, Client};
 use crate::http::{Request, Response};
+use crate::journal::{self, Range};
+use crate::limits::Limits;
 use crate::metrics::{Metrics, Refusal};
 use crate::net::connection::{ConnectionId, Phase, Protocol};
 use crate::net::connections::Connections;
@@ -61,7 +65,11 @@ impl Reactor {
             tracing::info!("client {} connected from {peer} to {room}", id.serial);
         }
         self.connections.push(id, handshake.response().into(), now);
-        self.hub.join(member_id(id), Dialect::Raw, room);
+        let dialect = if handshake.protocol == Some(v1::PROTOCOL) { Dialect::V1 } else { Dialect::Raw };
+        self.hub.enter(member_id(id), dialect);
+        if dialect == Dialect::Raw {
+            self.hub.sit(member_id(id), room, Start::Present);
+        }
         self.set_timer(id.slot);
         // What came in the same packet as the request.
         if !rest.is_empty() {
@@ -76,8 +84,8 @@ impl Reactor {
         request: &Request,
         now: Instant,
     ) -> Result<(upgrade::Handshake, RoomName), Response> {
-        let handshake =
-            upgrade::negotiate(&request.method, request.version, &request.headers, &[]).map_err(|refusal| {
+        let handshake = upgrade::negotiate(&request.method, request.version, &request.headers, &[v1::PROTOCOL])
+            .map_err(|refusal| {
                 self.metrics.refused(Refusal::Upgrade);
                 refused_upgrade(&refusal)
             })?;
@@ -112,8 +120,8 @@ impl Reactor {
         let mut events = std::mem::take(&mut self.scratch.events);
         for event in events.drain(..) {
             match event {
-                Event::Text(text) if is_open => self.say(id, Message::Text(&text)),
-                Event::Binary(bytes) if is_open => self.say(id, Message::Binary(&bytes)),
+                Event::Text(text) if is_open => self.hear(id, Message::Text(&text), now),
+                Event::Binary(bytes) if is_open => self.hear(id, Message::Binary(&bytes), now),
                 Event::Closed { reply, .. } if is_open => self.farewell_in_reply(id, reply),
                 Event::Fault(reason) if is_open => self.farewell(id, reason),
                 // The answer to our own close frame, or something that is as good as one.
@@ -124,10 +132,60 @@ impl Reactor {
         self.scratch.events = events;
     }
 
-    fn say(&mut self, id: ConnectionId, message: Message<'_>) {
+    /// Takes one message of a member, in its dialect.
+    fn hear(&mut self, id: ConnectionId, message: Message<'_>, now: Instant) {
         self.metrics.messages_in += 1;
-        if let Some(draft) = self.hub.draft(member_id(id), message, wall_clock()) {
-            self.journal.append(draft);
+        let member = member_id(id);
+        if self.hub.dialect(member) == Some(Dialect::Raw) {
+            if let Some(draft) = self.hub.draft(member, message, wall_clock()) {
+                self.journal.append(draft);
+            }
+            return;
+        }
+        let intake = if self.journal.has_room() { Intake::Open } else { Intake::Full };
+        let moment = Moment { now, at: wall_clock(), intake };
+        let mut stage = Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
+        match message {
+            Message::Text(text) => self.hub.request(member, text, moment, &mut stage, &mut self.scratch.commands),
+            Message::Binary(_) => Hub::refuse_binary(member, &mut stage),
+        }
+        self.obey(now);
+    }
+
+    /// Does what the hub wants beyond what it has put on the stage.
+    pub(super) fn obey(&mut self, now: Instant) {
+        let mut commands = std::mem::take(&mut self.scratch.commands);
+        for command in commands.drain(..) {
+            match command {
+                Command::Append(draft) => self.journal.append(draft),
+                Command::Read(wanted) => self.journal.read(read_of(wanted, &self.limits)),
+                Command::FellBehind(member) => self.farewell(connection_id(member), CloseReason::FellBehind),
+                Command::TakenOver(member) => self.farewell(connection_id(member), CloseReason::TakenOver),
+                Command::Unheard(member) => self.farewell(connection_id(member), CloseReason::Unheard),
+            }
+        }
+        self.scratch.commands = commands;
+        self.hub.wind(now);
+    }
+
+    /// Takes what the journal has to say.
+    pub(super) fn take_journal_events(&mut self, now: Instant) {
+        let commands = &mut self.scratch.commands;
+        let mut stage = Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
+        while let Some(event) = self.journal.poll_event() {
+            match event {
+                journal::Event::Entry(entry) => self.hub.committed(entry),
+                journal::Event::Repeat(original) => self.hub.repeated(&original, &mut stage),
+                journal::Event::Refused { draft, .. } => self.hub.refused(&draft, &mut stage, commands),
+                journal::Event::Page(page) => self.hub.page(pages_of(page), &mut stage, commands),
+                journal::Event::Status(status) => {
+                    let journal = match status {
+                        journal::Status::Ok => "ok",
+                        journal::Status::Waiting => "waiting",
+                    };
+                    self.hub.announce(&mut stage, |_| Reply::Status { journal });
+                }
+            }
         }
     }
 
@@ -150,6 +208,23 @@ impl Reactor {
 fn wall_clock() -> Timestamp {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// What the hub wants, as the journal is asked for it.
+fn read_of(wanted: Wanted, limits: &Limits) -> journal::Read {
+    let Wanted { ticket, room, part, limit } = wanted;
+    let range = match part {
+        Part::After { after, upto } => Range::After { after, upto },
+        Part::Before(before) => Range::Before(before),
+        Part::Matching { before, query } => Range::Matching { before, query },
+    };
+    journal::Read { ticket, room, range, limit, max_bytes: limits.outbox_high_water_bytes }
+}
+
+/// What the journal has read, as the hub takes it.
+fn pages_of(page: journal::Page) -> Pages {
+    let journal::Page { ticket, entries, more, floor, .. } = page;
+    Pages { ticket, entries: entries.ok(), matches: Vec::new(), more, in_part: 0, floor }
 }
 
 /// The response to an upgrade that cannot be.
@@ -182,6 +257,10 @@ impl Stage for Outboxes<'_> {
         taken
     }
 
+    fn send(&mut self, member: MemberId, answer: Bytes) {
+        self.connections.push(connection_id(member), answer, self.now);
+    }
+
     fn frame(message: Message<'_>, out: &mut Vec<u8>) {
         match message {
             Message::Text(text) => frame::encode(Opcode::Text, text, out),
@@ -207,8 +286,8 @@ mod tests {
             (Some("room=a%26b"), Ok("a&b")),
             (Some("room=a%2Bb"), Ok("a+b")),
             (Some("room=%ff"), Err("the room's name is not UTF-8")),
-            (Some("room=%00"), Err("a room's name has no control or formatting characters")),
-            (Some("room=12345678901234567"), Err("a room's name has at most 16 bytes in UTF-8")),
+            (Some("room=%00"), Err("a name has no control or formatting characters")),
+            (Some("room=12345678901234567"), Err("a name has at most 16 bytes in UTF-8")),
         ];
         for (query, expected) in cases {
             let found = room_of(*query, 16);

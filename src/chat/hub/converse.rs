@@ -1,0 +1,379 @@
+//! What a member of chat.v1 asks, and what it is answered.
+
+use std::time::{Duration, Instant};
+
+use super::ephemeral::framed;
+use super::{
+    Author, Bucket, Command, Content, Draft, Hub, Intake, MemberId, RoomName, Session, Speaker, Stage, Start,
+    Timestamp, shared,
+};
+use crate::chat::entry::{Entry, Nonce, Position};
+use crate::chat::name::{self, NameError};
+use crate::chat::v1::{self, BadFrame, Code, Limits, Person, Reply, Request, Server};
+
+/// Reads of one member that may be under way.
+const READS_AT_ONCE: u32 = 4;
+
+/// A request that is not carried out.
+struct Refusal<'a> {
+    code: Code,
+    message: String,
+    nonce: Option<&'a str>,
+    room: Option<&'a str>,
+    retry: Option<Duration>,
+}
+
+impl<'a> Refusal<'a> {
+    fn new(code: Code, message: impl Into<String>) -> Self {
+        Refusal { code, message: message.into(), nonce: None, room: None, retry: None }
+    }
+
+    fn of_nonce(self, nonce: &'a str) -> Self {
+        Refusal { nonce: Some(nonce), ..self }
+    }
+
+    fn in_room(self, room: &'a str) -> Self {
+        Refusal { room: Some(room), ..self }
+    }
+
+    fn again_in(self, retry: Duration) -> Self {
+        Refusal { retry: Some(retry), ..self }
+    }
+}
+
+/// When and whether something is said.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// The loop's clock.
+    pub now: Instant,
+    /// The time of day.
+    pub at: Timestamp,
+    /// Whether what is said can be taken.
+    pub intake: Intake,
+}
+
+impl Hub {
+    /// Takes a text frame of a member of chat.v1.
+    pub fn request<S: Stage>(
+        &mut self,
+        id: MemberId,
+        frame: &[u8],
+        moment: Moment,
+        stage: &mut S,
+        commands: &mut Vec<Command>,
+    ) {
+        let request = match v1::parse(frame) {
+            Ok(request) => request,
+            Err(BadFrame { code, message }) => return Self::refuse(id, &Refusal::new(code, message), stage),
+        };
+        if let Err(refusal) = self.carry_out(id, &request, moment, stage, commands) {
+            Self::refuse(id, &refusal, stage);
+        }
+    }
+
+    /// Tells a member of chat.v1 that it speaks in text alone.
+    pub fn refuse_binary<S: Stage>(id: MemberId, stage: &mut S) {
+        Self::refuse(id, &Refusal::new(Code::BadFrame, "chat.v1 speaks in text frames"), stage);
+    }
+
+    fn refuse<S: Stage>(id: MemberId, refusal: &Refusal<'_>, stage: &mut S) {
+        let Refusal { code, ref message, nonce, room, retry } = *refusal;
+        let retry_ms = retry.map(|retry| u64::try_from(retry.as_millis()).unwrap_or(u64::MAX).max(1));
+        stage.send(id, framed::<S>(&Reply::Error { code, message, nonce, room, retry_ms }));
+    }
+
+    fn carry_out<'a, S: Stage>(
+        &mut self,
+        id: MemberId,
+        request: &'a Request,
+        moment: Moment,
+        stage: &mut S,
+        commands: &mut Vec<Command>,
+    ) -> Result<(), Refusal<'a>> {
+        if let Request::Hello { name, token, session } = request {
+            return self.hello(id, name.as_deref(), token.as_deref(), session.as_deref(), moment, stage, commands);
+        }
+        let (ask, say) = (self.bounds.ask, self.bounds.say);
+        let Some(speaker) = self.speaker_mut(id) else {
+            return Err(Refusal::new(Code::BadOrder, "say hello first"));
+        };
+        match request {
+            Request::Say { nonce, room, .. } => {
+                speaker.says.take(say, moment.now).map_err(|wait| too_fast(wait).of_nonce(nonce).in_room(room))?;
+            }
+            _ => speaker.asks.take(ask, moment.now).map_err(too_fast)?,
+        }
+        match request {
+            Request::Hello { .. } => unreachable!("answered above"),
+            Request::Join { room, after, epoch } => self.join(id, room, *after, epoch.as_deref()),
+            Request::Leave { room } => {
+                let key = self.joined_room(id, room)?;
+                let name = self.rooms[key].name.clone();
+                self.stand_up(id, key, moment.now);
+                stage.send(id, framed::<S>(&Reply::Left { room: name.as_str() }));
+                Ok(())
+            }
+            Request::Say { room, text, nonce } => self.say(id, room, text, nonce, moment, commands),
+            Request::Typing { room } => {
+                let key = self.joined_room(id, room)?;
+                if let Some(author) = self.author(id) {
+                    self.writes(key, &author, moment.now);
+                }
+                Ok(())
+            }
+            Request::Rename { name } => self.rename(id, name, stage),
+            Request::History { room, before, limit } => {
+                let key = self.joined_room(id, room)?;
+                self.may_read(id, room)?;
+                let (before, limit) = self.window(*before, *limit);
+                self.history(id, key, before, limit, stage, commands);
+                Ok(())
+            }
+            Request::Search { room, query, before, limit } => {
+                let key = self.joined_room(id, room)?;
+                if !query.chars().any(char::is_alphanumeric) {
+                    return Err(Refusal::new(Code::BadQuery, "there is no word to search for").in_room(room));
+                }
+                if !self.journaled.keeps_history {
+                    let message = "this server keeps no history that could be searched";
+                    return Err(Refusal::new(Code::Unavailable, message).in_room(room));
+                }
+                self.may_read(id, room)?;
+                let (before, limit) = self.window(*before, *limit);
+                self.search(id, key, query.clone(), before, limit, commands);
+                Ok(())
+            }
+        }
+    }
+
+    fn window(&self, before: Option<u64>, limit: Option<usize>) -> (Position, usize) {
+        let most = self.bounds.page_entries;
+        (before.map_or(self.journaled.position.next(), v1::position), limit.unwrap_or(most).clamp(1, most))
+    }
+
+    fn may_read<'a>(&mut self, id: MemberId, room: &'a str) -> Result<(), Refusal<'a>> {
+        match self.speaker_mut(id) {
+            Some(speaker) if speaker.reads < READS_AT_ONCE => Ok(()),
+            _ => Err(Refusal::new(Code::Busy, "wait for what you have asked for").in_room(room)),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a request and its circumstances")]
+    fn hello<'a, S: Stage>(
+        &mut self,
+        id: MemberId,
+        name: Option<&str>,
+        token: Option<&str>,
+        session: Option<&str>,
+        moment: Moment,
+        stage: &mut S,
+        commands: &mut Vec<Command>,
+    ) -> Result<(), Refusal<'a>> {
+        let Some(member) = self.member(id) else { return Ok(()) };
+        if member.speaker.is_some() {
+            return Err(Refusal::new(Code::BadOrder, "you have said hello already"));
+        }
+        let max_name = self.bounds.max_person_name_bytes;
+        let name = name.map(|name| name::person_name(name, max_name)).transpose().map_err(|err| bad_name(&err))?;
+        // A token that is not ours, or of a key that is lost, makes somebody new.
+        let known = token.and_then(|token| self.identities.recognise(token));
+        let person = known.unwrap_or_else(|| self.identities.new_person());
+        let name = name.unwrap_or_else(|| shared(&format!("guest-{:04x}", person.0 & 0xffff)));
+        let author = Author { id: person, name };
+        let ghost = known.and(session).and_then(|session| self.connection_of(&author, session));
+        let session = match ghost.and_then(|ghost| self.speaker_mut(ghost)) {
+            Some(speaker) => speaker.session.clone(),
+            None => self.identities.new_session(),
+        };
+        if let Some(ghost) = ghost {
+            commands.push(Command::TakenOver(ghost));
+            self.exit(ghost, moment.now);
+        }
+        self.people.entry(person).or_default().push(id);
+        let token = self.identities.token(person);
+        let welcome = Reply::Welcome {
+            you: Person::known(&author),
+            token: &token,
+            session: &session.0,
+            limits: self.limits(),
+            server: Server::THIS,
+        };
+        stage.send(id, framed::<S>(&welcome));
+        let (says, asks) = (Bucket::full(moment.now), Bucket::full(moment.now));
+        if let Some(member) = self.member_mut(id) {
+            member.speaker = Some(Box::new(Speaker { author, session, says, asks, reads: 0 }));
+        }
+        Ok(())
+    }
+
+    /// The connection of a person that has this session's secret.
+    fn connection_of(&self, author: &Author, session: &str) -> Option<MemberId> {
+        let is_it = |id: &&MemberId| {
+            let speaker = self.member(**id).and_then(|member| member.speaker.as_ref());
+            speaker.is_some_and(|speaker| speaker.session == Session(session.to_owned()))
+        };
+        self.people.get(&author.id)?.iter().find(is_it).copied()
+    }
+
+    fn limits(&self) -> Limits {
+        let bounds = &self.bounds;
+        Limits {
+            message_bytes: bounds.max_message_bytes,
+            text_bytes: bounds.max_text_bytes,
+            name_bytes: bounds.max_person_name_bytes,
+            room_bytes: bounds.max_room_name_bytes,
+            nonce_bytes: bounds.max_nonce_bytes,
+            rooms: bounds.max_rooms_per_member,
+            page_entries: bounds.page_entries,
+            backfill_entries: bounds.backfill_entries,
+            say_per_second: bounds.say.per_second,
+            say_burst: bounds.say.burst,
+        }
+    }
+
+    fn join<'a>(
+        &mut self,
+        id: MemberId,
+        room: &'a str,
+        after: Option<u64>,
+        epoch: Option<&str>,
+    ) -> Result<(), Refusal<'a>> {
+        let name = RoomName::new(room, self.bounds.max_room_name_bytes)
+            .map_err(|err| Refusal::new(Code::BadRoom, format!("room: {err}")).in_room(room))?;
+        let Some(member) = self.member(id) else { return Ok(()) };
+        if let Some(key) = self.by_name.get(&name)
+            && member.seats.iter().any(|seat| seat.room == *key)
+        {
+            return Err(Refusal::new(Code::AlreadyJoined, "you are in this room").in_room(room));
+        }
+        let most = self.bounds.max_rooms_per_member;
+        if member.seats.len() >= most {
+            let message = format!("you are in {most} rooms, which is as many as can be");
+            return Err(Refusal::new(Code::TooManyRooms, message).in_room(room));
+        }
+        let is_this_life = epoch.and_then(v1::epoch) == Some(self.journaled.epoch);
+        let start = match after {
+            None => Start::Newest,
+            Some(after) if is_this_life => Start::After(v1::position(after)),
+            Some(_) => Start::Lost,
+        };
+        self.sit(id, name, start);
+        Ok(())
+    }
+
+    fn say<'a>(
+        &mut self,
+        id: MemberId,
+        room: &'a str,
+        text: &str,
+        nonce: &'a str,
+        moment: Moment,
+        commands: &mut Vec<Command>,
+    ) -> Result<(), Refusal<'a>> {
+        let refuse = |code, message: String| Refusal::new(code, message).of_nonce(nonce).in_room(room);
+        if nonce.is_empty() || nonce.len() > self.bounds.max_nonce_bytes {
+            let message = format!("a nonce has 1 to {} bytes", self.bounds.max_nonce_bytes);
+            return Err(Refusal::new(Code::BadNonce, message).in_room(room));
+        }
+        let key = self.joined_room(id, room).map_err(|refusal| refusal.of_nonce(nonce))?;
+        if text.trim().is_empty() {
+            return Err(refuse(Code::BadText, "the text is empty".to_owned()));
+        }
+        if text.len() > self.bounds.max_text_bytes {
+            let message = format!("a text has at most {} bytes in UTF-8", self.bounds.max_text_bytes);
+            return Err(refuse(Code::BadText, message));
+        }
+        if moment.intake == Intake::Full {
+            let message = "the server has too much to do, try again".to_owned();
+            return Err(refuse(Code::Busy, message).again_in(Duration::from_secs(1)));
+        }
+        let Some(author) = self.author(id) else { return Ok(()) };
+        self.wrote(key, author.id);
+        if let Some(member) = self.member_mut(id) {
+            member.in_flight += 1;
+        }
+        commands.push(Command::Append(Draft {
+            room: self.rooms[key].name.clone(),
+            origin: Some(id),
+            author: Some(author),
+            nonce: Some(Nonce(nonce.into())),
+            at: moment.at,
+            content: Content::Text(text.to_owned().into()),
+        }));
+        Ok(())
+    }
+
+    fn rename<'a, S: Stage>(&mut self, id: MemberId, name: &str, stage: &mut S) -> Result<(), Refusal<'a>> {
+        let name = name::person_name(name, self.bounds.max_person_name_bytes).map_err(|err| bad_name(&err))?;
+        let Some(mut author) = self.author(id) else { return Ok(()) };
+        author.name = name;
+        // A person is called the same in all their tabs.
+        for connection in self.people.get(&author.id).cloned().unwrap_or_default() {
+            let Some(speaker) = self.speaker_mut(connection) else { continue };
+            speaker.author = author.clone();
+            stage.send(connection, framed::<S>(&Reply::Renamed { you: Person::known(&author) }));
+            let rooms: Vec<usize> =
+                self.member(connection).map_or_else(Vec::new, |it| it.seats.iter().map(|seat| seat.room).collect());
+            for key in rooms {
+                self.renamed(key, &author);
+            }
+        }
+        Ok(())
+    }
+
+    fn author(&self, id: MemberId) -> Option<Author> {
+        Some(self.member(id)?.speaker.as_ref()?.author.clone())
+    }
+
+    /// The key of a room in which the member is.
+    fn joined_room<'a>(&self, id: MemberId, room: &'a str) -> Result<usize, Refusal<'a>> {
+        let name = RoomName::new(room, self.bounds.max_room_name_bytes)
+            .map_err(|err| Refusal::new(Code::BadRoom, format!("room: {err}")).in_room(room))?;
+        let key = self.by_name.get(&name).copied();
+        let seats = self.member(id).map(|member| &member.seats);
+        key.filter(|key| seats.is_some_and(|seats| seats.iter().any(|seat| seat.room == *key)))
+            .ok_or_else(|| Refusal::new(Code::NotJoined, "join this room first").in_room(room))
+    }
+
+    /// A member has said again what is known: it alone is given the original.
+    pub fn repeated<S: Stage>(&mut self, original: &Entry, stage: &mut S) {
+        self.landed(original.origin);
+        let Some(id) = original.origin else { return };
+        if self.member(id).is_some_and(|member| member.speaker.is_some()) {
+            let mut frame = Vec::new();
+            super::Dialect::V1.encode(original, S::frame, &mut self.scratch, &mut frame);
+            stage.send(id, frame.into());
+        }
+    }
+
+    /// The journal has not taken what a member said.
+    pub fn refused<S: Stage>(&mut self, draft: &Draft, stage: &mut S, commands: &mut Vec<Command>) {
+        self.landed(draft.origin);
+        let Some(id) = draft.origin else { return };
+        match self.member(id).map(|member| member.speaker.is_some()) {
+            Some(true) => {
+                let message = "what is said cannot be stored now, try again later";
+                let refusal = Refusal::new(Code::Unavailable, message).in_room(draft.room.as_str());
+                let refusal = refusal.again_in(Duration::from_secs(2));
+                let nonce = draft.nonce.as_ref().map_or("", |nonce| &nonce.0);
+                Self::refuse(id, &refusal.of_nonce(nonce), stage);
+            }
+            Some(false) => commands.push(Command::Unheard(id)),
+            None => {}
+        }
+    }
+
+    /// What a member asked for cannot be read.
+    pub(super) fn refuse_read<S: Stage>(&self, id: MemberId, room: &RoomName, stage: &mut S) {
+        let refusal = Refusal::new(Code::Unavailable, "the history cannot be read now").in_room(room.as_str());
+        Self::refuse(id, &refusal.again_in(Duration::from_secs(2)), stage);
+    }
+}
+
+fn too_fast<'a>(wait: Duration) -> Refusal<'a> {
+    Refusal::new(Code::TooFast, "too much in too little time").again_in(wait)
+}
+
+fn bad_name<'a>(err: &NameError) -> Refusal<'a> {
+    Refusal::new(Code::BadName, format!("name: {err}"))
+}

@@ -1,0 +1,218 @@
+//! What is told and not kept: who comes and goes, and who is writing.
+//!
+//! Changes mark their room as restless. A tick, four times a second while any room is, sends what has gathered, for each
+//! room at most once a second. Whoever has no room for it in its outbox is sent a snapshot later.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::{Author, Dialect, Hub, MemberId, Message, PersonId, Stage};
+use crate::chat::presence::PACE;
+use crate::chat::v1::{self, Person, Reply};
+
+const TICK: Duration = Duration::from_millis(250);
+/// Somebody who has not typed for this long is not writing any more.
+const TYPING_LASTS: Duration = Duration::from_secs(5);
+/// So many are named as writing; beyond them it is a crowd.
+const TYPING_NAMES: usize = 5;
+
+/// Who is writing in a room.
+#[derive(Debug, Default)]
+pub(super) struct Typing {
+    writing: Vec<(Author, Instant)>,
+    has_changed: bool,
+    last_update: Option<Instant>,
+}
+
+impl Typing {
+    fn is_restless(&self) -> bool {
+        !self.writing.is_empty() || self.has_changed
+    }
+
+    fn note(&mut self, author: &Author, now: Instant) {
+        let until = now + TYPING_LASTS;
+        if let Some((_, expires)) = self.writing.iter_mut().find(|(who, _)| who.id == author.id) {
+            *expires = until;
+        } else if self.writing.len() < TYPING_NAMES {
+            self.writing.push((author.clone(), until));
+            self.has_changed = true;
+        }
+    }
+
+    fn stop(&mut self, person: PersonId) {
+        let before = self.writing.len();
+        self.writing.retain(|(who, _)| who.id != person);
+        self.has_changed |= self.writing.len() != before;
+    }
+
+    fn update(&mut self, now: Instant) -> Option<Vec<Author>> {
+        let before = self.writing.len();
+        self.writing.retain(|(_, until)| *until > now);
+        self.has_changed |= self.writing.len() != before;
+        if !self.has_changed || self.last_update.is_some_and(|last| now < last + PACE) {
+            return None;
+        }
+        self.has_changed = false;
+        self.last_update = Some(now);
+        Some(self.writing.iter().map(|(who, _)| who.clone()).collect())
+    }
+}
+
+impl Hub {
+    /// When [`tick`](Hub::tick) has something to do, if at all.
+    #[must_use]
+    pub fn next_tick(&self) -> Option<Instant> {
+        self.next_tick
+    }
+
+    /// Tells the rooms what has gathered in them.
+    pub fn tick<S: Stage>(&mut self, stage: &mut S, now: Instant) {
+        if self.next_tick.is_none_or(|at| now < at) {
+            return;
+        }
+        for key in std::mem::take(&mut self.restless) {
+            self.rooms[key].is_restless = false;
+            if let Some(update) = self.rooms[key].presence.update(self.bounds.presence_names, now) {
+                let name = self.rooms[key].name.clone();
+                self.tell(key, &Reply::presence(name.as_str(), &update), Told::Presence, stage);
+            }
+            if let Some(writing) = self.rooms[key].typing.update(now) {
+                let name = self.rooms[key].name.clone();
+                let reply = Reply::Typing { room: name.as_str(), names: Person::all(&writing) };
+                self.tell(key, &reply, Told::Typing, stage);
+            }
+            let room = &self.rooms[key];
+            if room.presence.is_restless() || room.typing.is_restless() {
+                self.stir(key);
+            }
+        }
+        self.next_tick = (!self.restless.is_empty()).then_some(now + TICK);
+    }
+
+    /// Offers something fleeting to the live members of chat.v1 in a room.
+    fn tell<S: Stage>(&mut self, key: usize, reply: &Reply<'_>, told: Told, stage: &mut S) {
+        if self.rooms[key].live[Dialect::V1.index()].is_empty() {
+            return;
+        }
+        let bytes = framed::<S>(reply);
+        for place in 0..self.rooms[key].live[Dialect::V1.index()].len() {
+            let member = self.rooms[key].live[Dialect::V1.index()][place];
+            if !stage.offer(member, &bytes, 0)
+                && told == Told::Presence
+                && let Some(seat) = self.seat_mut(member, key)
+            {
+                seat.missed_presence = true;
+            }
+        }
+    }
+
+    /// Everybody who is in a room, for a member that has missed something of it.
+    pub(super) fn snapshot<S: Stage>(&self, key: usize) -> Bytes {
+        let room = &self.rooms[key];
+        let names = self.names(key);
+        framed::<S>(&Reply::Presence {
+            room: room.name.as_str(),
+            joined: Vec::new(),
+            left: Vec::new(),
+            renamed: Vec::new(),
+            count: room.presence.count(),
+            names: Some(Person::all(&names)),
+        })
+    }
+
+    /// Everybody who is in a room, unless they are too many to be named.
+    pub(super) fn names(&self, key: usize) -> Vec<Author> {
+        let presence = &self.rooms[key].presence;
+        if presence.count() > self.bounds.presence_names { Vec::new() } else { presence.names() }
+    }
+
+    /// Somebody has taken a seat.
+    pub(super) fn arrived(&mut self, key: usize, author: Option<&Author>) {
+        match author {
+            Some(author) => self.rooms[key].presence.arrive(author),
+            None => self.count_strangers(key),
+        }
+        self.stir(key);
+    }
+
+    /// Somebody has left a seat, and others are still there.
+    pub(super) fn departed(&mut self, key: usize, person: Option<PersonId>, now: Instant) {
+        match person {
+            Some(person) => {
+                self.rooms[key].presence.depart(person, now);
+                self.rooms[key].typing.stop(person);
+            }
+            None => self.count_strangers(key),
+        }
+        self.stir(key);
+    }
+
+    fn count_strangers(&mut self, key: usize) {
+        let room = &mut self.rooms[key];
+        let strangers = room.members.saturating_sub(room.presence.connections());
+        room.presence.strangers(strangers);
+    }
+
+    /// Somebody is called otherwise.
+    pub(super) fn renamed(&mut self, key: usize, author: &Author) {
+        self.rooms[key].presence.rename(author);
+        self.stir(key);
+    }
+
+    /// Somebody is writing.
+    pub(super) fn writes(&mut self, key: usize, author: &Author, now: Instant) {
+        self.rooms[key].typing.note(author, now);
+        self.stir(key);
+    }
+
+    /// Somebody has written.
+    pub(super) fn wrote(&mut self, key: usize, person: PersonId) {
+        self.rooms[key].typing.stop(person);
+        if self.rooms[key].typing.is_restless() {
+            self.stir(key);
+        }
+    }
+
+    /// Lets the next tick look at a room.
+    fn stir(&mut self, key: usize) {
+        let room = &mut self.rooms[key];
+        if !room.is_restless {
+            room.is_restless = true;
+            self.restless.push(key);
+        }
+    }
+
+    /// Sees to it that there is a tick for what was stirred up at `now`.
+    pub fn wind(&mut self, now: Instant) {
+        if self.next_tick.is_none() && !self.restless.is_empty() {
+            self.next_tick = Some(now + TICK);
+        }
+    }
+
+    /// Tells everybody who speaks chat.v1 something about the server.
+    pub fn announce<S: Stage>(&mut self, stage: &mut S, mut reply: impl FnMut(usize) -> Reply<'static>) {
+        let mut number = 0;
+        for (slot, member) in self.members.iter().enumerate() {
+            if let Some(member) = member.as_ref().filter(|member| member.speaker.is_some()) {
+                stage.send(MemberId { slot: slot as u32, serial: member.serial }, framed::<S>(&reply(number)));
+                number += 1;
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Presence,
+    Typing,
+}
+
+/// A reply as a frame.
+pub(super) fn framed<S: Stage>(reply: &Reply<'_>) -> Bytes {
+    let mut json = Vec::new();
+    v1::write(reply, &mut json);
+    let mut frame = Vec::with_capacity(json.len() + 10);
+    S::frame(Message::Text(&json), &mut frame);
+    frame.into()
+}

@@ -1,0 +1,381 @@
+//! How a member that is behind gets what it has not heard: from the tail of the room, or from the store.
+
+use super::ephemeral::framed;
+use super::{
+    Command, Dialect, Entry, Hub, MemberId, Pages, Part, Position, Room, RoomName, Stage, Standing, Start, Wanted,
+};
+use crate::chat::tail::Page;
+use crate::chat::v1::{Hit, Members, Person, Reply, Said};
+
+/// Something asked of the store.
+#[derive(Debug)]
+pub(super) struct Pending {
+    serial: u32,
+    member: MemberId,
+    room: RoomName,
+    purpose: Purpose,
+}
+
+/// What is done with a page when it comes.
+#[derive(Debug)]
+enum Purpose {
+    /// The member is given it, and goes on from `after`.
+    Feed { after: Position, upto: Position },
+    /// The member is told what it missed since `after`; everything up to `upto` is in the part that is read.
+    Resume { after: Position, upto: Position },
+    /// The member is told the newest entries up to `upto`.
+    Newest { upto: Position, gap: bool },
+    /// The member asked for older entries.
+    History,
+    /// The member searched.
+    Search { query: String },
+}
+
+/// What a joiner is told.
+struct Joined {
+    entries: Vec<Entry>,
+    /// Everything up to here is in the entries, or was before them.
+    upto: Position,
+    gap: bool,
+    more: bool,
+    older: bool,
+    missed: Option<u64>,
+}
+
+impl Hub {
+    /// Gives a member pages until it is level with its rooms, its outbox is full, or the store has to be asked.
+    pub(super) fn feed<S: Stage>(&mut self, id: MemberId, stage: &mut S, commands: &mut Vec<Command>) {
+        let Some(member) = self.member_mut(id) else { return };
+        member.is_hungry = false;
+        for place in 0..member.seats.len() {
+            let Some(seat) = self.member(id).and_then(|member| member.seats.get(place)) else { return };
+            let room = seat.room;
+            match seat.standing {
+                Standing::Joining(start) => {
+                    self.welcome(id, room, start, stage, commands);
+                    self.catch_up(id, room, stage, commands);
+                }
+                Standing::CatchingUp { .. } => self.catch_up(id, room, stage, commands),
+                Standing::Live { .. } | Standing::Reading => {}
+            }
+        }
+    }
+
+    fn catch_up<S: Stage>(&mut self, id: MemberId, key: usize, stage: &mut S, commands: &mut Vec<Command>) {
+        let Some(dialect) = self.dialect(id) else { return };
+        loop {
+            let Some(seat) = self.seat_mut(id, key) else { return };
+            let Standing::CatchingUp { after } = seat.standing else { return };
+            let (scratch, page_bytes) = (&mut self.scratch, self.bounds.page_bytes);
+            let mut encode =
+                |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| dialect.encode(entry, S::frame, scratch, out);
+            match self.rooms[key].tail.page(after, page_bytes, dialect, &mut encode) {
+                Page::Level => return self.go_live(id, key, dialect, stage),
+                Page::Bytes { bytes, entries, reaches } => {
+                    if !stage.offer(id, &bytes, entries) {
+                        return;
+                    }
+                    self.stand(id, key, Standing::CatchingUp { after: reaches });
+                }
+                Page::Gone if self.journaled.keeps_history => {
+                    let upto = self.journaled.position;
+                    self.stand(id, key, Standing::Reading);
+                    let part = Part::After { after, upto };
+                    self.read(id, key, part, self.bounds.page_entries, Purpose::Feed { after, upto }, commands);
+                    return;
+                }
+                Page::Gone => {
+                    if !self.skip(id, key, dialect, self.rooms[key].tail.floor(), stage, commands) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a member needs next is kept nowhere: it is told, and goes on behind it. `false` if it cannot be told.
+    fn skip<S: Stage>(
+        &mut self,
+        id: MemberId,
+        key: usize,
+        dialect: Dialect,
+        to: Position,
+        stage: &mut S,
+        commands: &mut Vec<Command>,
+    ) -> bool {
+        match dialect {
+            Dialect::Raw => {
+                commands.push(Command::FellBehind(id));
+                false
+            }
+            Dialect::V1 => {
+                stage.send(id, framed::<S>(&Reply::Gap { room: self.rooms[key].name.as_str(), position: to.0 }));
+                self.stand(id, key, Standing::CatchingUp { after: to });
+                true
+            }
+            Dialect::Events => {
+                stage.send(id, format!("id: {to}\nevent: gap\ndata: {to}\n\n").into());
+                self.stand(id, key, Standing::CatchingUp { after: to });
+                true
+            }
+        }
+    }
+
+    fn go_live<S: Stage>(&mut self, id: MemberId, key: usize, dialect: Dialect, stage: &mut S) {
+        let live = &mut self.rooms[key].live[dialect.index()];
+        let place = live.len();
+        live.push(id);
+        self.catching_up -= 1;
+        self.stand(id, key, Standing::Live { place });
+        if dialect == Dialect::V1
+            && self.seat_mut(id, key).is_some_and(|seat| std::mem::take(&mut seat.missed_presence))
+        {
+            stage.send(id, self.snapshot::<S>(key));
+        }
+    }
+
+    fn stand(&mut self, id: MemberId, key: usize, standing: Standing) {
+        if let Some(seat) = self.seat_mut(id, key) {
+            seat.standing = standing;
+        }
+    }
+
+    /// Finds out what a joiner of chat.v1 has missed, and tells it, at once if the tail reaches back far enough.
+    fn welcome<S: Stage>(
+        &mut self,
+        id: MemberId,
+        key: usize,
+        start: Start,
+        stage: &mut S,
+        commands: &mut Vec<Command>,
+    ) {
+        let upto = self.journaled.position;
+        let tail = &self.rooms[key].tail;
+        let page = self.bounds.page_entries;
+        match start {
+            Start::After(after) if after <= upto && after >= tail.floor() => {
+                let missed = tail.count_after(after);
+                if missed > self.bounds.backfill_entries {
+                    return self.welcome_newest(id, key, true, stage, commands);
+                }
+                let entries = tail.after(after, page);
+                let more = missed > entries.len();
+                let joined = Joined {
+                    // What is in the tail is all that was published; this turn's news come after it.
+                    upto: entries.last().filter(|_| more).map_or(tail.last().max(after), |entry| entry.position),
+                    entries,
+                    gap: false,
+                    more,
+                    older: after > Position::START,
+                    missed: Some(missed as u64),
+                };
+                self.told(id, key, &joined, stage);
+            }
+            Start::After(after) if after <= upto && self.journaled.keeps_history => {
+                self.stand(id, key, Standing::Reading);
+                let part = Part::After { after, upto };
+                self.read(id, key, part, page, Purpose::Resume { after, upto }, commands);
+            }
+            Start::After(_) | Start::Lost => self.welcome_newest(id, key, true, stage, commands),
+            Start::Newest | Start::Present => self.welcome_newest(id, key, false, stage, commands),
+        }
+    }
+
+    fn welcome_newest<S: Stage>(
+        &mut self,
+        id: MemberId,
+        key: usize,
+        gap: bool,
+        stage: &mut S,
+        commands: &mut Vec<Command>,
+    ) {
+        let tail = &self.rooms[key].tail;
+        let page = self.bounds.page_entries;
+        let entries = tail.before(Position(u64::MAX), page);
+        let is_whole = entries.len() == page || tail.floor() == Position::START || !self.journaled.keeps_history;
+        if is_whole {
+            let first = entries.first().map_or(tail.last(), |entry| entry.position);
+            let older =
+                !tail.before(first, 1).is_empty() || (self.journaled.keeps_history && tail.floor() > Position::START);
+            let joined = Joined { upto: tail.last(), entries, gap, more: false, older, missed: None };
+            self.told(id, key, &joined, stage);
+        } else {
+            let upto = self.journaled.position;
+            self.stand(id, key, Standing::Reading);
+            self.read(id, key, Part::Before(upto.next()), page, Purpose::Newest { upto, gap }, commands);
+        }
+    }
+
+    /// Tells a joiner of chat.v1 that it is in, and what was said.
+    fn told<S: Stage>(&mut self, id: MemberId, key: usize, joined: &Joined, stage: &mut S) {
+        let names = self.names(key);
+        let room = &self.rooms[key];
+        let reply = Reply::Joined {
+            room: room.name.as_str(),
+            epoch: self.journaled.epoch.to_string(),
+            position: joined.upto.0,
+            entries: Said::all_within(&joined.entries),
+            gap: joined.gap,
+            more: joined.more,
+            missed: joined.missed,
+            older: joined.older,
+            members: Members { count: room.presence.count(), names: Person::all(&names) },
+        };
+        stage.send(id, framed::<S>(&reply));
+        self.stand(id, key, Standing::CatchingUp { after: joined.upto });
+    }
+
+    /// A member of chat.v1 asked for older entries.
+    pub(super) fn history<S: Stage>(
+        &mut self,
+        id: MemberId,
+        key: usize,
+        before: Position,
+        limit: usize,
+        stage: &mut S,
+        commands: &mut Vec<Command>,
+    ) {
+        let Room { name, tail, .. } = &self.rooms[key];
+        let mut entries = tail.before(before, limit + 1);
+        let is_whole = entries.len() > limit || tail.floor() == Position::START || !self.journaled.keeps_history;
+        if is_whole {
+            let more = entries.len() > limit;
+            entries.drain(..entries.len().saturating_sub(limit));
+            let reply = Reply::History { room: name.as_str(), entries: Said::all_within(&entries), more };
+            stage.send(id, framed::<S>(&reply));
+        } else {
+            self.read(id, key, Part::Before(before), limit, Purpose::History, commands);
+        }
+    }
+
+    /// A member of chat.v1 searches.
+    pub(super) fn search(
+        &mut self,
+        id: MemberId,
+        key: usize,
+        query: String,
+        before: Position,
+        limit: usize,
+        commands: &mut Vec<Command>,
+    ) {
+        let part = Part::Matching { before, query: query.clone() };
+        self.read(id, key, part, limit, Purpose::Search { query }, commands);
+    }
+
+    fn read(
+        &mut self,
+        member: MemberId,
+        key: usize,
+        part: Part,
+        limit: usize,
+        purpose: Purpose,
+        commands: &mut Vec<Command>,
+    ) {
+        let room = self.rooms[key].name.clone();
+        self.next_read = self.next_read.wrapping_add(1);
+        let serial = self.next_read;
+        if let (Purpose::History | Purpose::Search { .. }, Some(speaker)) = (&purpose, self.speaker_mut(member)) {
+            speaker.reads += 1;
+        }
+        let place = self.reads.insert(Pending { serial, member, room: room.clone(), purpose });
+        let ticket = u64::from(serial) << 32 | place as u64;
+        commands.push(Command::Read(Wanted { ticket, room, part, limit }));
+    }
+
+    /// Takes what was read. Comes before [`commit`](Hub::commit), in which whoever it is for goes on.
+    pub fn page<S: Stage>(&mut self, pages: Pages, stage: &mut S, commands: &mut Vec<Command>) {
+        let (place, serial) = ((pages.ticket & u64::from(u32::MAX)) as usize, (pages.ticket >> 32) as u32);
+        if self.reads.get(place).is_none_or(|pending| pending.serial != serial) {
+            return;
+        }
+        let Pending { member: id, room, purpose, .. } = self.reads.remove(place);
+        if let (Purpose::History | Purpose::Search { .. }, Some(speaker)) = (&purpose, self.speaker_mut(id)) {
+            speaker.reads -= 1;
+        }
+        let (Some(dialect), Some(key)) = (self.dialect(id), self.by_name.get(&room).copied()) else { return };
+        match purpose {
+            Purpose::History | Purpose::Search { .. } if pages.entries.is_none() => {
+                self.refuse_read(id, &room, stage);
+            }
+            Purpose::History => {
+                let entries = pages.entries.unwrap_or_default();
+                let entries = Said::all_within(&entries);
+                stage.send(id, framed::<S>(&Reply::History { room: room.as_str(), entries, more: pages.more }));
+            }
+            Purpose::Search { query } => {
+                let entries = pages.entries.unwrap_or_default();
+                let none = Vec::new();
+                let matches = pages.matches.iter().chain(std::iter::repeat(&none));
+                let entries = entries.iter().zip(matches).map(|(entry, matches)| Hit::new(entry, matches)).collect();
+                let reply = Reply::Found { room: room.as_str(), query: &query, entries, more: pages.more };
+                stage.send(id, framed::<S>(&reply));
+            }
+            // It may have left the room, and come back, in the meantime: then it is not reading.
+            _ if self.seat_mut(id, key).is_none_or(|seat| seat.standing != Standing::Reading) => {}
+            Purpose::Feed { after, upto } => {
+                self.take_feed(id, key, dialect, (after, upto), pages, stage, commands);
+                self.drained(id);
+            }
+            Purpose::Resume { after, upto } => {
+                let is_told = pages.entries.is_some()
+                    && pages.floor <= after
+                    && pages.in_part <= self.bounds.backfill_entries as u64;
+                match pages.entries {
+                    Some(entries) if is_told => {
+                        let upto = entries.last().filter(|_| pages.more).map_or(upto, |entry| entry.position);
+                        let (more, missed) = (pages.more, Some(pages.in_part));
+                        let joined = Joined { entries, upto, gap: false, more, older: true, missed };
+                        self.told(id, key, &joined, stage);
+                    }
+                    _ => self.welcome_newest(id, key, true, stage, commands),
+                }
+                self.drained(id);
+            }
+            Purpose::Newest { upto, gap } => {
+                let is_lost = pages.entries.is_none();
+                let joined = Joined {
+                    entries: pages.entries.unwrap_or_default(),
+                    upto,
+                    gap: gap || is_lost,
+                    more: false,
+                    older: pages.more,
+                    missed: None,
+                };
+                self.told(id, key, &joined, stage);
+                self.drained(id);
+            }
+        }
+    }
+
+    /// Gives a member that is behind what was read for it.
+    #[expect(clippy::too_many_arguments, reason = "it is the other half of catch_up, split by the wait for the store")]
+    fn take_feed<S: Stage>(
+        &mut self,
+        id: MemberId,
+        key: usize,
+        dialect: Dialect,
+        (after, upto): (Position, Position),
+        pages: Pages,
+        stage: &mut S,
+        commands: &mut Vec<Command>,
+    ) {
+        self.stand(id, key, Standing::CatchingUp { after });
+        let Some(entries) = pages.entries else {
+            let floor = self.rooms[key].tail.floor();
+            self.skip(id, key, dialect, floor, stage, commands);
+            return;
+        };
+        if pages.floor > after {
+            self.skip(id, key, dialect, pages.floor.min(upto), stage, commands);
+            return;
+        }
+        let mut bytes = Vec::new();
+        for entry in &entries {
+            dialect.encode(entry, S::frame, &mut self.scratch, &mut bytes);
+        }
+        let reaches = entries.last().filter(|_| pages.more).map_or(upto, |entry| entry.position);
+        if entries.is_empty() || stage.offer(id, &bytes.into(), entries.len()) {
+            self.stand(id, key, Standing::CatchingUp { after: reaches });
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Who is in a room: people, not connections, told in updates that add up.
+//!
+//! Whoever leaves is kept for a grace, so that a reload does not flicker. Changes are gathered, and given out as one
+//! update when it is time; who comes and goes in between is not mentioned.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::entry::{Author, PersonId};
+
+/// How long somebody without a connection still counts as present.
+pub const GRACE: Duration = Duration::from_secs(3);
+/// Updates of one room are at least so far apart.
+pub const PACE: Duration = Duration::from_secs(1);
+
+/// The people of one room.
+#[derive(Debug, Default)]
+pub struct Presence {
+    people: HashMap<PersonId, Here>,
+    /// The sum of theirs.
+    connections: usize,
+    /// Whoever has changed since the last update, and how they stood in it: under which name, or not at all.
+    changed: HashMap<PersonId, Option<Arc<str>>>,
+    /// Connections of people who have no name: those of the raw dialect.
+    strangers: usize,
+    strangers_changed: bool,
+    /// People in their grace.
+    leaving: usize,
+    last_update: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Here {
+    name: Arc<str>,
+    connections: usize,
+    /// Set when the last connection went.
+    gone_since: Option<Instant>,
+}
+
+/// What has changed in a room since the last update.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Update {
+    /// Who has come.
+    pub joined: Vec<Author>,
+    /// Who has gone.
+    pub left: Vec<PersonId>,
+    /// Who is called otherwise now.
+    pub renamed: Vec<Author>,
+    /// How many are there.
+    pub count: usize,
+}
+
+impl Presence {
+    /// How many are there.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.people.len() + self.strangers
+    }
+
+    /// Connections of people who have a name.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections
+    }
+
+    /// Everybody who has a name, in the order of their names.
+    #[must_use]
+    pub fn names(&self) -> Vec<Author> {
+        let mut names: Vec<Author> =
+            self.people.iter().map(|(id, here)| Author { id: *id, name: here.name.clone() }).collect();
+        names.sort_unstable_by(|one, other| one.name.cmp(&other.name).then(one.id.cmp(&other.id)));
+        names
+    }
+
+    /// A connection of this person has come.
+    pub fn arrive(&mut self, person: &Author) {
+        self.connections += 1;
+        match self.people.get_mut(&person.id) {
+            Some(here) => {
+                here.connections += 1;
+                if here.gone_since.take().is_some() {
+                    self.leaving -= 1;
+                }
+            }
+            None => {
+                self.changed.entry(person.id).or_insert(None);
+                self.people.insert(person.id, Here { name: person.name.clone(), connections: 1, gone_since: None });
+            }
+        }
+        self.rename(person);
+    }
+
+    /// A connection of this person has gone.
+    pub fn depart(&mut self, id: PersonId, now: Instant) {
+        let Some(here) = self.people.get_mut(&id) else { return };
+        self.connections -= 1;
+        here.connections -= 1;
+        if here.connections == 0 {
+            here.gone_since = Some(now);
+            self.leaving += 1;
+        }
+    }
+
+    /// The person is called so from now on.
+    pub fn rename(&mut self, person: &Author) {
+        let Some(here) = self.people.get_mut(&person.id) else { return };
+        if here.name != person.name {
+            let former = std::mem::replace(&mut here.name, person.name.clone());
+            self.changed.entry(person.id).or_insert(Some(former));
+        }
+    }
+
+    /// A connection without a name has come or gone.
+    pub fn strangers(&mut self, now_there: usize) {
+        self.strangers_changed |= self.strangers != now_there;
+        self.strangers = now_there;
+    }
+
+    /// Whether an update will be due at some time.
+    #[must_use]
+    pub fn is_restless(&self) -> bool {
+        !self.changed.is_empty() || self.strangers_changed || self.leaving > 0
+    }
+
+    /// What has changed, if it is time for an update and there is something to tell. Above `max_names` people nobody is
+    /// named any more.
+    pub fn update(&mut self, max_names: usize, now: Instant) -> Option<Update> {
+        if self.last_update.is_some_and(|last| now < last + PACE) {
+            return None;
+        }
+        if self.leaving > 0 {
+            self.people.retain(|id, here| {
+                let is_gone = here.gone_since.is_some_and(|since| now >= since + GRACE);
+                if is_gone {
+                    self.leaving -= 1;
+                    self.changed.entry(*id).or_insert_with(|| Some(here.name.clone()));
+                }
+                !is_gone
+            });
+        }
+        let mut update = Update { count: self.count(), ..Update::default() };
+        for (id, before) in self.changed.drain() {
+            match (before, self.people.get(&id)) {
+                (None, Some(here)) => update.joined.push(Author { id, name: here.name.clone() }),
+                (Some(_), None) => update.left.push(id),
+                (Some(before), Some(here)) if before != here.name => {
+                    update.renamed.push(Author { id, name: here.name.clone() });
+                }
+                (None, None) | (Some(_), Some(_)) => {}
+            }
+        }
+        let strangers_changed = std::mem::take(&mut self.strangers_changed);
+        let is_news = !(update.joined.is_empty() && update.left.is_empty() && update.renamed.is_empty());
+        if !is_news && !strangers_changed {
+            return None;
+        }
+        self.last_update = Some(now);
+        if self.people.len() > max_names {
+            update = Update { count: update.count, ..Update::default() };
+        }
+        update.joined.sort_unstable_by_key(|person| person.id);
+        update.left.sort_unstable();
+        update.renamed.sort_unstable_by_key(|person| person.id);
+        Some(update)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn person(id: u64, name: &str) -> Author {
+        Author { id: PersonId(id), name: name.into() }
+    }
+
+    #[test]
+    fn updates_add_up_to_who_is_there() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut room = Presence::default();
+        room.arrive(&person(1, "Ann"));
+        room.arrive(&person(2, "Bob"));
+        room.arrive(&person(1, "Ann"));
+        let update = room.update(200, at(0)).unwrap();
+        assert_eq!(update.joined, [person(1, "Ann"), person(2, "Bob")]);
+        assert_eq!(update.count, 2, "people are counted, not connections");
+
+        room.rename(&person(2, "Bo"));
+        assert_eq!(room.update(200, start + Duration::from_millis(500)), None, "one update per second");
+        assert_eq!(room.update(200, at(1)).unwrap().renamed, [person(2, "Bo")]);
+
+        room.depart(PersonId(2), at(2));
+        room.depart(PersonId(1), at(2));
+        assert_eq!(room.update(200, at(3)), None, "a grace for whoever reloads");
+        room.arrive(&person(2, "Bo"));
+        assert_eq!(room.update(200, at(9)), None, "Ann has another connection, Bo came back");
+        room.depart(PersonId(2), at(10));
+        let update = room.update(200, at(13)).unwrap();
+        assert_eq!((update.left, update.count), (vec![PersonId(2)], 1));
+        assert!(!room.is_restless());
+    }
+
+    #[test]
+    fn who_comes_and_goes_between_updates_is_not_mentioned() {
+        let start = Instant::now();
+        let mut room = Presence::default();
+        room.arrive(&person(1, "Ann"));
+        room.depart(PersonId(1), start);
+        assert!(room.is_restless());
+        assert_eq!(room.update(200, start + GRACE), None);
+        assert_eq!(room.count(), 0);
+    }
+
+    #[test]
+    fn a_crowd_is_counted_and_not_named() {
+        let start = Instant::now();
+        let mut room = Presence::default();
+        for id in 1..=5 {
+            room.arrive(&person(id, "x"));
+        }
+        room.strangers(3);
+        assert_eq!(room.update(4, start), Some(Update { count: 8, ..Update::default() }));
+        room.strangers(2);
+        assert_eq!(room.update(4, start + PACE).map(|update| update.count), Some(7));
+    }
+}
