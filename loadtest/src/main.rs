@@ -50,7 +50,7 @@ fn progress(phase: &str) {
 }
 
 fn say(text: &str, code: u8) -> ExitCode {
-    let _ = io::stdout().write_all(text.as_bytes());
+    let _ = writeln!(io::stdout(), "{}", text.trim_end());
     ExitCode::from(code)
 }
 

@@ -34,7 +34,8 @@ pub enum Odd {
 /// Encodes and decodes the payloads of one run.
 #[derive(Debug)]
 pub struct Stamps {
-    run: [u8; 8],
+    /// The digits of the run, as they are read.
+    run: u64,
     /// A whole payload, whose front is overwritten for each message.
     template: Vec<u8>,
 }
@@ -45,7 +46,8 @@ impl Stamps {
         assert!(size >= STAMP_BYTES, "a payload of {size} bytes has no room for the stamp");
         let mut template: Vec<u8> = (b'a'..=b'z').cycle().take(size).collect();
         put_hex(&mut template[0..8], u64::from(run));
-        Stamps { run: *template.first_chunk().expect("a payload is longer than the run"), template }
+        let run = u64::from_le_bytes(*template.first_chunk().expect("a payload is longer than the run"));
+        Stamps { run, template }
     }
 
     /// The payload that carries `stamp`.
@@ -60,16 +62,29 @@ impl Stamps {
     #[inline]
     pub fn decode(&self, payload: &[u8]) -> Result<Stamp, Odd> {
         let Some((stamp, filler)) = payload.split_first_chunk::<STAMP_BYTES>() else { return Err(Odd::Foreign) };
-        let (digits, _) = stamp.as_chunks::<8>();
-        if digits[0] != self.run {
+        let word = |at: usize| u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|n| stamp[8 * at + n]));
+        if word(0) != self.run {
             return Err(Odd::Foreign);
         }
-        if *filler != self.template[STAMP_BYTES..] {
+        if !is_same(filler, &self.template[STAMP_BYTES..]) {
             return Err(Odd::Corrupt);
         }
-        let scheduled = u64::from(hex(digits[3])) << 32 | u64::from(hex(digits[4]));
-        Ok(Stamp { sender: hex(digits[1]), number: hex(digits[2]), scheduled })
+        let [sender, number, high, low] = [word(1), word(2), word(3), word(4)].map(hex);
+        Ok(Stamp { sender, number, scheduled: u64::from(high) << 32 | u64::from(low) })
     }
+}
+
+/// Whether two slices are equal: for the usual short ones without the call that comparing slices is.
+#[inline]
+fn is_same(left: &[u8], right: &[u8]) -> bool {
+    if left.len() > 128 || left.len() != right.len() {
+        return left == right;
+    }
+    let (left, left_rest) = left.as_chunks::<8>();
+    let (right, right_rest) = right.as_chunks::<8>();
+    let words = left.iter().zip(right).fold(0, |sum, (a, b)| sum | (u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b)));
+    let bytes = left_rest.iter().zip(right_rest).fold(0, |sum, (a, b)| sum | (a ^ b));
+    words == 0 && bytes == 0
 }
 
 /// Writes `value` into `out`, one hexadecimal digit to the byte, the highest first.
@@ -83,8 +98,7 @@ fn put_hex(out: &mut [u8], mut value: u64) {
 /// Eight hexadecimal digits at once: digits to nibbles, then pairs of nibbles, bytes and words are joined. Other
 /// characters give some number, which the checker will not know.
 #[inline]
-fn hex(digits: [u8; 8]) -> u32 {
-    let digits = u64::from_le_bytes(digits);
+fn hex(digits: u64) -> u32 {
     // A letter has bit 6 set and the low nibble 1 to 6, so it wants 9 more.
     let nibbles = (digits & 0x0F0F_0F0F_0F0F_0F0F) + 9 * ((digits >> 6) & 0x0101_0101_0101_0101);
     let bytes = (nibbles << 4 | nibbles >> 8) & 0x00FF_00FF_00FF_00FF;

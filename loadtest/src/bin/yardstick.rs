@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     let options = match Options::from_args(&["yardstick"], &arguments) {
         Ok(options) => options,
         Err(exit) if exit.status.is_ok() => {
-            let _ = io::stdout().write_all(exit.output.as_bytes());
+            let _ = writeln!(io::stdout(), "{}", exit.output.trim_end());
             return ExitCode::SUCCESS;
         }
         Err(exit) => {
