@@ -4,7 +4,7 @@ import { Connection, chatUrl } from "./connection.js";
 import { Store } from "./store.js";
 import { View } from "./view.js";
 
-/** The room is named by the page's address; this is the one without a name, there as here. */
+/** The room when the page's address names none, by the server's rule: the first `room` that is not empty counts. */
 const DEFAULT_ROOM = "lobby";
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -30,7 +30,7 @@ function content(data) {
   return { text: `[${data.byteLength} ${data.byteLength === 1 ? "byte" : "bytes"}]`, bytes: true };
 }
 
-const room = new URLSearchParams(location.search).get("room") || DEFAULT_ROOM;
+const room = new URLSearchParams(location.search).getAll("room").find((name) => name !== "") ?? DEFAULT_ROOM;
 const store = new Store(room);
 const connection = new Connection(chatUrl(location.href));
 

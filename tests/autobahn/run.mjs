@@ -17,7 +17,13 @@ const REPORT = `${PROJECT}target/autobahn-report`;
 /** All but 12 and 13, which are about compression, and 8, which is empty. */
 const CASES = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"];
 /** Room for the messages of 16 MiB in group 9, which are far beyond the defaults. */
-const LIMITS = ["--max-message", "64MiB", "--outbox-high-water", "64MiB", "--tail-bytes", "64MiB"];
+const LIMITS = [
+  ["--max-message", "64MiB"],
+  ["--outbox-high-water", "64MiB"],
+  ["--draft-bytes-in-flight", "64MiB"],
+  ["--tail-bytes", "64MiB"],
+  ["--tails-total", "128MiB"],
+].flat();
 const TIMEOUT_MS = 240_000;
 
 async function fuzz(wstest, url) {

@@ -109,6 +109,15 @@ test("rooms are apart", async () => {
   await hears(cooking, "boil");
 });
 
+test("the page names the room that the server puts it in", async () => {
+  for (const [query, name] of [["?room=", "lobby"], ["?room=&room=second", "second"], ["?room=K%C3%BCche+2", "Küche 2"]]) {
+    const page = await enter(`/${query}`);
+    assert.equal(await page.locator("#room").textContent(), name);
+    await sendRaw(page, [query], name);
+    await hears(page, query);
+  }
+});
+
 test("binary messages that are text are shown, others described", async () => {
   const page = await enter("/?room=binary");
   const utf8 = [...new TextEncoder().encode("grüße 👋\nzweite Zeile")];
