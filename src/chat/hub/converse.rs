@@ -9,7 +9,7 @@ use super::{
 };
 use crate::chat::entry::{Entry, Nonce, Position};
 use crate::chat::name::{self, NameError};
-use crate::chat::v1::{self, BadFrame, Code, Limits, Person, Reply, Request, Server};
+use crate::chat::v1::{self, BadFrame, Code, Limits, Person, Reply, Request, Said, Server};
 
 /// Reads of one member that may be under way.
 const READS_AT_ONCE: u32 = 4;
@@ -340,9 +340,7 @@ impl Hub {
         self.landed(original.origin);
         let Some(id) = original.origin else { return };
         if self.member(id).is_some_and(|member| member.speaker.is_some()) {
-            let mut frame = Vec::new();
-            super::Dialect::V1.encode(original, S::frame, &mut self.scratch, &mut frame);
-            stage.send(id, frame.into());
+            stage.send(id, framed::<S>(&Said::again(original)));
         }
     }
 

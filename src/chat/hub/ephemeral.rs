@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use serde::Serialize;
 
 use super::{Author, Dialect, Hub, MemberId, Message, PersonId, Stage};
 use crate::chat::presence::PACE;
@@ -209,7 +210,7 @@ enum Told {
 }
 
 /// A reply as a frame.
-pub(super) fn framed<S: Stage>(reply: &Reply<'_>) -> Bytes {
+pub(super) fn framed<S: Stage>(reply: &impl Serialize) -> Bytes {
     let mut json = Vec::new();
     v1::write(reply, &mut json);
     let mut frame = Vec::with_capacity(json.len() + 10);
