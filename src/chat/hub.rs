@@ -245,8 +245,9 @@ enum Standing {
     Live { place: usize },
     /// It has heard everything up to and with `after`.
     CatchingUp { after: Position },
-    /// As before, and what comes next is being read from the store.
-    Reading,
+    /// As before, and what comes next is being read from the store: `serial` names the read, since the answer to an
+    /// earlier one may still come when a member has left and come back.
+    Reading { serial: u32 },
 }
 
 /// From where a member wants to hear.
@@ -437,7 +438,7 @@ impl Hub {
     fn vacate(&mut self, seat: &Seat, dialect: Dialect, person: Option<PersonId>, now: Instant) {
         match seat.standing {
             Standing::Live { place } => self.unseat(seat.room, dialect, place),
-            Standing::Joining(_) | Standing::CatchingUp { .. } | Standing::Reading => self.catching_up -= 1,
+            Standing::Joining(_) | Standing::CatchingUp { .. } | Standing::Reading { .. } => self.catching_up -= 1,
         }
         let room = &mut self.rooms[seat.room];
         room.members -= 1;

@@ -56,7 +56,7 @@ impl Hub {
                     self.catch_up(id, room, stage, commands);
                 }
                 Standing::CatchingUp { .. } => self.catch_up(id, room, stage, commands),
-                Standing::Live { .. } | Standing::Reading => {}
+                Standing::Live { .. } | Standing::Reading { .. } => {}
             }
         }
     }
@@ -79,9 +79,8 @@ impl Hub {
                 }
                 Page::Gone if self.journaled.keeps_history => {
                     let upto = self.journaled.position;
-                    self.stand(id, key, Standing::Reading);
                     let part = Part::After { after, upto };
-                    self.read(id, key, part, self.bounds.page_entries, Purpose::Feed { after, upto }, commands);
+                    self.read_for(id, key, part, Purpose::Feed { after, upto }, commands);
                     return;
                 }
                 Page::Gone => {
@@ -172,9 +171,7 @@ impl Hub {
                 self.told(id, key, &joined, stage);
             }
             Start::After(after) if after <= upto && self.journaled.keeps_history => {
-                self.stand(id, key, Standing::Reading);
-                let part = Part::After { after, upto };
-                self.read(id, key, part, page, Purpose::Resume { after, upto }, commands);
+                self.read_for(id, key, Part::After { after, upto }, Purpose::Resume { after, upto }, commands);
             }
             Start::After(_) | Start::Lost => self.welcome_newest(id, key, true, stage, commands),
             Start::Newest | Start::Present => self.welcome_newest(id, key, false, stage, commands),
@@ -201,8 +198,7 @@ impl Hub {
             self.told(id, key, &joined, stage);
         } else {
             let upto = self.journaled.position;
-            self.stand(id, key, Standing::Reading);
-            self.read(id, key, Part::Before(upto.next()), page, Purpose::Newest { upto, gap }, commands);
+            self.read_for(id, key, Part::Before(upto.next()), Purpose::Newest { upto, gap }, commands);
         }
     }
 
@@ -262,6 +258,12 @@ impl Hub {
         self.read(id, key, part, limit, Purpose::Search { query }, commands);
     }
 
+    /// Reads a page that a seat waits for.
+    fn read_for(&mut self, id: MemberId, key: usize, part: Part, purpose: Purpose, commands: &mut Vec<Command>) {
+        let serial = self.read(id, key, part, self.bounds.page_entries, purpose, commands);
+        self.stand(id, key, Standing::Reading { serial });
+    }
+
     fn read(
         &mut self,
         member: MemberId,
@@ -270,7 +272,7 @@ impl Hub {
         limit: usize,
         purpose: Purpose,
         commands: &mut Vec<Command>,
-    ) {
+    ) -> u32 {
         let room = self.rooms[key].name.clone();
         self.next_read = self.next_read.wrapping_add(1);
         let serial = self.next_read;
@@ -280,6 +282,7 @@ impl Hub {
         let place = self.reads.insert(Pending { serial, member, room: room.clone(), purpose });
         let ticket = u64::from(serial) << 32 | place as u64;
         commands.push(Command::Read(Wanted { ticket, room, part, limit }));
+        serial
     }
 
     /// Takes what was read. Comes before [`commit`](Hub::commit), in which whoever it is for goes on.
@@ -310,8 +313,8 @@ impl Hub {
                 let reply = Reply::Found { room: room.as_str(), query: &query, entries, more: pages.more };
                 stage.send(id, framed::<S>(&reply));
             }
-            // It may have left the room, and come back, in the meantime: then it is not reading.
-            _ if self.seat_mut(id, key).is_none_or(|seat| seat.standing != Standing::Reading) => {}
+            // It may have left the room, and come back, in the meantime: then this is not what it waits for.
+            _ if self.seat_mut(id, key).is_none_or(|seat| seat.standing != Standing::Reading { serial }) => {}
             Purpose::Feed { after, upto } => {
                 self.take_feed(id, key, dialect, (after, upto), pages, stage, commands);
                 self.drained(id);
