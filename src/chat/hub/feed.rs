@@ -31,6 +31,15 @@ enum Purpose {
     Search { query: String },
 }
 
+/// Why a member is given nothing more of a room for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fed {
+    /// It is level, or waits for the store.
+    Enough,
+    /// Its outbox is full.
+    Full,
+}
+
 /// What a joiner is told.
 struct Joined {
     entries: Vec<Entry>,
@@ -49,31 +58,36 @@ impl Hub {
         member.is_hungry = false;
         for place in 0..member.seats.len() {
             let Some(seat) = self.member(id).and_then(|member| member.seats.get(place)) else { return };
-            let room = seat.room;
-            match seat.standing {
-                Standing::Joining(start) => {
-                    self.welcome(id, room, start, stage, commands);
-                    self.catch_up(id, room, stage, commands);
+            let (room, standing) = (seat.room, seat.standing);
+            if let Standing::Joining(start) = standing {
+                self.welcome(id, room, start, stage, commands);
+            }
+            if self.catch_up(id, room, stage, commands) == Fed::Full {
+                // The next time begins with another room, so that a busy one does not keep it from the others.
+                if let Some(member) = self.member_mut(id) {
+                    member.seats.rotate_left(1);
                 }
-                Standing::CatchingUp { .. } => self.catch_up(id, room, stage, commands),
-                Standing::Live { .. } | Standing::Reading { .. } => {}
+                return;
             }
         }
     }
 
-    fn catch_up<S: Stage>(&mut self, id: MemberId, key: usize, stage: &mut S, commands: &mut Vec<Command>) {
-        let Some(dialect) = self.dialect(id) else { return };
+    fn catch_up<S: Stage>(&mut self, id: MemberId, key: usize, stage: &mut S, commands: &mut Vec<Command>) -> Fed {
+        let Some(dialect) = self.dialect(id) else { return Fed::Enough };
         loop {
-            let Some(seat) = self.seat_mut(id, key) else { return };
-            let Standing::CatchingUp { after } = seat.standing else { return };
+            let Some(seat) = self.seat_mut(id, key) else { return Fed::Enough };
+            let Standing::CatchingUp { after } = seat.standing else { return Fed::Enough };
             let (scratch, page_bytes) = (&mut self.scratch, self.bounds.page_bytes);
             let mut encode =
                 |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| dialect.encode(entry, S::frame, scratch, out);
             match self.rooms[key].tail.page(after, page_bytes, dialect, &mut encode) {
-                Page::Level => return self.go_live(id, key, dialect, stage),
+                Page::Level => {
+                    self.go_live(id, key, dialect, stage);
+                    return Fed::Enough;
+                }
                 Page::Bytes { bytes, entries, reaches } => {
                     if !stage.offer(id, &bytes, entries) {
-                        return;
+                        return Fed::Full;
                     }
                     self.stand(id, key, Standing::CatchingUp { after: reaches });
                 }
@@ -81,11 +95,11 @@ impl Hub {
                     let upto = self.journaled.position;
                     let part = Part::After { after, upto };
                     self.read_for(id, key, part, Purpose::Feed { after, upto }, commands);
-                    return;
+                    return Fed::Enough;
                 }
                 Page::Gone => {
                     if !self.skip(id, key, dialect, self.rooms[key].tail.floor(), stage, commands) {
-                        return;
+                        return Fed::Enough;
                     }
                 }
             }
@@ -316,8 +330,9 @@ impl Hub {
             // It may have left the room, and come back, in the meantime: then this is not what it waits for.
             _ if self.seat_mut(id, key).is_none_or(|seat| seat.standing != Standing::Reading { serial }) => {}
             Purpose::Feed { after, upto } => {
-                self.take_feed(id, key, dialect, (after, upto), pages, stage, commands);
-                self.drained(id);
+                if self.take_feed(id, key, dialect, (after, upto), pages, stage, commands) == Fed::Enough {
+                    self.drained(id);
+                }
             }
             Purpose::Resume { after, upto } => {
                 let is_told = pages.entries.is_some()
@@ -361,16 +376,16 @@ impl Hub {
         pages: Pages,
         stage: &mut S,
         commands: &mut Vec<Command>,
-    ) {
+    ) -> Fed {
         self.stand(id, key, Standing::CatchingUp { after });
         let Some(entries) = pages.entries else {
             let floor = self.rooms[key].tail.floor();
             self.skip(id, key, dialect, floor, stage, commands);
-            return;
+            return Fed::Enough;
         };
         if pages.floor > after {
             self.skip(id, key, dialect, pages.floor.min(upto), stage, commands);
-            return;
+            return Fed::Enough;
         }
         let mut bytes = Vec::new();
         for entry in &entries {
@@ -379,6 +394,10 @@ impl Hub {
         let reaches = entries.last().filter(|_| pages.more).map_or(upto, |entry| entry.position);
         if entries.is_empty() || stage.offer(id, &bytes.into(), entries.len()) {
             self.stand(id, key, Standing::CatchingUp { after: reaches });
+            Fed::Enough
+        } else {
+            // What was read is read again when there is room for it, and not before.
+            Fed::Full
         }
     }
 }
