@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::ephemeral::framed;
+use super::feed::OutboxFull;
 use super::{
     Author, Bucket, Command, Content, Draft, Hub, Intake, MemberId, RoomName, Session, Speaker, Stage, Start,
     Timestamp, shared,
@@ -126,8 +127,10 @@ impl Hub {
                 let key = self.joined_room(id, room)?;
                 self.may_read(id, room)?;
                 let (before, limit) = self.window(*before, *limit);
-                self.history(id, key, before, limit, stage, commands);
-                Ok(())
+                self.history(id, key, before, limit, stage, commands).map_err(|OutboxFull| {
+                    let message = "take what you have been sent, then ask again";
+                    Refusal::new(Code::Busy, message).in_room(room).again_in(Duration::from_secs(1))
+                })
             }
             Request::Search { room, query, before, limit } => {
                 let key = self.joined_room(id, room)?;

@@ -4,7 +4,7 @@ use super::ephemeral::framed;
 use super::{
     Command, Dialect, Entry, Hub, MemberId, Pages, Part, Position, Room, RoomName, Stage, Standing, Start, Wanted,
 };
-use crate::chat::tail::Page;
+use crate::chat::tail::{Page, PageSize};
 use crate::chat::v1::{Hit, Members, Person, Reply, Said};
 
 /// Something asked of the store.
@@ -23,13 +23,17 @@ enum Purpose {
     Feed { after: Position, upto: Position },
     /// The member is told what it missed since `after`; everything up to `upto` is in the part that is read.
     Resume { after: Position, upto: Position },
-    /// The member is told the newest entries up to `upto`.
-    Newest { upto: Position, gap: bool },
+    /// The member is told the newest entries up to `upto`; `start` is what it asked for.
+    Newest { upto: Position, start: Start },
     /// The member asked for older entries.
     History,
     /// The member searched.
     Search { query: String },
 }
+
+/// A member's outbox has no room for an answer.
+#[derive(Debug)]
+pub(super) struct OutboxFull;
 
 /// Why a member is given nothing more of a room for now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,10 +63,11 @@ impl Hub {
         for place in 0..member.seats.len() {
             let Some(seat) = self.member(id).and_then(|member| member.seats.get(place)) else { return };
             let (room, standing) = (seat.room, seat.standing);
-            if let Standing::Joining(start) = standing {
-                self.welcome(id, room, start, stage, commands);
-            }
-            if self.catch_up(id, room, stage, commands) == Fed::Full {
+            let welcomed = match standing {
+                Standing::Joining(start) => self.welcome(id, room, start, stage, commands),
+                Standing::CatchingUp { .. } | Standing::Reading { .. } | Standing::Live { .. } => Fed::Enough,
+            };
+            if welcomed == Fed::Full || self.catch_up(id, room, stage, commands) == Fed::Full {
                 // The next time begins with another room, so that a busy one does not keep it from the others.
                 if let Some(member) = self.member_mut(id) {
                     member.seats.rotate_left(1);
@@ -161,17 +166,16 @@ impl Hub {
         start: Start,
         stage: &mut S,
         commands: &mut Vec<Command>,
-    ) {
+    ) -> Fed {
         let upto = self.journaled.position;
         let tail = &self.rooms[key].tail;
-        let page = self.bounds.page_entries;
         match start {
             Start::After(after) if after <= upto && after >= tail.floor() => {
                 let missed = tail.count_after(after);
                 if missed > self.bounds.backfill_entries {
-                    return self.welcome_newest(id, key, true, stage, commands);
+                    return self.welcome_newest(id, key, Start::Lost, stage, commands);
                 }
-                let entries = tail.after(after, page);
+                let entries = tail.after(after, self.page_size());
                 let more = missed > entries.len();
                 let joined = Joined {
                     // What is in the tail is all that was published; this turn's news come after it.
@@ -182,13 +186,14 @@ impl Hub {
                     older: after > Position::START,
                     missed: Some(missed as u64),
                 };
-                self.told(id, key, &joined, stage);
+                self.told(id, key, start, &joined, stage)
             }
             Start::After(after) if after <= upto && self.journaled.keeps_history => {
                 self.read_for(id, key, Part::After { after, upto }, Purpose::Resume { after, upto }, commands);
+                Fed::Enough
             }
-            Start::After(_) | Start::Lost => self.welcome_newest(id, key, true, stage, commands),
-            Start::Newest | Start::Present => self.welcome_newest(id, key, false, stage, commands),
+            Start::After(_) | Start::Lost => self.welcome_newest(id, key, Start::Lost, stage, commands),
+            Start::Newest | Start::Present => self.welcome_newest(id, key, Start::Newest, stage, commands),
         }
     }
 
@@ -196,28 +201,41 @@ impl Hub {
         &mut self,
         id: MemberId,
         key: usize,
-        gap: bool,
+        start: Start,
         stage: &mut S,
         commands: &mut Vec<Command>,
-    ) {
+    ) -> Fed {
         let tail = &self.rooms[key].tail;
-        let page = self.bounds.page_entries;
-        let entries = tail.before(Position(u64::MAX), page);
-        let is_whole = entries.len() == page || tail.floor() == Position::START || !self.journaled.keeps_history;
-        if is_whole {
-            let first = entries.first().map_or(tail.last(), |entry| entry.position);
-            let older =
-                !tail.before(first, 1).is_empty() || (self.journaled.keeps_history && tail.floor() > Position::START);
-            let joined = Joined { upto: tail.last(), entries, gap, more: false, older, missed: None };
-            self.told(id, key, &joined, stage);
+        let entries = tail.before(Position(u64::MAX), self.page_size());
+        let is_cut = entries.first().is_some_and(|first| tail.reaches_before(first.position));
+        let is_page = is_cut || entries.len() == self.bounds.page_entries;
+        if is_page || tail.floor() == Position::START || !self.journaled.keeps_history {
+            self.tell_tail(id, key, start, stage)
         } else {
             let upto = self.journaled.position;
-            self.read_for(id, key, Part::Before(upto.next()), Purpose::Newest { upto, gap }, commands);
+            self.read_for(id, key, Part::Before(upto.next()), Purpose::Newest { upto, start }, commands);
+            Fed::Enough
         }
     }
 
-    /// Tells a joiner of chat.v1 that it is in, and what was said.
-    fn told<S: Stage>(&mut self, id: MemberId, key: usize, joined: &Joined, stage: &mut S) {
+    /// Tells a joiner of chat.v1 the newest entries of the tail.
+    fn tell_tail<S: Stage>(&mut self, id: MemberId, key: usize, start: Start, stage: &mut S) -> Fed {
+        let tail = &self.rooms[key].tail;
+        let entries = tail.before(Position(u64::MAX), self.page_size());
+        let is_cut = entries.first().is_some_and(|first| tail.reaches_before(first.position));
+        let joined = Joined {
+            upto: tail.last(),
+            older: is_cut || (self.journaled.keeps_history && tail.floor() > Position::START),
+            entries,
+            gap: start == Start::Lost,
+            more: false,
+            missed: None,
+        };
+        self.told(id, key, start, &joined, stage)
+    }
+
+    /// Tells a joiner of chat.v1 that it is in, and what was said; later, if its outbox has no room for that.
+    fn told<S: Stage>(&mut self, id: MemberId, key: usize, start: Start, joined: &Joined, stage: &mut S) -> Fed {
         let names = self.names(key);
         let room = &self.rooms[key];
         let reply = Reply::Joined {
@@ -231,11 +249,24 @@ impl Hub {
             older: joined.older,
             members: Members { count: room.presence.count(), names: Person::all(&names) },
         };
-        stage.send(id, framed::<S>(&reply));
-        self.stand(id, key, Standing::CatchingUp { after: joined.upto });
+        if stage.offer(id, &framed::<S>(&reply), joined.entries.len()) {
+            self.stand(id, key, Standing::CatchingUp { after: joined.upto });
+            Fed::Enough
+        } else {
+            self.stand(id, key, Standing::Joining(start));
+            Fed::Full
+        }
+    }
+
+    fn page_size(&self) -> PageSize {
+        PageSize { entries: self.bounds.page_entries, bytes: self.bounds.page_bytes }
     }
 
     /// A member of chat.v1 asked for older entries.
+    ///
+    /// # Errors
+    ///
+    /// When its outbox has no room for them.
     pub(super) fn history<S: Stage>(
         &mut self,
         id: MemberId,
@@ -244,18 +275,19 @@ impl Hub {
         limit: usize,
         stage: &mut S,
         commands: &mut Vec<Command>,
-    ) {
+    ) -> Result<(), OutboxFull> {
         let Room { name, tail, .. } = &self.rooms[key];
-        let mut entries = tail.before(before, limit + 1);
-        let is_whole = entries.len() > limit || tail.floor() == Position::START || !self.journaled.keeps_history;
-        if is_whole {
-            let more = entries.len() > limit;
-            entries.drain(..entries.len().saturating_sub(limit));
+        let entries = tail.before(before, PageSize { entries: limit, ..self.page_size() });
+        let more = entries.first().is_some_and(|first| tail.reaches_before(first.position));
+        if more || tail.floor() == Position::START || !self.journaled.keeps_history {
             let reply = Reply::History { room: name.as_str(), entries: Said::all_within(&entries), more };
-            stage.send(id, framed::<S>(&reply));
+            if !stage.offer(id, &framed::<S>(&reply), entries.len()) {
+                return Err(OutboxFull);
+            }
         } else {
             self.read(id, key, Part::Before(before), limit, Purpose::History, commands);
         }
+        Ok(())
     }
 
     /// A member of chat.v1 searches.
@@ -342,25 +374,31 @@ impl Hub {
                     Some(entries) if is_told => {
                         let upto = entries.last().filter(|_| pages.more).map_or(upto, |entry| entry.position);
                         let (more, missed) = (pages.more, Some(pages.in_part));
-                        let joined = Joined { entries, upto, gap: false, more, older: true, missed };
-                        self.told(id, key, &joined, stage);
+                        let older = after > Position::START;
+                        let joined = Joined { entries, upto, gap: false, more, older, missed };
+                        if self.told(id, key, Start::After(after), &joined, stage) == Fed::Enough {
+                            self.drained(id);
+                        }
                     }
-                    _ => self.welcome_newest(id, key, true, stage, commands),
+                    _ => {
+                        self.stand(id, key, Standing::Joining(Start::Lost));
+                        self.drained(id);
+                    }
                 }
-                self.drained(id);
             }
-            Purpose::Newest { upto, gap } => {
-                let is_lost = pages.entries.is_none();
-                let joined = Joined {
-                    entries: pages.entries.unwrap_or_default(),
-                    upto,
-                    gap: gap || is_lost,
-                    more: false,
-                    older: pages.more,
-                    missed: None,
+            Purpose::Newest { upto, start } => {
+                let fed = match pages.entries {
+                    Some(entries) => {
+                        let gap = start == Start::Lost;
+                        let joined = Joined { entries, upto, gap, more: false, older: pages.more, missed: None };
+                        self.told(id, key, start, &joined, stage)
+                    }
+                    // Better what there is than nothing: the rest can be asked for when it can be read again.
+                    None => self.tell_tail(id, key, start, stage),
                 };
-                self.told(id, key, &joined, stage);
-                self.drained(id);
+                if fed == Fed::Enough {
+                    self.drained(id);
+                }
             }
         }
     }
