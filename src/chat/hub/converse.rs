@@ -151,7 +151,9 @@ impl Hub {
 
     fn window(&self, before: Option<u64>, limit: Option<usize>) -> (Position, usize) {
         let most = self.bounds.page_entries;
-        (before.map_or(self.journaled.position.next(), v1::position), limit.unwrap_or(most).clamp(1, most))
+        let present = self.journaled.position.next();
+        // Not what is stored already and not yet told to anybody.
+        (before.map_or(present, v1::position).min(present), limit.unwrap_or(most).clamp(1, most))
     }
 
     fn may_read<'a>(&mut self, id: MemberId, room: &'a str) -> Result<(), Refusal<'a>> {
