@@ -534,7 +534,8 @@ impl Hub {
     fn publish<S: Stage>(&mut self, key: usize, stage: &mut S) {
         let room = &mut self.rooms[key];
         let mut batch = Batch::new(std::mem::take(&mut room.news));
-        let before = room.tail.last();
+        // Not the last entry of the tail: a member may have been told that it knows the room up to a later position.
+        let before = batch.first().before();
         for dialect in Dialect::ALL {
             if self.rooms[key].live[dialect.index()].is_empty() {
                 continue;

@@ -39,6 +39,10 @@ impl Batch {
         self.entries.len()
     }
 
+    pub(super) fn first(&self) -> Position {
+        self.entries.first().expect("a batch has an entry").position
+    }
+
     fn last(&self) -> Position {
         self.entries.last().expect("a batch has an entry").position
     }
@@ -182,7 +186,7 @@ impl Tail {
 
     /// Whether the tail has an entry before `before`.
     pub(super) fn reaches_before(&self, before: Position) -> bool {
-        self.batches.front().is_some_and(|batch| batch.entries[0].position < before)
+        self.batches.front().is_some_and(|batch| batch.first() < before)
     }
 
     pub(super) fn is_empty(&self) -> bool {
