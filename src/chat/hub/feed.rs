@@ -86,6 +86,11 @@ impl Hub {
             let mut encode =
                 |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| dialect.encode(entry, S::frame, scratch, out);
             match self.rooms[key].tail.page(after, page_bytes, dialect, &mut encode) {
+                // It has heard some of this turn's news elsewhere: it is given the others from the tail.
+                Page::Level if self.rooms[key].news.first().is_some_and(|first| first.position <= after) => {
+                    self.drained(id);
+                    return Fed::Enough;
+                }
                 Page::Level => {
                     self.go_live(id, key, dialect, stage);
                     return Fed::Enough;
