@@ -93,6 +93,10 @@ impl Hub {
 
     /// Offers something fleeting to the live members of chat.v1 in a room.
     fn tell<S: Stage>(&mut self, key: usize, reply: &Reply<'_>, told: Told, stage: &mut S) {
+        if told == Told::Presence {
+            // Whoever is not live finds out by this number that it has missed something.
+            self.rooms[key].updates = self.rooms[key].updates.wrapping_add(1);
+        }
         if self.rooms[key].live[Dialect::V1.index()].is_empty() {
             return;
         }

@@ -2,7 +2,7 @@
 
 use super::ephemeral::framed;
 use super::{
-    Command, Dialect, Entry, Hub, MemberId, Pages, Part, Position, Room, RoomName, Stage, Standing, Start, Wanted,
+    Command, Dialect, Entry, Hub, MemberId, Pages, Part, Position, Room, RoomName, Seat, Stage, Standing, Start, Wanted,
 };
 use crate::chat::tail::{Page, PageSize};
 use crate::chat::v1::{Hit, Members, Person, Reply, Said};
@@ -67,7 +67,10 @@ impl Hub {
                 Standing::Joining(start) => self.welcome(id, room, start, stage, commands),
                 Standing::CatchingUp { .. } | Standing::Reading { .. } | Standing::Live { .. } => Fed::Enough,
             };
-            if welcomed == Fed::Full || self.catch_up(id, room, stage, commands) == Fed::Full {
+            if welcomed == Fed::Full
+                || self.catch_up(id, room, stage, commands) == Fed::Full
+                || self.make_up_for_presence(id, room, stage) == Fed::Full
+            {
                 // The next time begins with another room, so that a busy one does not keep it from the others.
                 if let Some(member) = self.member_mut(id) {
                     member.seats.rotate_left(1);
@@ -92,7 +95,7 @@ impl Hub {
                     return Fed::Enough;
                 }
                 Page::Level => {
-                    self.go_live(id, key, dialect, stage);
+                    self.go_live(id, key, dialect);
                     return Fed::Enough;
                 }
                 Page::Bytes { bytes, entries, reaches } => {
@@ -144,17 +147,31 @@ impl Hub {
         }
     }
 
-    fn go_live<S: Stage>(&mut self, id: MemberId, key: usize, dialect: Dialect, stage: &mut S) {
-        let live = &mut self.rooms[key].live[dialect.index()];
+    fn go_live(&mut self, id: MemberId, key: usize, dialect: Dialect) {
+        let room = &mut self.rooms[key];
+        let (updates, live) = (room.updates, &mut room.live[dialect.index()]);
         let place = live.len();
         live.push(id);
         self.catching_up -= 1;
-        self.stand(id, key, Standing::Live { place });
-        if dialect == Dialect::V1
-            && self.seat_mut(id, key).is_some_and(|seat| std::mem::take(&mut seat.missed_presence))
-        {
-            stage.send(id, self.snapshot::<S>(key));
+        if let Some(seat) = self.seat_mut(id, key) {
+            seat.standing = Standing::Live { place };
+            seat.missed_presence |= dialect == Dialect::V1 && seat.knows_update != updates;
         }
+    }
+
+    /// Tells a live member who is there, if it has missed any of it.
+    fn make_up_for_presence<S: Stage>(&mut self, id: MemberId, key: usize, stage: &mut S) -> Fed {
+        let missed = |seat: &&mut Seat| matches!(seat.standing, Standing::Live { .. }) && seat.missed_presence;
+        if self.seat_mut(id, key).filter(missed).is_none() {
+            return Fed::Enough;
+        }
+        if !stage.offer(id, &self.snapshot::<S>(key), 0) {
+            return Fed::Full;
+        }
+        if let Some(seat) = self.seat_mut(id, key) {
+            seat.missed_presence = false;
+        }
+        Fed::Enough
     }
 
     fn stand(&mut self, id: MemberId, key: usize, standing: Standing) {
@@ -255,7 +272,11 @@ impl Hub {
             members: Members { count: room.presence.count(), names: Person::all(&names) },
         };
         if stage.offer(id, &framed::<S>(&reply), joined.entries.len()) {
-            self.stand(id, key, Standing::CatchingUp { after: joined.upto });
+            let updates = room.updates;
+            if let Some(seat) = self.seat_mut(id, key) {
+                seat.standing = Standing::CatchingUp { after: joined.upto };
+                (seat.knows_update, seat.missed_presence) = (updates, false);
+            }
             Fed::Enough
         } else {
             self.stand(id, key, Standing::Joining(start));
