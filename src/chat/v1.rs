@@ -451,16 +451,16 @@ impl<'a> Hit<'a> {
 }
 
 impl<'a> Reply<'a> {
-    /// An update of who is there.
+    /// An update of who is there, with `all` who are if they have to be named anew.
     #[must_use]
-    pub fn presence(room: &'a str, update: &'a Update) -> Self {
+    pub fn presence(room: &'a str, update: &'a Update, all: Option<&'a [Author]>) -> Self {
         Reply::Presence {
             room,
             joined: Person::all(&update.joined),
             left: update.left.iter().copied().map(Id).collect(),
             renamed: Person::all(&update.renamed),
             count: update.count,
-            names: None,
+            names: all.map(Person::all),
         }
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::{Author, Dialect, Hub, MemberId, Message, PersonId, Stage};
-use crate::chat::presence::PACE;
+use crate::chat::presence::{PACE, Update};
 use crate::chat::v1::{self, Person, Reply};
 
 const TICK: Duration = Duration::from_millis(250);
@@ -76,7 +76,9 @@ impl Hub {
             self.rooms[key].is_restless = false;
             if let Some(update) = self.rooms[key].presence.update(self.bounds.presence_names, now) {
                 let name = self.rooms[key].name.clone();
-                self.tell(key, &Reply::presence(name.as_str(), &update), Told::Presence, stage);
+                let all = update.is_named_anew.then(|| self.names(key));
+                let reply = Reply::presence(name.as_str(), &update, all.as_deref());
+                self.tell(key, &reply, Told::Presence, stage);
             }
             if let Some(writing) = self.rooms[key].typing.update(now) {
                 let name = self.rooms[key].name.clone();
@@ -116,20 +118,13 @@ impl Hub {
     pub(super) fn snapshot<S: Stage>(&self, key: usize) -> Bytes {
         let room = &self.rooms[key];
         let names = self.names(key);
-        framed::<S>(&Reply::Presence {
-            room: room.name.as_str(),
-            joined: Vec::new(),
-            left: Vec::new(),
-            renamed: Vec::new(),
-            count: room.presence.count(),
-            names: Some(Person::all(&names)),
-        })
+        let update = Update { count: room.presence.count(), ..Update::default() };
+        framed::<S>(&Reply::presence(room.name.as_str(), &update, Some(&names)))
     }
 
     /// Everybody who is in a room, unless they are too many to be named.
     pub(super) fn names(&self, key: usize) -> Vec<Author> {
-        let presence = &self.rooms[key].presence;
-        if presence.count() > self.bounds.presence_names { Vec::new() } else { presence.names() }
+        self.rooms[key].presence.names(self.bounds.presence_names)
     }
 
     /// Somebody has taken a seat.
