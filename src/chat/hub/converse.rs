@@ -183,7 +183,16 @@ impl Hub {
         // A token that is not ours, or of a key that is lost, makes somebody new.
         let known = token.and_then(|token| self.identities.recognise(token));
         let person = known.unwrap_or_else(|| self.identities.new_person());
-        let name = name.unwrap_or_else(|| shared(&format!("guest-{:04x}", person.0 & 0xffff)));
+        // A person is called the same in all their tabs, by the name that was given last.
+        let elsewhere = self.people.get(&person).and_then(|connections| self.author(*connections.first()?));
+        let name = match (name, elsewhere) {
+            (Some(name), Some(elsewhere)) if name != elsewhere.name => {
+                self.call(&Author { id: person, name: name.clone() }, stage);
+                name
+            }
+            (Some(name), _) | (None, Some(Author { name, .. })) => name,
+            (None, None) => shared(&format!("guest-{:04x}", person.0 & 0xffff)),
+        };
         let author = Author { id: person, name };
         let ghost = known.and(session).and_then(|session| self.connection_of(&author, session));
         let session = match ghost.and_then(|ghost| self.speaker_mut(ghost)) {
@@ -312,18 +321,22 @@ impl Hub {
         let name = name::person_name(name, self.bounds.max_person_name_bytes).map_err(|err| bad_name(&err))?;
         let Some(mut author) = self.author(id) else { return Ok(()) };
         author.name = name;
-        // A person is called the same in all their tabs.
+        self.call(&author, stage);
+        Ok(())
+    }
+
+    /// Calls a person so, wherever they are.
+    fn call<S: Stage>(&mut self, author: &Author, stage: &mut S) {
         for connection in self.people.get(&author.id).cloned().unwrap_or_default() {
             let Some(speaker) = self.speaker_mut(connection) else { continue };
             speaker.author = author.clone();
-            stage.send(connection, framed::<S>(&Reply::Renamed { you: Person::known(&author) }));
+            stage.send(connection, framed::<S>(&Reply::Renamed { you: Person::known(author) }));
             let rooms: Vec<usize> =
                 self.member(connection).map_or_else(Vec::new, |it| it.seats.iter().map(|seat| seat.room).collect());
             for key in rooms {
-                self.renamed(key, &author);
+                self.renamed(key, author);
             }
         }
-        Ok(())
     }
 
     fn author(&self, id: MemberId) -> Option<Author> {
