@@ -369,9 +369,8 @@ impl Hub {
         }
         let (Some(dialect), Some(key)) = (self.dialect(id), self.by_name.get(&room).copied()) else { return };
         match purpose {
-            Purpose::History | Purpose::Search { .. } if pages.entries.is_none() => {
-                self.refuse_read(id, &room, stage);
-            }
+            Purpose::History if pages.entries.is_none() => Self::refuse_read(id, "history", &room, stage),
+            Purpose::Search { .. } if pages.entries.is_none() => Self::refuse_read(id, "search", &room, stage),
             Purpose::History => {
                 let entries = pages.entries.unwrap_or_default();
                 let entries = Said::all_within(&entries);
