@@ -92,6 +92,15 @@ impl fmt::Display for Fault {
 #[inline]
 pub fn header(bytes: &[u8]) -> Result<Option<Header>, Fault> {
     let [first, second, ..] = *bytes else { return Ok(None) };
+    if first == 0x81 && second < 126 {
+        // What nearly every frame of a server is.
+        let payload_bytes = usize::from(second);
+        return Ok(Some(Header { fin: true, opcode: Opcode::Text, mask: None, header_bytes: 2, payload_bytes }));
+    }
+    any_header(first, second, bytes)
+}
+
+fn any_header(first: u8, second: u8, bytes: &[u8]) -> Result<Option<Header>, Fault> {
     let opcode = match first & 0x0F {
         0x0 => Opcode::Continuation,
         0x1 => Opcode::Text,

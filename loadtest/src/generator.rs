@@ -1,6 +1,6 @@
 //! The loop: one thread that opens, feeds and reads all clients.
 //!
-//! A run goes through `connect → settle → run → drain → close`. In all of them [`Generator::turn`] polls once and handles
+//! A run goes through `connect → settle → talk → drain → close`. In all of them `turn` polls once and handles
 //! what has come; between turns the phase sends what is due. Sockets are edge-triggered, so a turn reads each one until
 //! a read leaves room in the buffer.
 //!
@@ -10,24 +10,23 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use mio::event::Event as Readiness;
-use mio::{Events, Poll, Token};
-use rustix::event::{PollFd, PollFlags, Timespec};
+use mio::{Events, Token};
 
 use crate::client::{Client, Phase};
 use crate::clock::{self, MILLISECOND, SECOND};
-use crate::frame::{Fault, Opcode};
+use crate::frame::{self, Fault, Opcode};
 use crate::handshake::{Request, Response};
 use crate::inbound::Event;
-use crate::ledger::{Ledger, time_histogram};
+use crate::ledger::Ledger;
 use crate::options::{Pace, Plan};
+use crate::poller::Poller;
 use crate::process;
 use crate::report::{Facts, Sample};
 use crate::schedule::Schedule;
 use crate::target;
+use crate::times::Times;
 
 /// Handshakes under way at once: what fits into the smallest backlog that servers commonly listen with.
 const MAX_HANDSHAKES: usize = 128;
@@ -37,10 +36,10 @@ const HANDSHAKE_PATIENCE: u64 = 30 * SECOND;
 const CLOSE_PATIENCE: u64 = 2 * SECOND;
 /// After everything was delivered we listen this long for duplicates.
 const DUPLICATE_PATIENCE: u64 = SECOND / 10;
-/// Below this a wait is spent polling, since the kernel's timers are no more exact.
-const SPIN_BELOW: u64 = 60_000;
 /// A sender with more unsent bytes is given no more messages. They stay due, and their latency counts on.
 const MAX_UNSENT_BYTES: usize = 1024 * 1024;
+/// With much to read a turn is long, so it is interrupted for what is due.
+const EVENTS_BETWEEN_SENDS: usize = 32;
 /// Room for reads, shared by all clients.
 const BUFFER_BYTES: usize = 256 * 1024;
 /// What a server may wrap around a message, beyond its size.
@@ -50,7 +49,7 @@ const MAX_WRAPPING_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Generator {
     plan: Plan,
-    poll: Poll,
+    poller: Poller,
     events: Option<Events>,
     clients: Vec<Client>,
     buffer: Vec<u8>,
@@ -59,14 +58,16 @@ pub struct Generator {
     /// Handshakes that have neither succeeded nor failed.
     handshakes: usize,
     last_handshake: u64,
-    /// Senders with something unsent, to be flushed at the end of the turn.
-    dirty: Vec<usize>,
+    schedule: Schedule,
+    /// When a full socket has last kept us from sending. Lateness until then is not the generator's.
+    held_back_until: u64,
+    /// Senders of a closed loop that may send, once for each message.
     may_proceed: Vec<usize>,
+    /// Clients that were given something to send.
+    dirty: Vec<usize>,
     masks: Masks,
-    /// Time spent polling in vain, in nanoseconds.
-    spun: u64,
-    lag: Histogram<u64>,
-    handshake_times: Histogram<u64>,
+    lag: Times,
+    handshake_times: Times,
     refusals: BTreeMap<String, u64>,
     closes: BTreeMap<String, u64>,
     pings: u64,
@@ -84,7 +85,7 @@ impl Generator {
         let mut seed = [0; 16];
         seed[..4].copy_from_slice(&run.to_ne_bytes());
         Ok(Generator {
-            poll: Poll::new()?,
+            poller: Poller::new(plan.spin)?,
             events: Some(Events::with_capacity(4096)),
             clients: Vec::with_capacity(plan.clients),
             buffer: vec![0; BUFFER_BYTES],
@@ -92,12 +93,13 @@ impl Generator {
             ledger: Ledger::new(run, plan.size, plan.clients, sender_clients, closed_loop),
             handshakes: 0,
             last_handshake: 0,
-            dirty: Vec::new(),
+            schedule: Schedule::default(),
+            held_back_until: 0,
             may_proceed: Vec::new(),
+            dirty: Vec::new(),
             masks: Masks(u64::from(run) << 1 | 1),
-            spun: 0,
-            lag: time_histogram(),
-            handshake_times: time_histogram(),
+            lag: Times::default(),
+            handshake_times: Times::default(),
             refusals: BTreeMap::new(),
             closes: BTreeMap::new(),
             pings: 0,
@@ -161,7 +163,7 @@ impl Generator {
     fn open(&mut self, server: SocketAddr) {
         let index = self.clients.len();
         let source = target::source_for(index, self.plan.clients, server);
-        match Client::open(server, source, self.poll.registry(), Token(index), clock::now()) {
+        match Client::open(server, source, self.poller.registry(), Token(index), clock::now()) {
             Ok(client) => {
                 self.clients.push(client);
                 self.handshakes += 1;
@@ -187,57 +189,63 @@ impl Generator {
         let start = clock::now() + MILLISECOND;
         let measured = start + self.plan.warmup..start + self.plan.warmup + self.plan.measure;
         self.ledger.measure(measured.clone());
-        let mut schedule = match self.plan.pace {
-            Pace::OnSchedule { per_second } => Schedule::new(start, measured.end, per_second),
-            Pace::Idle | Pace::ClosedLoop { .. } => Schedule::new(start, start, 1.0),
-        };
-        if let Pace::ClosedLoop { window, .. } = self.plan.pace {
-            let senders = 0..self.plan.senders;
-            self.may_proceed = senders.flat_map(|sender| (0..window).map(move |_| sender)).collect();
+        match self.plan.pace {
+            Pace::Idle => {}
+            Pace::OnSchedule { per_second } => self.schedule = Schedule::new(start, measured.end, per_second),
+            Pace::ClosedLoop { window, .. } => {
+                let senders = 0..self.plan.senders;
+                self.may_proceed = senders.flat_map(|sender| (0..window).map(move |_| sender)).collect();
+            }
         }
 
         let mut from = None;
-        // Lateness that a full socket has caused is not the generator's.
-        let mut held_back_until = 0;
         loop {
             let now = clock::now();
             if from.is_none() && now >= measured.start {
                 from = Some(self.sample());
             }
-            let over = now >= measured.end || self.ledger.receivers() == 0;
-            let mut wake_at = if from.is_none() { measured.start } else { measured.end };
-            while let Some(due) = schedule.due() {
-                let sender = (schedule.index() % self.plan.senders as u64) as usize;
-                if due > now {
-                    wake_at = wake_at.min(due);
-                    break;
-                }
-                if self.is_held_back(sender) {
-                    held_back_until = now;
-                    break;
-                }
-                self.lag.saturating_record(now - due.max(held_back_until.min(now)));
-                self.send(sender, due);
-                schedule.advance();
-            }
-            self.ledger.take_may_proceed(&mut self.may_proceed);
-            while !over && let Some(sender) = self.may_proceed.pop() {
-                self.send(sender, now);
-            }
-            self.flush_dirty();
-            if over {
+            if now >= measured.end || self.ledger.receivers() == 0 {
                 break;
             }
+            self.ledger.take_may_proceed(&mut self.may_proceed);
+            self.send_due(now);
+            let boundary = if from.is_none() { measured.start } else { measured.end };
+            let wake_at = match self.schedule.due() {
+                // Who is held back is woken by its socket.
+                Some(due) if due > now => boundary.min(due),
+                _ => boundary,
+            };
             self.turn(wake_at)?;
         }
 
         let to = self.sample();
-        let mut unsent = 0;
-        while schedule.due().is_some() {
-            unsent += 1;
-            schedule.advance();
+        // A closed loop ends here; what was due on schedule is still sent.
+        self.may_proceed.clear();
+        self.send_due(measured.end);
+        Ok((from.unwrap_or_default(), to, std::mem::take(&mut self.schedule).count()))
+    }
+
+    /// Sends what is due at `now`, and in a closed loop what may follow.
+    fn send_due(&mut self, now: u64) {
+        while let Some(due) = self.schedule.due() {
+            let sender = (self.schedule.index() % self.plan.senders as u64) as usize;
+            if due > now {
+                break;
+            }
+            if self.is_held_back(sender) {
+                self.held_back_until = now;
+                break;
+            }
+            self.lag.record(now - due.max(self.held_back_until.min(now)));
+            self.send(sender, due);
+            self.schedule.advance();
         }
-        Ok((from.unwrap_or_default(), to, unsent))
+        while let Some(sender) = self.may_proceed.pop() {
+            self.send(sender, now);
+        }
+        while let Some(client) = self.dirty.pop() {
+            self.flush(client);
+        }
     }
 
     /// Hears what is still on its way.
@@ -288,18 +296,12 @@ impl Generator {
         client.is_some_and(|client| self.clients[client].unsent_bytes() > MAX_UNSENT_BYTES)
     }
 
-    /// Queues a message of `sender`; the end of the turn writes it, together with others that are due.
+    /// Queues a message of `sender`, to be written together with others that are due.
     fn send(&mut self, sender: usize, scheduled: u64) {
         let Some(client) = self.ledger.client_of(sender) else { return };
         let payload = self.ledger.send(sender, scheduled);
         self.clients[client].push(Opcode::Text, payload, self.masks.next());
         self.dirty.push(client);
-    }
-
-    fn flush_dirty(&mut self) {
-        while let Some(client) = self.dirty.pop() {
-            self.flush(client);
-        }
     }
 
     fn flush(&mut self, index: usize) {
@@ -313,40 +315,14 @@ impl Generator {
     /// Waits for readiness until `wake_at` at the latest, and handles all of it.
     fn turn(&mut self, wake_at: u64) -> io::Result<()> {
         let mut events = self.events.take().unwrap_or_else(|| Events::with_capacity(4096));
-        self.poll_until(wake_at, &mut events)?;
-        for event in &events {
+        self.poller.wait(wake_at, &mut events)?;
+        for (handled, event) in events.iter().enumerate() {
             self.on_ready(event);
+            if handled % EVENTS_BETWEEN_SENDS == EVENTS_BETWEEN_SENDS - 1 {
+                self.send_due(clock::now());
+            }
         }
         self.events = Some(events);
-        Ok(())
-    }
-
-    /// mio waits in milliseconds, rounded up. So it gets the long waits, less a millisecond; the rest is waited for on
-    /// its descriptor with the kernel's finest timer, and the last bit by polling again and again.
-    fn poll_until(&mut self, wake_at: u64, events: &mut Events) -> io::Result<()> {
-        let before = clock::now();
-        let wait = wake_at.saturating_sub(before);
-        let spin = self.plan.spin || wait < SPIN_BELOW;
-        let timeout = if spin {
-            Duration::ZERO
-        } else if wait >= 2 * MILLISECOND {
-            Duration::from_millis(wait / MILLISECOND - 1)
-        } else {
-            let timeout = Timespec { tv_sec: 0, tv_nsec: (wait - SPIN_BELOW / 2) as _ };
-            let registry = self.poll.registry();
-            match rustix::event::poll(&mut [PollFd::new(registry, PollFlags::IN)], Some(&timeout)) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => Duration::ZERO,
-                Err(err) => return Err(err.into()),
-            }
-        };
-        match self.poll.poll(events, Some(timeout)) {
-            Ok(()) => {}
-            Err(err) if err.kind() == io::ErrorKind::Interrupted => events.clear(),
-            Err(err) => return Err(err),
-        }
-        if spin && events.is_empty() {
-            self.spun += clock::now() - before;
-        }
         Ok(())
     }
 
@@ -415,44 +391,47 @@ impl Generator {
         let now = clock::now();
         let Generator { clients, buffer, ledger, masks, pings, plan, .. } = self;
         let client = &mut clients[index];
-        let mut close_code = None;
-        let mut pongs: Vec<u8> = Vec::new();
         let is_open = client.phase == Phase::Open;
         let bytes = &buffer[head_bytes..filled];
-        let received = client.inbound.receive(bytes, plan.size + MAX_WRAPPING_BYTES, |event| match event {
-            Event::Message(payload) => {
-                if is_open {
-                    ledger.hear(index, payload, now);
+        let may_skip = is_open && client.inbound.is_between_messages();
+        let mut at = if may_skip { ledger.hear_again(index, bytes, now) } else { 0 };
+        let mut pongs: Vec<u8> = Vec::new();
+        let end = loop {
+            let start = at;
+            match client.inbound.next(bytes, &mut at, plan.size + MAX_WRAPPING_BYTES) {
+                Ok(Some(Event::Message(payload))) => {
+                    if is_open {
+                        ledger.hear(index, payload, &bytes[start..at], now);
+                    }
                 }
+                Ok(Some(Event::Ping(payload))) => {
+                    *pings += 1;
+                    frame::push_masked(&mut pongs, Opcode::Pong, payload, masks.next().to_ne_bytes());
+                }
+                Ok(Some(Event::Close { code })) => break Some(End::Closed(code)),
+                Ok(None) => break None,
+                Err(fault) => break Some(End::Fault(fault)),
             }
-            Event::Ping(payload) => {
-                *pings += 1;
-                crate::frame::push_masked(&mut pongs, Opcode::Pong, payload, masks.next().to_ne_bytes());
-            }
-            Event::Close { code } => close_code = Some(code),
-        });
+        };
+        client.inbound.keep(&bytes[at..]);
         if !pongs.is_empty() && is_open {
             client.push_bytes(&pongs);
             self.flush(index);
         }
-        match (received, close_code) {
-            (Err(fault), _) => self.on_fault(index, fault),
-            (Ok(()), Some(code)) => self.on_close(index, code),
-            (Ok(()), None) => {}
+        match end {
+            Some(End::Closed(code)) => self.on_close(index, code),
+            Some(End::Fault(fault)) => self.lose(index, &format!("protocol error: {fault}")),
+            None => {}
         }
     }
 
     fn upgraded(&mut self, index: usize, since: u64) {
         let now = clock::now();
-        self.handshake_times.saturating_record(now - since);
+        self.handshake_times.record(now - since);
         self.last_handshake = now;
         self.handshakes -= 1;
         self.clients[index].phase = Phase::Open;
         self.ledger.join(index);
-    }
-
-    fn on_fault(&mut self, index: usize, fault: Fault) {
-        self.lose(index, &format!("protocol error: {fault}"));
     }
 
     /// The server closes; if it began, its frame is answered before the socket goes (RFC 6455, section 5.5.1).
@@ -490,7 +469,8 @@ impl Generator {
             at: clock::now(),
             delivered: self.ledger.counts().delivered,
             thread_cpu: clock::thread_cpu(),
-            spun: self.spun,
+            spun: self.poller.spun(),
+            waited: process::cpu_time(std::process::id()).map_or(0, |time| time.waited),
             server: self.plan.pid.and_then(|pid| process::cpu_time(pid).ok()),
         }
     }
@@ -502,6 +482,12 @@ impl Generator {
 
 fn count(table: &mut BTreeMap<String, u64>, reason: String) {
     *table.entry(reason).or_default() += 1;
+}
+
+/// Why nothing more is heard from a server.
+enum End {
+    Closed(u16),
+    Fault(Fault),
 }
 
 /// Masking keys, from a xorshift generator: they need only differ here, since nothing between us and the server is

@@ -37,6 +37,8 @@ pub struct Inbound {
     tail: Vec<u8>,
     /// The pieces so far of a fragmented message.
     fragments: Option<Vec<u8>>,
+    /// The last fragmented message, put together.
+    whole: Vec<u8>,
     /// A close frame has come.
     closed: bool,
 }
@@ -57,80 +59,82 @@ impl Inbound {
         kept
     }
 
-    /// Keeps `bytes` for later as they are: what came after the handshake, or what a failed read left at the front.
+    /// Keeps `bytes` for later: what was left of a read, or what [`Inbound::begin`] put to the front of one that failed.
+    #[inline]
     pub fn keep(&mut self, bytes: &[u8]) {
         self.tail.extend_from_slice(bytes);
     }
 
-    /// Hands the whole messages in `bytes` to `on_event` and keeps the rest. `bytes` is the front of the buffer that
-    /// [`Inbound::begin`] prepared, with what was read behind it.
+    /// Whether the next bytes begin a message, or a control frame, and do not continue one.
+    pub fn is_between_messages(&self) -> bool {
+        self.fragments.is_none() && !self.closed
+    }
+
+    /// The next event in `bytes` from `at` on, which moves behind it; `None` when there is no further one. `bytes` is the
+    /// front of the buffer that [`Inbound::begin`] prepared, with what was read behind it. What is left at the end goes
+    /// back to [`Inbound::keep`].
     #[inline]
-    pub fn receive(
-        &mut self,
-        bytes: &[u8],
+    pub fn next<'a>(
+        &'a mut self,
+        bytes: &'a [u8],
+        at: &mut usize,
         max_message_bytes: usize,
-        mut on_event: impl FnMut(Event<'_>),
-    ) -> Result<(), Fault> {
-        let mut at = 0;
+    ) -> Result<Option<Event<'a>>, Fault> {
         while !self.closed {
-            let Some(header) = frame::header(&bytes[at..])? else { break };
+            let Some(header) = frame::header(&bytes[*at..])? else { return Ok(None) };
             if header.mask.is_some() {
                 return Err(Fault::WrongMasking);
             }
             if header.payload_bytes > max_message_bytes {
                 return Err(Fault::TooLong);
             }
-            let start = at + header.header_bytes;
+            let start = *at + header.header_bytes;
             let end = start + header.payload_bytes;
-            let Some(payload) = bytes.get(start..end) else { break };
-            at = end;
-            if header.fin && self.fragments.is_none() && matches!(header.opcode, Opcode::Text | Opcode::Binary) {
-                on_event(Event::Message(payload));
-            } else {
-                self.rare_frame(header.fin, header.opcode, payload, max_message_bytes, &mut on_event)?;
+            let Some(payload) = bytes.get(start..end) else { return Ok(None) };
+            *at = end;
+            match header.opcode {
+                Opcode::Text | Opcode::Binary if header.fin && self.fragments.is_none() => {
+                    return Ok(Some(Event::Message(payload)));
+                }
+                Opcode::Text | Opcode::Binary | Opcode::Continuation => {
+                    if self.add_fragment(header.fin, header.opcode, payload, max_message_bytes)? {
+                        self.whole = self.fragments.take().unwrap_or_default();
+                        return Ok(Some(Event::Message(&self.whole)));
+                    }
+                }
+                Opcode::Ping => return Ok(Some(Event::Ping(payload))),
+                Opcode::Pong => {}
+                Opcode::Close => {
+                    self.closed = true;
+                    *at = bytes.len();
+                    return Ok(Some(Event::Close { code: frame::close_code(payload) }));
+                }
             }
         }
-        if !self.closed && at < bytes.len() {
-            self.tail.extend_from_slice(&bytes[at..]);
-        }
-        Ok(())
+        *at = bytes.len();
+        Ok(None)
     }
 
-    /// Control frames and fragments.
+    /// Whether the message is whole now.
     #[cold]
-    fn rare_frame(
+    fn add_fragment(
         &mut self,
         fin: bool,
         opcode: Opcode,
         payload: &[u8],
         max_message_bytes: usize,
-        on_event: &mut impl FnMut(Event<'_>),
-    ) -> Result<(), Fault> {
-        match opcode {
-            Opcode::Ping => on_event(Event::Ping(payload)),
-            Opcode::Pong => {}
-            Opcode::Close => {
-                self.closed = true;
-                on_event(Event::Close { code: frame::close_code(payload) });
-            }
-            Opcode::Text | Opcode::Binary => {
-                if self.fragments.is_some() {
-                    return Err(Fault::BadFragment);
-                }
-                self.fragments = Some(payload.to_vec());
-            }
-            Opcode::Continuation => {
-                let pieces = self.fragments.as_mut().ok_or(Fault::BadFragment)?;
+    ) -> Result<bool, Fault> {
+        match (&mut self.fragments, opcode) {
+            (None, Opcode::Text | Opcode::Binary) => self.fragments = Some(payload.to_vec()),
+            (Some(pieces), Opcode::Continuation) => {
                 if pieces.len() + payload.len() > max_message_bytes {
                     return Err(Fault::TooLong);
                 }
                 pieces.extend_from_slice(payload);
-                if fin && let Some(message) = self.fragments.take() {
-                    on_event(Event::Message(&message));
-                }
             }
+            _ => return Err(Fault::BadFragment),
         }
-        Ok(())
+        Ok(fin)
     }
 }
 
@@ -158,9 +162,15 @@ mod tests {
             }
             buffer[kept..kept + piece.len()].copy_from_slice(piece);
             let filled = &buffer[..kept + piece.len()];
-            if let Err(fault) = inbound.receive(filled, max_message_bytes, |event| heard.push(name(&event))) {
-                return (heard, Err(fault));
+            let mut at = 0;
+            loop {
+                match inbound.next(filled, &mut at, max_message_bytes) {
+                    Ok(Some(event)) => heard.push(name(&event)),
+                    Ok(None) => break,
+                    Err(fault) => return (heard, Err(fault)),
+                }
             }
+            inbound.keep(&filled[at..]);
             buffer.fill(0xEE);
         }
         (heard, Ok(()))
@@ -208,7 +218,9 @@ mod tests {
     #[test]
     fn nothing_is_held_between_whole_frames() {
         let mut inbound = Inbound::default();
-        inbound.receive(b"\x81\x01a\x81\x01b", 100, |_| ()).unwrap();
+        let (bytes, mut at) = (b"\x81\x01a\x81\x01b", 0);
+        while inbound.next(bytes, &mut at, 100).unwrap().is_some() {}
+        inbound.keep(&bytes[at..]);
         assert_eq!(inbound.tail.capacity(), 0);
     }
 }

@@ -1,15 +1,14 @@
-//! What a run has shown: as text for people, as JSON for programs, as an exit code for both.
+//! What a run has shown, as numbers: the fields of the JSON file, and the exit code.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::clock::SECOND;
-use crate::ledger::{Counts, time_histogram};
+use crate::ledger::Counts;
 use crate::options::{Pace, Plan, Until};
 use crate::process::CpuTime;
+use crate::times::Times;
 
 /// A generator that works more of its time than this is taken to be the limit of what was measured.
 const BUSY_LIMIT: f64 = 0.95;
@@ -27,12 +26,14 @@ pub struct Sample {
     pub thread_cpu: u64,
     /// How much of it was polling in vain.
     pub spun: u64,
+    /// How long it was ready to run, but another process had its CPU.
+    pub waited: u64,
     /// CPU time of the server.
     pub server: Option<CpuTime>,
 }
 
 /// What the generator has found, before it is summed up.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Facts {
     /// Nanoseconds from the first connection to the last handshake.
     pub connect_time: u64,
@@ -43,13 +44,13 @@ pub struct Facts {
     /// Messages that were due but not sent, because the sockets of their senders were full.
     pub unsent: u64,
     /// Latency to each member.
-    pub to_each: Histogram<u64>,
+    pub to_each: Times,
     /// Latency to the last member.
-    pub to_last: Histogram<u64>,
+    pub to_last: Times,
     /// How late messages were sent.
-    pub lag: Histogram<u64>,
+    pub lag: Times,
     /// Duration of handshakes, from the first packet.
-    pub handshake_times: Histogram<u64>,
+    pub handshake_times: Times,
     /// Clients that did not get in, by reason.
     pub refusals: BTreeMap<String, u64>,
     /// Clients that were thrown out, by reason.
@@ -66,29 +67,6 @@ pub struct Facts {
     pub resident_connected: Option<u64>,
     /// And when the talking was over.
     pub resident_at_end: Option<u64>,
-}
-
-impl Default for Facts {
-    fn default() -> Self {
-        Facts {
-            connect_time: 0,
-            connected: 0,
-            counts: Counts::default(),
-            unsent: 0,
-            to_each: time_histogram(),
-            to_last: time_histogram(),
-            lag: time_histogram(),
-            handshake_times: time_histogram(),
-            refusals: BTreeMap::new(),
-            closes: BTreeMap::new(),
-            pings: 0,
-            from: Sample::default(),
-            to: Sample::default(),
-            resident_at_start: None,
-            resident_connected: None,
-            resident_at_end: None,
-        }
-    }
 }
 
 /// The result of a run. The field names are those of the JSON file; units come last in them.
@@ -208,6 +186,8 @@ pub struct Percentiles {
 pub struct GeneratorCost {
     /// Share of the time in which its thread worked, 0 to 1; polling in vain is no work.
     pub busy: f64,
+    /// Time it was ready to run but had no CPU, per time.
+    pub waited_share: f64,
     /// How late messages were sent, in microseconds.
     pub lag: Percentiles,
     /// Whether it, and not the server, was the limit.
@@ -249,6 +229,7 @@ impl Report {
         let counts = facts.counts;
         let faults = counts.lost + counts.duplicated + counts.disordered + counts.corrupt;
         let everybody = facts.connected as usize == plan.clients && facts.refusals.is_empty();
+        let server = plan.pid.and_then(|pid| ServerCost::new(pid, facts, seconds, delivered));
         let connect_seconds = facts.connect_time as f64 / SECOND as f64;
         Report {
             version: env!("CARGO_PKG_VERSION"),
@@ -277,8 +258,8 @@ impl Report {
             latency_last: Percentiles::new(&facts.to_last),
             closes: facts.closes.clone(),
             pings: facts.pings,
-            generator: GeneratorCost::new(facts, seconds),
-            server: plan.pid.and_then(|pid| ServerCost::new(pid, facts, seconds, delivered)),
+            generator: GeneratorCost::new(facts, seconds, server.as_ref()),
+            server,
         }
     }
 
@@ -307,8 +288,9 @@ impl Setup {
 }
 
 impl Percentiles {
-    /// Of times in nanoseconds.
-    pub fn new(times: &Histogram<u64>) -> Self {
+    /// Of all that were recorded.
+    pub fn new(times: &Times) -> Self {
+        let times = times.histogram();
         let at = |quantile| times.value_at_quantile(quantile) as f64 / 1e3;
         Percentiles {
             count: times.len(),
@@ -322,11 +304,15 @@ impl Percentiles {
 }
 
 impl GeneratorCost {
-    fn new(facts: &Facts, seconds: f64) -> Self {
+    fn new(facts: &Facts, seconds: f64, server: Option<&ServerCost>) -> Self {
         let worked = (facts.to.thread_cpu - facts.from.thread_cpu).saturating_sub(facts.to.spun - facts.from.spun);
         let busy = ratio(worked as f64 / SECOND as f64, seconds);
         let lag = Percentiles::new(&facts.lag);
-        GeneratorCost { busy, lag, limited: busy > BUSY_LIMIT || lag.p99_us > LAG_LIMIT_US }
+        let waited_share = ratio((facts.to.waited - facts.from.waited) as f64 / SECOND as f64, seconds);
+        // Where both work all the time, the server is the limit: it decides how much there is to read.
+        let server_is_idle = server.is_none_or(|server| server.cpu_share < BUSY_LIMIT);
+        let limited = busy + waited_share > BUSY_LIMIT && server_is_idle || lag.p99_us > LAG_LIMIT_US;
+        GeneratorCost { busy, waited_share, lag, limited }
     }
 }
 
@@ -356,166 +342,6 @@ impl ServerCost {
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { setup, connect, messages, measured, generator, .. } = self;
-        writeln!(
-            f,
-            "{}: {} clients, {} talking, {} bytes, {}",
-            setup.url,
-            grouped(setup.clients as u64),
-            grouped(setup.senders as u64),
-            setup.size_bytes,
-            setup.pace
-        )?;
-        writeln!(
-            f,
-            "connect     {} in {:.2} s, {}/s; handshake {}",
-            grouped(u64::from(connect.connected)),
-            connect.seconds,
-            grouped(connect.per_second as u64),
-            connect.handshake
-        )?;
-        for (reason, clients) in &connect.refused {
-            writeln!(f, "REFUSED     {}: {reason}", grouped(*clients))?;
-        }
-        for (reason, clients) in &self.closes {
-            writeln!(f, "THROWN OUT  {}: {reason}", grouped(*clients))?;
-        }
-        if messages.sent > 0 {
-            self.fmt_messages(f)?;
-        }
-        if self.pings > 0 {
-            writeln!(f, "pings       {} answered", grouped(self.pings))?;
-        }
-        writeln!(
-            f,
-            "generator   {:.0} % busy; sent late by p99 {}, max {}",
-            generator.busy * 100.0,
-            time(generator.lag.p99_us),
-            time(generator.lag.max_us)
-        )?;
-        if generator.limited {
-            writeln!(
-                f,
-                "NOTICE      the generator was the limit here: rates and latencies are its own, not the server's"
-            )?;
-        }
-        if messages.unsent > 0 {
-            let unsent = grouped(messages.unsent);
-            writeln!(f, "NOTICE      {unsent} messages were due but not sent: the server did not read fast enough")?;
-        }
-        if let Some(server) = &self.server {
-            server.fmt_lines(f, measured.seconds)?;
-        }
-        f.write_str(if self.ok { "ok\n" } else { "FAILED\n" })
-    }
-}
-
-impl Report {
-    fn fmt_messages(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Messages { sent, expected, delivered, lost, duplicated, disordered, corrupt, foreign, .. } = self.messages;
-        writeln!(f, "sent        {}, to be delivered {} times", grouped(sent), grouped(expected))?;
-        writeln!(
-            f,
-            "delivered   {}; lost {}, duplicated {}, disordered {}, corrupt {}, foreign {}",
-            grouped(delivered),
-            grouped(lost),
-            grouped(duplicated),
-            grouped(disordered),
-            grouped(corrupt),
-            grouped(foreign)
-        )?;
-        writeln!(
-            f,
-            "rate        {} delivered/s over {:.2} s",
-            grouped(self.measured.delivered_per_second as u64),
-            self.measured.seconds
-        )?;
-        writeln!(f, "latency     to each member  {}", self.latency_each)?;
-        writeln!(f, "            to the last one {}", self.latency_last)
-    }
-}
-
-impl ServerCost {
-    fn fmt_lines(&self, f: &mut fmt::Formatter<'_>, seconds: f64) -> fmt::Result {
-        write!(
-            f,
-            "server      {:.2} s CPU in {seconds:.2} s ({:.0} %; user {:.2} s, system {:.2} s)",
-            self.cpu_seconds,
-            self.cpu_share * 100.0,
-            self.user_seconds,
-            self.system_seconds
-        )?;
-        match self.cpu_us_per_delivered {
-            Some(cpu) => writeln!(f, ", {cpu:.3} µs per delivered message")?,
-            None => writeln!(f)?,
-        }
-        let mib =
-            |bytes: Option<u64>| bytes.map_or("?".to_owned(), |bytes| format!("{:.1}", bytes as f64 / 1_048_576.0));
-        write!(
-            f,
-            "memory      {} MiB at start, {} connected, {} at end",
-            mib(self.resident_bytes_at_start),
-            mib(self.resident_bytes_connected),
-            mib(self.resident_bytes_at_end)
-        )?;
-        match self.bytes_per_connection {
-            Some(bytes) => writeln!(f, "; {bytes:.0} bytes per connection"),
-            None => writeln!(f),
-        }
-    }
-}
-
-impl fmt::Display for Percentiles {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.count == 0 {
-            return f.write_str("-");
-        }
-        let [p50, p90, p99, p999, max] = [self.p50_us, self.p90_us, self.p99_us, self.p999_us, self.max_us].map(time);
-        write!(f, "p50 {p50}  p90 {p90}  p99 {p99}  p99.9 {p999}  max {max}")
-    }
-}
-
 fn ratio(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
-}
-
-/// A time in microseconds, with the unit that suits it.
-fn time(us: f64) -> String {
-    match us {
-        us if us < 1_000.0 => format!("{us:.0} µs"),
-        us if us < 1_000_000.0 => format!("{:.2} ms", us / 1e3),
-        us => format!("{:.2} s", us / 1e6),
-    }
-}
-
-/// `1234567` as `1,234,567`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.char_indices() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_for_people() {
-        let table = [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")];
-        for (number, expected) in table {
-            assert_eq!(grouped(number), expected);
-        }
-        let table = [(12.3, "12 µs"), (1_234.0, "1.23 ms"), (61_500_000.0, "61.50 s")];
-        for (us, expected) in table {
-            assert_eq!(time(us), expected);
-        }
-    }
 }

@@ -5,8 +5,8 @@
 
 use crate::clock::SECOND;
 
-/// Due times at a fixed rate.
-#[derive(Debug, Clone)]
+/// Due times at a fixed rate; by default there are none.
+#[derive(Debug, Clone, Default)]
 pub struct Schedule {
     start: u64,
     interval: f64,
@@ -30,6 +30,15 @@ impl Schedule {
     /// The index of the next message, counted over all senders.
     pub fn index(&self) -> u64 {
         self.next
+    }
+
+    /// How many messages have not been sent, now and later.
+    pub fn count(mut self) -> u64 {
+        let sent = self.next;
+        while self.due().is_some() {
+            self.advance();
+        }
+        self.next - sent
     }
 
     /// The next message was sent.
@@ -69,5 +78,7 @@ mod tests {
         }
         assert_eq!(schedule.due(), Some(100 * SECOND));
         assert_eq!(schedule.index(), 300);
+        assert_eq!(schedule.count(), 299_700);
+        assert_eq!(Schedule::default().count(), 0);
     }
 }

@@ -69,8 +69,8 @@ impl Stamps {
         if !is_same(filler, &self.template[STAMP_BYTES..]) {
             return Err(Odd::Corrupt);
         }
-        let scheduled = u64::from(hex(word(3))) << 32 | u64::from(hex(word(4)));
-        Ok(Stamp { sender: hex(word(1)), number: hex(word(2)), scheduled })
+        let [sender, number, high, low] = [word(1), word(2), word(3), word(4)].map(hex);
+        Ok(Stamp { sender, number, scheduled: u64::from(high) << 32 | u64::from(low) })
     }
 }
 
