@@ -31,6 +31,8 @@ pub struct Request {
     pub content: Content,
     /// Whether the connection may live on after the response.
     pub keep_alive: bool,
+    /// Whether it may if the content is received as well.
+    pub may_keep_alive: bool,
 }
 
 impl Request {
@@ -38,6 +40,14 @@ impl Request {
     #[must_use]
     pub fn recipient(&self) -> Recipient {
         Recipient { version: self.version, method: self.method.clone(), keep_alive: self.keep_alive }
+    }
+
+    /// Whether the client waits for `100 Continue` before it sends the content (RFC 9110, section 10.1.1).
+    #[must_use]
+    pub fn expects_continue(&self) -> bool {
+        self.version == Version::HTTP_11
+            && self.content != Content::None
+            && list::contains(&self.headers, &EXPECT, "100-continue")
     }
 
     /// The value of `Host`; empty for an HTTP/1.0 request without one.
@@ -83,8 +93,9 @@ pub(super) fn read(bytes: &Bytes, head: Head) -> Result<Request, Fault> {
     }
     let content = framing::content(version, &headers)?;
     check_expectation(version, &headers)?;
-    let keep_alive = content == Content::None && wants_keep_alive(version, &headers);
-    Ok(Request { method, target, version, headers, content, keep_alive })
+    let may_keep_alive = wants_keep_alive(version, &headers);
+    let keep_alive = content == Content::None && may_keep_alive;
+    Ok(Request { method, target, version, headers, content, keep_alive, may_keep_alive })
 }
 
 fn read_fields(bytes: &Bytes, range: std::ops::Range<usize>, count: usize) -> Result<HeaderMap, Fault> {
@@ -150,7 +161,7 @@ fn scheme_length(target: &[u8]) -> Option<usize> {
         .map(|scheme| scheme.len())
 }
 
-/// RFC 9110, section 10.1.1: HTTP/1.0 expects nothing; `100-continue` is not answered, since no content is read.
+/// RFC 9110, section 10.1.1: HTTP/1.0 expects nothing, and nothing but `100-continue` can be expected.
 fn check_expectation(version: Version, headers: &HeaderMap) -> Result<(), Fault> {
     let is_met = version == Version::HTTP_10
         || list::elements(headers, &EXPECT).all(|element| element.eq_ignore_ascii_case(b"100-continue"));

@@ -38,7 +38,7 @@ fn run<'a>(pieces: impl Iterator<Item = &'a [u8]>, limits: &Limits) -> Outcome {
 }
 
 fn describe(request: &Request) -> String {
-    let Request { method, target, version, headers, content, keep_alive } = request;
+    let Request { method, target, version, headers, content, keep_alive, .. } = request;
     format!("{method} {} {version:?} {headers:?} {content:?} {keep_alive}", target.as_str())
 }
 
