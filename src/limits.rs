@@ -74,6 +74,13 @@ pub struct Limits {
     /// Bytes of a room's name in UTF-8.
     pub max_room_name_bytes: usize,
 
+    /// Entries older than this are removed from the store. `None` keeps them.
+    pub keep_age: Option<Duration>,
+    /// Entries that the store keeps. `None` keeps all.
+    pub keep_entries: Option<u64>,
+    /// Bytes of the store above which its oldest entries are removed. `None` lets it grow.
+    pub keep_bytes: Option<u64>,
+
     /// From the signal to stop until everything is closed, finished or not.
     pub drain_timeout: Duration,
 }
@@ -113,6 +120,9 @@ impl Default for Limits {
             tails_total_bytes: 64 * MIB,
             max_tails: 10_000,
             max_room_name_bytes: 64,
+            keep_age: None,
+            keep_entries: None,
+            keep_bytes: None,
             drain_timeout: Duration::from_secs(10),
         }
     }
