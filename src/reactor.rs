@@ -362,7 +362,7 @@ impl Reactor {
             match event {
                 Event::Entry(entry) => self.hub.committed(entry),
                 // Nobody of the raw dialect repeats itself, or reads what is no longer in memory.
-                Event::Repeat(_) | Event::Refused { .. } | Event::Page(_) | Event::Status(_) => {}
+                Event::Repeat(_) | Event::Refused { .. } | Event::Page(_) | Event::Found(_) | Event::Status(_) => {}
             }
         }
         let mut commands = std::mem::take(&mut self.scratch.commands);
