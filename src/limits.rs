@@ -98,6 +98,13 @@ pub struct Limits {
     /// Requests that it may make at once.
     pub ask_burst: u32,
 
+    /// Entries older than this are removed from the store. `None` keeps them.
+    pub keep_age: Option<Duration>,
+    /// Entries that the store keeps. `None` keeps all.
+    pub keep_entries: Option<u64>,
+    /// Bytes of the store above which its oldest entries are removed. `None` lets it grow.
+    pub keep_bytes: Option<u64>,
+
     /// From the signal to stop until everything is closed, finished or not.
     pub drain_timeout: Duration,
 }
@@ -149,6 +156,9 @@ impl Default for Limits {
             say_burst: 200,
             ask_rate: 20,
             ask_burst: 200,
+            keep_age: None,
+            keep_entries: None,
+            keep_bytes: None,
             drain_timeout: Duration::from_secs(10),
         }
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use argh::{ArgsInfo, EarlyExit, FlagInfo, FlagInfoKind, FromArgs};
 
-use super::values::{Count, Host, List, LogFilter, Network, Origin, Port, Size, Span, Switch};
+use super::values::{Count, Host, Keep, List, LogFilter, Network, Origin, Port, Size, Span, Switch, SyncMode};
 use crate::limits::Limits;
 
 /// A chat server in one binary: one port, a chat page, every WebSocket.
@@ -37,9 +37,20 @@ pub(super) struct Args {
     /// folder to serve (default: ./public if it holds an index.html, else the page inside the binary)
     #[argh(option)]
     pub(super) public: Option<PathBuf>,
-    /// keep messages in memory only
+    /// folder in which messages are kept, in a file named after the port (default: chat-data)
+    #[argh(option)]
+    pub(super) data: Option<PathBuf>,
+    /// keep messages in memory only; --port 0 without --data does so too
     #[argh(switch)]
     pub(super) memory: bool,
+    /// what a machine that loses its power may lose: normal, the last moments of messages; full, nothing, and
+    /// every message waits for the disk (default: normal)
+    #[argh(option)]
+    pub(super) sync: Option<SyncMode>,
+    /// which messages are kept: an age such as 90d or 12h, a number such as 1000000, or a size of the file such as
+    /// 10GiB; the oldest that exceed any of those given are removed; repeatable (default: all)
+    #[argh(option)]
+    keep: Vec<List<Keep>>,
     /// least level of log lines on standard error: error, warn, info, debug or trace; or levels by module such as
     /// info,chat_app::net=debug (default: info)
     #[argh(option)]
@@ -230,6 +241,7 @@ impl Args {
         fn or<T: Copy, V: Copy + Into<T>>(given: Option<V>, default: T) -> T {
             given.map_or(default, Into::into)
         }
+        let keep = || self.keep.iter().flat_map(|List(bounds)| bounds.iter().copied());
         Limits {
             max_connections: or(self.max_connections, default.max_connections),
             accepts_per_turn: or(self.accepts_per_turn, default.accepts_per_turn),
@@ -273,6 +285,9 @@ impl Args {
             say_burst: or(self.say_burst, default.say_burst),
             ask_rate: or(self.ask_rate, default.ask_rate),
             ask_burst: or(self.ask_burst, default.ask_burst),
+            keep_age: keep().filter_map(Keep::age).min().or(default.keep_age),
+            keep_entries: keep().filter_map(Keep::entries).min().or(default.keep_entries),
+            keep_bytes: keep().filter_map(Keep::bytes).min().or(default.keep_bytes),
             drain_timeout: or(self.drain_timeout, default.drain_timeout),
         }
     }
@@ -354,7 +369,7 @@ mod tests {
     fn every_limit_reaches_its_own_field() {
         let mut seen = Vec::new();
         for (name, _) in options() {
-            if matches!(name, "--port" | "--public" | "--memory" | "--version") {
+            if matches!(name, "--port" | "--public" | "--data" | "--memory" | "--version") {
                 continue;
             }
             let Some(args) = ["77", "77ms"].iter().find_map(|value| read(&[name, value]).ok()) else { continue };
@@ -364,7 +379,8 @@ mod tests {
             seen.push(limits);
         }
         let fields = format!("{:?}", Limits::default()).matches(": ").count();
-        assert_eq!(seen.len(), fields, "one option for each limit");
+        // An age, a number and a size are three fields and one option.
+        assert_eq!(seen.len(), fields - 2, "one option for each limit");
     }
 
     #[test]

@@ -101,7 +101,11 @@ impl Body {
 /// A whole line off the front of `buffer`, without its end; `None` while it is not whole.
 fn line(buffer: &mut BytesMut, most: usize) -> Result<Option<BytesMut>, Fault> {
     let Some(end) = memchr::memchr(b'\n', buffer) else {
-        return if buffer.len() > most { Err(Fault::bad_request("A line of the content is too long.")) } else { Ok(None) };
+        return if buffer.len() > most {
+            Err(Fault::bad_request("A line of the content is too long."))
+        } else {
+            Ok(None)
+        };
     };
     if end > most {
         return Err(Fault::bad_request("A line of the content is too long."));
@@ -159,7 +163,11 @@ mod tests {
             (Content::Length(u64::MAX), "", Err(413)),
             (Content::Chunked, "5\r\nhello\r\n0\r\n\r\n", Ok(Some(("hello", "")))),
             (Content::Chunked, "3;a=b\r\nhel\r\n002 \r\nlo\r\n0\r\nX: y\r\n\r\nGET", Ok(Some(("hello", "GET")))),
-            (Content::Chunked, "A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n", Ok(Some(("01234567890123456789", "")))),
+            (
+                Content::Chunked,
+                "A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n",
+                Ok(Some(("01234567890123456789", ""))),
+            ),
             (Content::Chunked, "A\r\n0123456789\r\nb\r\n", Err(413)),
             (Content::Chunked, "ffffffff\r\n", Err(413)),
             (Content::Chunked, "fffffffff\r\n", Err(400)),
@@ -185,7 +193,11 @@ mod tests {
                 }
             }
             let singly: Vec<&[u8]> = bytes.chunks(1).collect();
-            assert_eq!(decode(*content, if singly.is_empty() { &[b""] } else { &singly }).0, expected.0, "{input:?} singly");
+            assert_eq!(
+                decode(*content, if singly.is_empty() { &[b""] } else { &singly }).0,
+                expected.0,
+                "{input:?} singly"
+            );
         }
     }
 }

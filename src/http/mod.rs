@@ -183,7 +183,9 @@ impl Http {
                 self.state = State::Finished;
                 self.buffer = BytesMut::new();
             }
-            State::Reading | State::Receiving(_) | State::Finished | State::Failed(_) => debug_assert!(false, "no request to respond to"),
+            State::Reading | State::Receiving(_) | State::Finished | State::Failed(_) => {
+                debug_assert!(false, "no request to respond to");
+            }
         }
     }
 

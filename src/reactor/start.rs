@@ -16,9 +16,9 @@ use thiserror::Error;
 use crate::chat::entry::Epoch;
 use crate::chat::hub::{Hub, Journaled};
 use crate::chat::identity::Identities;
-use crate::config::{Config, SiteError, SiteRoot};
+use crate::config::{self, Config, SiteError, SiteRoot};
 use crate::http::DateCache;
-use crate::journal::Journal;
+use crate::journal::{Journal, OpenError, SyncMode};
 use crate::limits::Limits;
 use crate::logging::Chatter;
 use crate::metrics::Metrics;
@@ -50,6 +50,9 @@ pub enum StartError {
     /// An allowed origin is not an origin.
     #[error("--allow-origin: {0}")]
     Origin(#[from] InvalidOrigin),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {why}", why = describe(.error))]
     Listen {
@@ -78,10 +81,10 @@ impl Reactor {
     /// # Errors
     ///
     /// When something the configuration asks for cannot be had.
-    pub fn start(config: Config) -> Result<Reactor, StartError> {
+    pub fn start(config: &Config) -> Result<Reactor, StartError> {
         let root = config.site(Path::new("."))?;
         let descriptors = raise_descriptor_limit();
-        let mut limits = config.limits;
+        let mut limits = config.limits.clone();
         let most = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1);
         let max_connections = limits.max_connections.unwrap_or(most);
         if max_connections > most {
@@ -110,12 +113,30 @@ impl Reactor {
             SiteRoot::Folder(folder) => Root::Folder(folder),
             SiteRoot::Embedded => Root::Embedded,
         };
-        let site = Site::start(root, &limits, wake).map_err(StartError::Files)?;
-        let gate = Gate { origins: OriginPolicy::new(&config.allow_origins)?, trusted_proxies: config.trusted_proxies };
+        let site = Site::start(root, &limits, wake.clone()).map_err(StartError::Files)?;
+        let gate = Gate {
+            origins: OriginPolicy::new(&config.allow_origins)?,
+            trusted_proxies: config.trusted_proxies.clone(),
+        };
         tracing::info!("up to {max_connections} connections, as {descriptors} open files are allowed");
-        let epoch = Epoch(getrandom::u64().map_err(io::Error::from)?);
-        let journal = Journal::memory(&limits, epoch);
-        let identities = Identities::new(random()?, random()?);
+        let bound_port = listeners.first().map_or(config.port, |listener| listener.address().port());
+        let sync = match config.sync {
+            config::SyncMode::Normal => SyncMode::Normal,
+            config::SyncMode::Full => SyncMode::Full,
+        };
+        let journal = match config.store(bound_port) {
+            None => {
+                tracing::info!("messages are kept in memory, and are gone when this process ends");
+                Journal::memory(&limits, Epoch(getrandom::u64().map_err(io::Error::from)?))
+            }
+            Some(path) => {
+                let journal = Journal::sqlite(&path, sync, &limits, wake)?;
+                tracing::info!("messages are kept in {}", path.display());
+                journal
+            }
+        };
+        let key = journal.secret().map_or_else(random, Ok)?;
+        let identities = Identities::new(key, random()?);
         let reactor = Reactor::new(poll, journal, identities, site, gate, limits, Instant::now());
         let addresses = listeners.iter().map(Listener::address).collect();
         Ok(Reactor { signals: Some(signals), listeners, addresses, ..reactor })

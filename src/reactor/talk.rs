@@ -178,6 +178,7 @@ impl Reactor {
                 journal::Event::Repeat(original) => self.hub.repeated(&original, &mut stage),
                 journal::Event::Refused { draft, .. } => self.hub.refused(&draft, &mut stage, commands),
                 journal::Event::Page(page) => self.hub.page(pages_of(page), &mut stage, commands),
+                journal::Event::Found(found) => self.hub.page(pages_found(found), &mut stage, commands),
                 journal::Event::Status(status) => {
                     let journal = match status {
                         journal::Status::Ok => "ok",
@@ -223,8 +224,17 @@ fn read_of(wanted: Wanted, limits: &Limits) -> journal::Read {
 
 /// What the journal has read, as the hub takes it.
 fn pages_of(page: journal::Page) -> Pages {
-    let journal::Page { ticket, entries, more, floor, .. } = page;
-    Pages { ticket, entries: entries.ok(), matches: Vec::new(), more, in_part: 0, floor }
+    let journal::Page { ticket, entries, more, in_range, floor, .. } = page;
+    Pages { ticket, entries: entries.ok(), matches: Vec::new(), more, in_part: in_range, floor }
+}
+
+/// What the journal has found, as the hub takes it.
+fn pages_found(found: journal::Found) -> Pages {
+    let journal::Found { ticket, hits, more, floor, .. } = found;
+    let hits = hits.ok().map(|hits| hits.into_iter().map(|journal::Hit { entry, matches }| (entry, matches)).unzip());
+    let (entries, matches) = hits.map_or((None, Vec::new()), |(entries, matches)| (Some(entries), matches));
+    let in_part = entries.as_ref().map_or(0, Vec::len) as u64;
+    Pages { ticket, entries, matches, more, in_part, floor }
 }
 
 /// The response to an upgrade that cannot be.
