@@ -190,11 +190,13 @@ pub fn connect_from(source: IpAddr, address: SocketAddr) -> TcpStream {
     socket.into()
 }
 
-/// Connects with a receive buffer that is as small as the system allows, so that the server soon notices who does not
-/// read.
+/// Connects with small buffers, so that either side soon notices when the other does not read.
 pub fn connect_narrow(address: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
-    socket.set_recv_buffer_size(1).expect("SO_RCVBUF");
+    socket.set_recv_buffer_size(16 * 1024).expect("SO_RCVBUF");
+    socket.set_send_buffer_size(16 * 1024).expect("SO_SNDBUF");
+    // Segments as on a real network: the huge ones of the loopback would not fit, and be sent again and again.
+    socket.set_tcp_mss(1_400).expect("TCP_MAXSEG");
     socket.connect_timeout(&address.into(), DEADLINE).expect("the server accepts");
     socket.into()
 }
