@@ -28,6 +28,7 @@ impl Reactor {
             match http.machine.poll_request(&self.limits) {
                 Ok(Some(request)) => {
                     http.requests += 1;
+                    http.head_began = None;
                     let is_last = http.requests >= self.limits.max_requests_per_connection;
                     let mut recipient = request.recipient();
                     recipient.keep_alive &= !is_last && self.drain_until.is_none();
@@ -43,6 +44,9 @@ impl Reactor {
                         };
                         self.drain(id, reason);
                     } else {
+                        if http.machine.is_mid_head() {
+                            http.head_began.get_or_insert(now);
+                        }
                         self.set_timer(id.slot);
                     }
                     return;
