@@ -139,6 +139,8 @@ pub struct Connection {
     pub awaited: bool,
     /// A ping was sent since the last byte came.
     pub pinged: bool,
+    /// It was one too many, and is here to be told so: it takes no place among those that are allowed.
+    pub surplus: bool,
 }
 
 impl Connection {

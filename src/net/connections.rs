@@ -114,6 +114,7 @@ impl Connections {
             held: false,
             awaited: false,
             pinged: false,
+            surplus: false,
         });
         id
     }

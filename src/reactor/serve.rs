@@ -155,6 +155,9 @@ impl Reactor {
 
     /// Tells a connection that was one too many.
     pub(super) fn refuse_full(&mut self, id: ConnectionId, now: Instant) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.surplus = true;
+        self.surplus += 1;
         let response = Response::text(StatusCode::SERVICE_UNAVAILABLE, "The server is full. Please try again later.")
             .with("Retry-After", &HeaderValue::from_static("5"));
         self.refuse(id, &response, CloseReason::Full, now);
