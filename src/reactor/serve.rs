@@ -137,7 +137,7 @@ impl Reactor {
         let Some(recipient) = http.answering.take() else { return };
         http.machine.responded();
         connection.last_heard = now;
-        if recipient.keep_alive {
+        if recipient.keep_alive && self.drain_until.is_none() {
             // It may not have been read while it had more to ask than we had answered.
             self.connections.list_readable(id.slot);
         } else {
