@@ -67,6 +67,8 @@ pub struct Reactor {
     /// No descriptor was free; accepting rests until one of ours is, or until then.
     accept_paused_until: Option<Instant>,
     connections: Connections,
+    /// Connections beyond the limit that are on their way out.
+    surplus: usize,
     timers: Timers,
     hub: Hub,
     journal: Journal,
@@ -182,7 +184,12 @@ impl Reactor {
 
     /// Whether another connection can be taken in, if only to be refused.
     fn has_slot(&self) -> bool {
-        self.connections.len() < self.max_connections.saturating_add(REFUSALS_AT_ONCE)
+        !self.is_full() || self.surplus < REFUSALS_AT_ONCE
+    }
+
+    /// Whether as many connections as are allowed are there, not counting those that were refused.
+    fn is_full(&self) -> bool {
+        self.connections.len() - self.surplus >= self.max_connections
     }
 
     /// Accepts within the turn's budget.
@@ -220,7 +227,7 @@ impl Reactor {
             return;
         }
         self.metrics.opened();
-        let is_full = self.connections.len() >= self.max_connections;
+        let is_full = self.is_full();
         let id = self.connections.insert(transport, peer, now);
         if is_full {
             self.metrics.refused(Refusal::Full);
@@ -414,6 +421,7 @@ impl Reactor {
             let connection = self.connections.remove(slot);
             self.hub.exit(member_id(connection.id), now);
             self.streams.remove(&connection.id);
+            self.surplus -= usize::from(connection.surplus);
             self.part_with(&connection, now);
             // A descriptor is free again.
             self.accept_paused_until = None;

@@ -81,6 +81,8 @@ pub struct HttpExchange {
     pub answering: Option<Recipient>,
     /// Requests that came so far.
     pub requests: u32,
+    /// When the first byte came of the head that is not whole yet. The bytes after it gain no time.
+    pub head_began: Option<Instant>,
 }
 
 /// What a connection's timer is for.
@@ -137,6 +139,8 @@ pub struct Connection {
     pub awaited: bool,
     /// A ping was sent since the last byte came.
     pub pinged: bool,
+    /// It was one too many, and is here to be told so: it takes no place among those that are allowed.
+    pub surplus: bool,
 }
 
 impl Connection {
@@ -171,15 +175,13 @@ impl Connection {
             }
             Protocol::WebSocket(_) => Some((self.last_heard + limits.ping_interval, Due::Ping)),
             Protocol::Http(http) if http.answering.is_some() => None,
-            Protocol::Http(http) if http.machine.is_mid_head() => {
-                Some((self.last_heard + limits.handshake_timeout, Due::SlowHead))
-            }
-            Protocol::Http(http) if http.requests == 0 => {
-                Some((self.opened + limits.handshake_timeout, Due::Close(CloseReason::KeepAliveTimeout)))
-            }
-            Protocol::Http(_) => {
-                Some((self.last_heard + limits.keep_alive_timeout, Due::Close(CloseReason::KeepAliveTimeout)))
-            }
+            Protocol::Http(http) => Some(match http.head_began {
+                Some(began) => (began + limits.handshake_timeout, Due::SlowHead),
+                None if http.requests == 0 => {
+                    (self.opened + limits.handshake_timeout, Due::Close(CloseReason::KeepAliveTimeout))
+                }
+                None => (self.last_heard + limits.keep_alive_timeout, Due::Close(CloseReason::KeepAliveTimeout)),
+            }),
         }
     }
 

@@ -93,7 +93,7 @@ impl Connections {
         let entry = self.slab.vacant_entry();
         let id = ConnectionId { slot: entry.key() as u32, serial: self.next_serial };
         self.next_serial = self.next_serial.wrapping_add(1);
-        let exchange = HttpExchange { machine: Http::new(), answering: None, requests: 0 };
+        let exchange = HttpExchange { machine: Http::new(), answering: None, requests: 0, head_began: None };
         entry.insert(Connection {
             id,
             peer,
@@ -114,6 +114,7 @@ impl Connections {
             held: false,
             awaited: false,
             pinged: false,
+            surplus: false,
         });
         id
     }

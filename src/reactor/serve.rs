@@ -28,6 +28,7 @@ impl Reactor {
             match http.machine.poll_request(&self.limits) {
                 Ok(Some(request)) => {
                     http.requests += 1;
+                    http.head_began = None;
                     let is_last = http.requests >= self.limits.max_requests_per_connection;
                     let mut recipient = request.recipient();
                     recipient.keep_alive &= !is_last && self.drain_until.is_none();
@@ -43,6 +44,9 @@ impl Reactor {
                         };
                         self.drain(id, reason, now);
                     } else {
+                        if http.machine.is_mid_head() {
+                            http.head_began.get_or_insert(now);
+                        }
                         self.set_timer(id.slot);
                     }
                     return;
@@ -133,7 +137,7 @@ impl Reactor {
         let Some(recipient) = http.answering.take() else { return };
         http.machine.responded();
         connection.last_heard = now;
-        if recipient.keep_alive {
+        if recipient.keep_alive && self.drain_until.is_none() {
             // It may not have been read while it had more to ask than we had answered.
             self.connections.list_readable(id.slot);
         } else {
@@ -151,6 +155,9 @@ impl Reactor {
 
     /// Tells a connection that was one too many.
     pub(super) fn refuse_full(&mut self, id: ConnectionId, now: Instant) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.surplus = true;
+        self.surplus += 1;
         let response = Response::text(StatusCode::SERVICE_UNAVAILABLE, "The server is full. Please try again later.")
             .with("Retry-After", &HeaderValue::from_static("5"));
         self.refuse(id, &response, CloseReason::Full, now);

@@ -163,6 +163,7 @@ impl Reactor {
             max_connections: limits.max_connections.unwrap_or(usize::MAX),
             accept_paused_until: None,
             connections: Connections::new(&limits),
+            surplus: 0,
             timers: Timers::new(now),
             hub: Hub::new(&limits, journaled, identities),
             journal,

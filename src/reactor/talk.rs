@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::HOST;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 
@@ -84,6 +84,14 @@ impl Reactor {
         request: &Request,
         now: Instant,
     ) -> Result<(upgrade::Handshake, RoomName), Response> {
+        if self.drain_until.is_some() {
+            self.metrics.refused(Refusal::Draining);
+            return Err(Response::text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The server is stopping. Please try again later.",
+            )
+            .with("Retry-After", &HeaderValue::from_static("5")));
+        }
         let handshake = upgrade::negotiate(&request.method, request.version, &request.headers, &[v1::PROTOCOL])
             .map_err(|refusal| {
                 self.metrics.refused(Refusal::Upgrade);
