@@ -39,7 +39,7 @@ impl Pair {
                 let text = count.load(Ordering::Relaxed).to_string();
                 let began = Instant::now();
                 one.send(frame(TEXT, text.as_bytes()));
-                assert_eq!([other.frame(), one.frame()], [const { () }; 2].map(|()| Frame::text(&text)));
+                assert_eq!([other.frame(), one.frame()], [(); 2].map(|()| Frame::text(&text)));
                 slowest = slowest.max(began.elapsed());
                 count.fetch_add(1, Ordering::Relaxed);
                 thread::yield_now();
