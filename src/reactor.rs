@@ -16,6 +16,8 @@ mod talk;
 
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -164,15 +166,19 @@ impl Reactor {
 
     /// How long the poll may sleep: not at all if work was carried over.
     fn sleep(&mut self, now: Instant) -> Option<Duration> {
-        let may_accept = self.accept_paused_until.is_none() && self.has_slot();
-        let accept_carried_over = may_accept && self.listeners.iter().any(|listener| listener.ready);
-        if accept_carried_over || self.connections.has_carried_over() {
+        if self.is_carried_over() {
             return Some(Duration::ZERO);
         }
         let deadlines =
             [self.timers.next_deadline(), self.accept_paused_until, self.drain_until, self.lines.deadline()];
         let next = deadlines.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now))
+    }
+
+    /// Whether something was left that no edge and no deadline will announce.
+    fn is_carried_over(&self) -> bool {
+        let may_accept = self.accept_paused_until.is_none() && self.has_slot();
+        may_accept && self.listeners.iter().any(|listener| listener.ready) || self.connections.has_carried_over()
     }
 
     /// Whether another connection can be taken in, if only to be refused.
@@ -307,7 +313,7 @@ impl Reactor {
                 *dropped += input.len();
                 if *dropped > self.limits.linger_bytes {
                     let reason = *reason;
-                    self.connections.close(slot, reason);
+                    self.close(slot, reason);
                 }
             }
             (Phase::Draining { .. }, Protocol::Http(_)) | (Phase::Closed { .. }, _) => {}
@@ -337,7 +343,7 @@ impl Reactor {
                     if reason == CloseReason::Stalled {
                         connection.transport.reset_on_close();
                     }
-                    self.connections.close(slot, reason);
+                    self.close(slot, reason);
                 }
             },
             _ => {}
@@ -418,8 +424,6 @@ impl Reactor {
             self.timers.cancel(slot);
             // Dropping the socket takes it out of the poll as well.
             let connection = self.connections.remove(slot);
-            self.hub.leave(member_id(connection.id));
-            self.streams.remove(&connection.id);
             self.part_with(&connection, now);
             // A descriptor is free again.
             self.accept_paused_until = None;

@@ -129,6 +129,12 @@ impl Connections {
         self.slab.get_mut(id.slot as usize).filter(|connection| connection.id == id)
     }
 
+    /// The connection of that name, if what is made for it can still reach it.
+    #[must_use]
+    pub fn get_open(&self, id: ConnectionId) -> Option<&Connection> {
+        self.get(id).filter(|connection| connection.is_open())
+    }
+
     /// The present tenant of a slot.
     pub fn at_mut(&mut self, slot: u32) -> Option<&mut Connection> {
         self.slab.get_mut(slot as usize)
@@ -299,11 +305,13 @@ impl Connections {
         flushed
     }
 
-    /// Drops what waits, and gives the slot back at the end of the turn.
+    /// Drops what waits, takes nothing more, and gives the slot back at the end of the turn.
     pub fn close(&mut self, slot: u32, reason: CloseReason) {
         let connection = &mut self.slab[slot as usize];
         if !matches!(connection.phase, Phase::Closed { .. }) {
             connection.phase = Phase::Closed { reason };
+            // An answer may still be on its way to it: what it brought would never be subtracted from the sum.
+            connection.outbox.seal();
             self.outbox_bytes -= connection.outbox.clear();
             self.closed.push(slot);
         }
@@ -312,6 +320,7 @@ impl Connections {
     /// Gives the slot back and returns its last tenant, whose socket closes when it is dropped.
     pub fn remove(&mut self, slot: u32) -> Connection {
         let connection = self.slab.remove(slot as usize);
+        debug_assert!(connection.outbox.is_empty(), "a closed outbox takes nothing");
         if self.slab.is_empty() {
             // A burst that has passed leaves no memory behind.
             self.slab.shrink_to_fit();

@@ -71,7 +71,7 @@ impl Reactor {
         let Some(connection) = self.connections.at_mut(slot) else { return };
         let Phase::Draining { reason } = connection.phase else { return };
         if connection.ended {
-            self.connections.close(slot, reason);
+            self.close(slot, reason);
             return;
         }
         if let Protocol::WebSocket(session) = &connection.protocol
@@ -95,9 +95,9 @@ impl Reactor {
         match (connection.phase, &connection.protocol) {
             (Phase::Open, Protocol::WebSocket(_)) => self.farewell(id, CloseReason::PeerVanished),
             (Phase::Open, Protocol::Http(_)) => self.serve(id, now),
-            (Phase::Draining { reason }, _) if connection.outbox.is_empty() => self.connections.close(slot, reason),
+            (Phase::Draining { reason }, _) if connection.outbox.is_empty() => self.close(slot, reason),
             (Phase::Draining { .. }, _) => {}
-            (Phase::Lingering { reason, .. }, _) => self.connections.close(slot, reason),
+            (Phase::Lingering { reason, .. }, _) => self.close(slot, reason),
             (Phase::Closed { .. }, _) => {}
         }
     }
@@ -109,7 +109,17 @@ impl Reactor {
             Phase::Open => CloseReason::PeerReset,
             Phase::Draining { reason } | Phase::Lingering { reason, .. } | Phase::Closed { reason } => reason,
         };
+        self.close(slot, reason);
+    }
+
+    /// Ends a connection here and now: all that closes comes through here. Nobody hears of it any more, and nothing more
+    /// is made for it; the slot is given back at the end of the turn.
+    pub(super) fn close(&mut self, slot: u32, reason: CloseReason) {
+        let Some(connection) = self.connections.at_mut(slot) else { return };
+        let id = connection.id;
         self.connections.close(slot, reason);
+        self.hub.leave(member_id(id));
+        self.streams.remove(&id);
     }
 
     /// The first signal drains the server; the second ends it at once.

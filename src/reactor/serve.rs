@@ -99,7 +99,7 @@ impl Reactor {
 
     /// Queues the response to the request that is being answered.
     pub(super) fn respond(&mut self, id: ConnectionId, response: &Response, now: Instant) {
-        let Some(connection) = self.connections.get(id) else { return };
+        let Some(connection) = self.connections.get_open(id) else { return };
         let Protocol::Http(http) = &connection.protocol else { return };
         let Some(recipient) = &http.answering else { return };
         let encoded = response.encode(recipient, self.dates.at(SystemTime::now()));
@@ -110,7 +110,7 @@ impl Reactor {
 
     /// Queues the head of a response whose content follows in pieces.
     fn respond_with_stream(&mut self, id: ConnectionId, response: &Response, file: FileStream, now: Instant) {
-        let Some(connection) = self.connections.get(id) else { return };
+        let Some(connection) = self.connections.get_open(id) else { return };
         let Protocol::Http(http) = &connection.protocol else { return };
         let Some(recipient) = &http.answering else { return };
         let encoded = response.encode(recipient, self.dates.at(SystemTime::now()));
@@ -204,7 +204,7 @@ impl Reactor {
 
     fn content_lost(&mut self, id: ConnectionId) {
         if self.connections.get(id).is_some() {
-            self.connections.close(id.slot, CloseReason::ContentLost);
+            self.close(id.slot, CloseReason::ContentLost);
         }
     }
 

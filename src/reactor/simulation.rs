@@ -333,7 +333,7 @@ impl World {
 }
 
 /// A client's frame, masked with a key that is easy to read.
-fn masked(head: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn masked(head: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![head];
     match u8::try_from(payload.len()) {
         Ok(len @ 0..=125) => frame.push(0x80 | len),
@@ -349,7 +349,7 @@ fn masked(head: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Takes a whole server's frame off the front, if there is one.
-fn take_frame(bytes: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
+pub(super) fn take_frame(bytes: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
     let (head, len) = match *bytes.get(1)? {
         126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
         len @ 0..=125 => (2, usize::from(len)),

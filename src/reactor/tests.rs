@@ -1,0 +1,186 @@
+//! What one client could do to the others, step by step: the real reactor with sockets that exist in memory, a clock that
+//! moves when the test says so, and turns that are counted.
+
+use std::cell::RefCell;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use mio::Poll;
+
+use crate::chat::entry::Epoch;
+use crate::journal::Journal;
+use crate::limits::Limits;
+use crate::net::connection::{Connection, ConnectionId};
+use crate::net::simulated::{SimulatedSocket, Wire};
+use crate::net::transport::Transport;
+use crate::site::{Root, Site};
+use crate::ws::origin::OriginPolicy;
+
+use super::Reactor;
+use super::simulation::{masked, take_frame};
+use super::talk::Gate;
+
+/// Room for all that a test lets a client receive.
+const WIDE: usize = 1 << 30;
+
+/// A server under test.
+struct Stand {
+    reactor: Reactor,
+    now: Instant,
+    /// One for each answer of the thread that reads files.
+    files: Receiver<()>,
+}
+
+/// A client's end.
+#[derive(Clone)]
+struct Peer {
+    id: ConnectionId,
+    wire: Rc<RefCell<Wire>>,
+}
+
+impl Stand {
+    fn new(limits: Limits) -> Stand {
+        Stand::with_site(Root::Embedded, limits)
+    }
+
+    fn with_folder(folder: &Path, limits: Limits) -> Stand {
+        Stand::with_site(Root::Folder(folder.to_owned()), limits)
+    }
+
+    fn with_site(root: Root, limits: Limits) -> Stand {
+        let now = Instant::now();
+        let (wake, files) = channel();
+        let site = Site::start(root, &limits, move || _ = wake.send(())).unwrap();
+        let gate = Gate { origins: OriginPolicy::new(&[]).unwrap(), trusted_proxies: Vec::new() };
+        let journal = Journal::memory(&limits, Epoch(1));
+        let reactor = Reactor::new(Poll::new().unwrap(), Vec::new(), journal, site, gate, limits, now);
+        Stand { reactor, now, files }
+    }
+
+    /// Takes in a client that has room for so many bytes.
+    fn connect(&mut self, capacity: usize) -> Peer {
+        let wire = Rc::new(RefCell::new(Wire { capacity, ..Wire::default() }));
+        let slot = self.reactor.connections.next_slot();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1000));
+        self.reactor.admit(Transport::Simulated(SimulatedSocket(Rc::clone(&wire))), address, self.now);
+        Peer { id: self.reactor.connections.at_mut(slot).unwrap().id, wire }
+    }
+
+    /// Takes in a member of the lobby.
+    fn member(&mut self, capacity: usize) -> Peer {
+        let peer = self.connect(WIDE);
+        self.send(&peer, UPGRADE);
+        self.turn();
+        let received = self.received(&peer);
+        assert!(received.starts_with("HTTP/1.1 101 "), "{received}");
+        peer.wire.borrow_mut().capacity = capacity;
+        peer
+    }
+
+    /// What a client sends arrives.
+    fn send(&mut self, peer: &Peer, bytes: impl AsRef<[u8]>) {
+        peer.wire.borrow_mut().to_server.extend(bytes.as_ref());
+        self.reactor.connections.mark(peer.id.slot, true, false, false);
+    }
+
+    fn say(&mut self, peer: &Peer, text: &str) {
+        self.send(peer, masked(0x81, text.as_bytes()));
+    }
+
+    /// The client ends its stream and still reads.
+    fn half_close(&mut self, peer: &Peer) {
+        peer.wire.borrow_mut().client_ended = true;
+        self.reactor.connections.mark(peer.id.slot, true, false, true);
+    }
+
+    fn reset(&mut self, peer: &Peer) {
+        peer.wire.borrow_mut().is_reset = true;
+        self.reactor.connections.mark(peer.id.slot, true, true, true);
+    }
+
+    /// The client takes up to so many bytes, which makes room for more.
+    fn take(&mut self, peer: &Peer, most: usize) -> Vec<u8> {
+        let mut wire = peer.wire.borrow_mut();
+        let taken = most.min(wire.to_client.len());
+        let bytes = wire.to_client.drain(..taken).collect();
+        if wire.writer_waits && taken > 0 {
+            wire.writer_waits = false;
+            self.reactor.connections.mark(peer.id.slot, false, true, false);
+        }
+        bytes
+    }
+
+    /// All that has come, as text.
+    fn received(&mut self, peer: &Peer) -> String {
+        String::from_utf8(self.take(peer, usize::MAX)).expect("text")
+    }
+
+    /// All frames that have come.
+    fn frames(&mut self, peer: &Peer) -> Vec<(u8, Vec<u8>)> {
+        let mut bytes = self.take(peer, usize::MAX);
+        let frames = std::iter::from_fn(|| take_frame(&mut bytes)).collect();
+        assert!(bytes.is_empty(), "half a frame");
+        frames
+    }
+
+    fn turn(&mut self) {
+        self.reactor.turn(self.now);
+    }
+
+    fn pass(&mut self, time: Duration) {
+        // In steps that no timer can be missed in.
+        for _ in 0..10 {
+            self.now += time / 10;
+            self.turn();
+        }
+    }
+
+    /// Turns until nothing is carried over; how many there were.
+    fn settle(&mut self) -> usize {
+        let mut turns = 0;
+        while self.reactor.is_carried_over() {
+            self.turn();
+            turns += 1;
+            assert!(turns < 10_000, "it never comes to rest");
+        }
+        turns
+    }
+
+    /// Waits for the thread that reads files, without giving its answer to the loop yet.
+    fn await_file(&self) {
+        self.files.recv_timeout(Duration::from_secs(20)).expect("an answer of the worker");
+    }
+
+    fn connection(&self, peer: &Peer) -> Option<&Connection> {
+        self.reactor.connections.get(peer.id)
+    }
+}
+
+const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+fn get(target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n")
+}
+
+/// The worker's answer comes in the turn in which its connection is reset: after the reset, before the slot is given back.
+#[test]
+fn what_is_made_for_a_connection_that_was_reset_is_not_counted_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("small"), [b'x'; 5_000]).unwrap();
+    std::fs::write(folder.path().join("large"), [b'x'; 500_000]).unwrap();
+    for file in ["/small", "/large", "/nothing"] {
+        let mut stand = Stand::with_folder(folder.path(), Limits::default());
+        let peer = stand.connect(1_000);
+        stand.send(&peer, get(file));
+        stand.turn();
+        stand.await_file();
+        stand.reset(&peer);
+        stand.turn();
+        assert!(stand.connection(&peer).is_none(), "{file}");
+        assert_eq!((stand.reactor.connections.outbox_bytes(), stand.reactor.streams.len()), (0, 0), "{file}");
+    }
+}
