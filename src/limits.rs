@@ -35,6 +35,8 @@ pub struct Limits {
     pub cached_file_bytes: usize,
     /// Bytes of a streamed file that are read, and queued in an outbox, at once.
     pub file_piece_bytes: usize,
+    /// Bytes of streamed files that are read in one turn, for all connections together; the others wait for the next.
+    pub stream_bytes_per_turn: usize,
 
     /// Payload bytes of one WebSocket message, whole or reassembled; longer ones are closed with 1009.
     pub max_message_bytes: usize,
@@ -96,6 +98,7 @@ impl Default for Limits {
             cache_bytes: 32 * MIB,
             cached_file_bytes: 256 * KIB,
             file_piece_bytes: 128 * KIB,
+            stream_bytes_per_turn: 4 * MIB,
             max_message_bytes: 64 * KIB,
             ping_interval: Duration::from_secs(30),
             linger_timeout: Duration::from_secs(2),

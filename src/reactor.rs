@@ -19,7 +19,7 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -36,7 +36,7 @@ use crate::journal::{Event, Journal};
 use crate::limits::Limits;
 use crate::logging::Chatter;
 use crate::metrics::{Kind, Metrics, Refusal};
-use crate::net::connection::{Connection, ConnectionId, Due, Phase, Protocol};
+use crate::net::connection::{Backlog, Connection, ConnectionId, Due, Phase, Protocol};
 use crate::net::connections::{Connections, Flushed};
 use crate::net::listener::{AcceptOutcome, Listener};
 use crate::net::timers::Timers;
@@ -73,8 +73,11 @@ pub struct Reactor {
     hub: Hub,
     journal: Journal,
     site: Site,
-    /// Large files that wait for the outbox they go to.
-    streams: HashMap<ConnectionId, FileStream>,
+    /// What is still to be sent of large files. `None` while the worker of the site reads on.
+    streams: HashMap<ConnectionId, Option<FileStream>>,
+    /// HTTP connections whose work goes on in the next turn, in the order in which it was interrupted.
+    waiting: VecDeque<ConnectionId>,
+    budgets: Budgets,
     gate: talk::Gate,
     workbench: Workbench,
     dates: DateCache,
@@ -88,6 +91,23 @@ pub struct Reactor {
     /// Who ends in this turn, after what was said before has been handed out.
     farewells: Vec<Farewell>,
     scratch: Scratch,
+}
+
+/// What is left of the bounds on one turn's work for HTTP.
+#[derive(Debug, Default)]
+struct Budgets {
+    /// Bytes of streamed files.
+    stream_bytes: usize,
+}
+
+impl Budgets {
+    fn new(limits: &Limits) -> Self {
+        Budgets { stream_bytes: limits.stream_bytes_per_turn }
+    }
+
+    fn is_spent(&self) -> bool {
+        self.stream_bytes == 0
+    }
 }
 
 /// Buffers that live as long as the loop, so that no turn allocates them.
@@ -156,7 +176,9 @@ impl Reactor {
 
     /// One turn, but for the poll before it and the marks that came of it.
     fn turn(&mut self, now: Instant) {
+        self.budgets = Budgets::new(&self.limits);
         self.accept(now);
+        self.serve_waiting(now);
         self.read(now);
         self.expire(now);
         self.commit(now);
@@ -178,7 +200,9 @@ impl Reactor {
     /// Whether something was left that no edge and no deadline will announce.
     fn is_carried_over(&self) -> bool {
         let may_accept = self.accept_paused_until.is_none() && self.has_slot();
-        may_accept && self.listeners.iter().any(|listener| listener.ready) || self.connections.has_carried_over()
+        may_accept && self.listeners.iter().any(|listener| listener.ready)
+            || self.connections.has_carried_over()
+            || !self.waiting.is_empty()
     }
 
     /// Whether another connection can be taken in, if only to be refused.
@@ -228,6 +252,21 @@ impl Reactor {
             self.refuse_full(id, now);
         } else {
             self.set_timer(id.slot);
+        }
+    }
+
+    /// Goes on with those whom the last turns had no time for, whoever has waited longest first.
+    fn serve_waiting(&mut self, now: Instant) {
+        for _ in 0..self.waiting.len() {
+            if self.budgets.is_spent() {
+                break;
+            }
+            let Some(id) = self.waiting.pop_front() else { break };
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            if let Protocol::Http(http) = &mut connection.protocol {
+                http.backlog = Backlog::None;
+                self.serve_on(id, now);
+            }
         }
     }
 

@@ -81,6 +81,17 @@ pub struct HttpExchange {
     pub answering: Option<Recipient>,
     /// Requests that came so far.
     pub requests: u32,
+    /// What its work waits for.
+    pub backlog: Backlog,
+}
+
+/// What work that could be done waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backlog {
+    /// There is none.
+    None,
+    /// Another turn: the budget of this one is spent, and the connection stands in the queue for the next.
+    Turn,
 }
 
 /// What a connection's timer is for.

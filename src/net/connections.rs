@@ -11,7 +11,7 @@ use crate::close::CloseReason;
 use crate::http::Http;
 use crate::limits::Limits;
 
-use super::connection::{Connection, ConnectionId, HttpExchange, Phase, Protocol};
+use super::connection::{Backlog, Connection, ConnectionId, HttpExchange, Phase, Protocol};
 use super::outbox::Outbox;
 use super::transport::{Transport, WriteOutcome};
 
@@ -93,7 +93,7 @@ impl Connections {
         let entry = self.slab.vacant_entry();
         let id = ConnectionId { slot: entry.key() as u32, serial: self.next_serial };
         self.next_serial = self.next_serial.wrapping_add(1);
-        let exchange = HttpExchange { machine: Http::new(), answering: None, requests: 0 };
+        let exchange = HttpExchange { machine: Http::new(), answering: None, requests: 0, backlog: Backlog::None };
         entry.insert(Connection {
             id,
             peer,

@@ -8,7 +8,7 @@ use http::{HeaderValue, Method, StatusCode};
 use crate::close::CloseReason;
 use crate::http::{Body, Encoded, Recipient, Request, Response};
 use crate::metrics::Gauges;
-use crate::net::connection::{ConnectionId, Protocol};
+use crate::net::connection::{Backlog, ConnectionId, Protocol};
 use crate::site::{Answer, FileStream};
 use crate::ws::upgrade;
 
@@ -116,7 +116,8 @@ impl Reactor {
         let encoded = response.encode(recipient, self.dates.at(SystemTime::now()));
         self.metrics.responded(response.status);
         self.push_response(id, encoded, now);
-        self.stream(id, file, now);
+        self.streams.insert(id, Some(file));
+        self.stream(id, now);
     }
 
     fn push_response(&mut self, id: ConnectionId, encoded: Encoded, now: Instant) {
@@ -170,35 +171,46 @@ impl Reactor {
             match answer {
                 Answer::Response(response) => self.respond(id, &response, now),
                 Answer::Streamed(response, file) => self.respond_with_stream(id, &response, file, now),
-                Answer::Piece { bytes, rest } => self.take_piece(id, bytes, rest, now),
+                Answer::Piece { bytes, rest } => {
+                    self.take_piece(id, bytes, rest, now);
+                    self.stream(id, now);
+                }
                 Answer::Lost => self.content_lost(id),
             }
             self.serve(id, now);
         }
     }
 
-    /// Queues a file piece by piece, as long as the outbox has room and the pieces are in memory. A full outbox goes on
-    /// with it by [`serve_on`](Self::serve_on), a cold piece by [`take_site_answers`](Self::take_site_answers).
-    fn stream(&mut self, id: ConnectionId, file: FileStream, now: Instant) {
-        if !self.connections.has_room(id) {
-            self.streams.insert(id, file);
-            return;
-        }
-        match self.site.read_on(id.ticket(), file) {
-            Some(Answer::Piece { bytes, rest }) => self.take_piece(id, bytes, rest, now),
-            Some(_) => self.content_lost(id),
-            None => {}
+    /// Queues a file piece by piece, as long as there is more of it, the outbox has room, the turn's budget lasts and the
+    /// pieces are in memory. With a full outbox or in another turn [`serve_on`](Self::serve_on) goes on, with a cold piece
+    /// [`take_site_answers`](Self::take_site_answers).
+    fn stream(&mut self, id: ConnectionId, now: Instant) {
+        while let Some(Some(_)) = self.streams.get(&id) {
+            if !self.connections.has_room(id) {
+                return;
+            }
+            if self.budgets.stream_bytes == 0 {
+                return self.wait_for_turn(id);
+            }
+            let Some(file) = self.streams.get_mut(&id).and_then(Option::take) else { return };
+            match self.site.read_on(id.ticket(), file) {
+                Some(Answer::Piece { bytes, rest }) => self.take_piece(id, bytes, rest, now),
+                Some(_) => self.content_lost(id),
+                None => {}
+            }
         }
     }
 
+    /// Queues a piece of a file, unless nobody waits for it any more.
     fn take_piece(&mut self, id: ConnectionId, bytes: Bytes, rest: Option<FileStream>, now: Instant) {
-        if self.connections.get(id).is_none() {
-            return;
-        }
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        self.budgets.stream_bytes = self.budgets.stream_bytes.saturating_sub(bytes.len());
         self.connections.push(id, bytes, now);
-        match rest {
-            Some(file) => self.stream(id, file, now),
-            None => self.responded(id, now),
+        if rest.is_some() {
+            *stream = rest;
+        } else {
+            self.streams.remove(&id);
+            self.responded(id, now);
         }
     }
 
@@ -208,11 +220,19 @@ impl Reactor {
         }
     }
 
-    /// Goes on with a connection whose outbox was full and has drained.
-    pub(super) fn serve_on(&mut self, id: ConnectionId, now: Instant) {
-        if let Some(file) = self.streams.remove(&id) {
-            self.stream(id, file, now);
+    /// Lets the next turn go on with a connection.
+    fn wait_for_turn(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Protocol::Http(http) = &mut connection.protocol else { return };
+        if http.backlog != Backlog::Turn {
+            http.backlog = Backlog::Turn;
+            self.waiting.push_back(id);
         }
+    }
+
+    /// Goes on with a connection whose outbox has drained, or whose turn it is.
+    pub(super) fn serve_on(&mut self, id: ConnectionId, now: Instant) {
+        self.stream(id, now);
         self.serve(id, now);
     }
 }

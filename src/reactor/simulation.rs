@@ -327,7 +327,7 @@ impl World {
         assert!(reactor.hub.is_empty() && reactor.hub.rooms() == 0, "seed {}", self.seed);
         assert_eq!((reactor.hub.catching_up(), reactor.journal.in_flight()), (0, 0), "seed {}", self.seed);
         assert!(reactor.timers.is_empty(), "seed {}: {} timers", self.seed, reactor.timers.len());
-        assert!(reactor.streams.is_empty(), "seed {}", self.seed);
+        assert!(reactor.streams.is_empty() && reactor.waiting.is_empty(), "seed {}", self.seed);
         assert!(reactor.parked.is_empty() && reactor.farewells.is_empty(), "seed {}", self.seed);
     }
 }

@@ -184,3 +184,68 @@ fn what_is_made_for_a_connection_that_was_reset_is_not_counted_for_ever() {
         assert_eq!((stand.reactor.connections.outbox_bytes(), stand.reactor.streams.len()), (0, 0), "{file}");
     }
 }
+
+#[test]
+fn many_downloads_make_no_long_turn_and_share_it() {
+    const CLIENTS: usize = 20;
+    const LENGTH: usize = 1_000_000;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("film"), vec![b'x'; LENGTH]).unwrap();
+    // High water above the file: nothing but the budget stops a download that is in memory.
+    let limits = Limits {
+        outbox_high_water_bytes: 2 * LENGTH,
+        file_piece_bytes: 4_096,
+        stream_bytes_per_turn: 50_000,
+        ..Limits::default()
+    };
+    let most = limits.stream_bytes_per_turn + limits.file_piece_bytes;
+    let mut stand = Stand::with_folder(folder.path(), limits);
+    let peers: Vec<Peer> = (0..CLIENTS).map(|_| stand.connect(WIDE)).collect();
+    for peer in &peers {
+        stand.send(peer, get("/film"));
+    }
+    let came = |peer: &Peer| peer.wire.borrow().to_client.len();
+    let (mut before, mut turns) = (0, 0);
+    while peers.iter().any(|peer| came(peer) < LENGTH) {
+        if !stand.reactor.is_carried_over() {
+            stand.await_file();
+        }
+        stand.turn();
+        let sum = peers.iter().map(came).sum::<usize>();
+        // Heads are not counted.
+        assert!(sum - before <= most + CLIENTS * 1_000, "{} bytes in one turn", sum - before);
+        (before, turns) = (sum, turns + 1);
+        if turns == 2 * CLIENTS {
+            let least = peers.iter().map(came).min().unwrap();
+            assert!(least >= 40_000, "everybody has had a turn: {least}");
+        }
+        assert!(turns < 10 * CLIENTS * LENGTH / 50_000, "it goes on and on");
+    }
+    stand.settle();
+    assert!(stand.reactor.streams.is_empty());
+}
+
+/// So many pieces that one call for each, within the other, would be too deep.
+#[test]
+fn a_download_of_many_pieces_in_one_turn_is_a_loop() {
+    const LENGTH: usize = 24 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("film"), vec![b'x'; LENGTH]).unwrap();
+    let limits = Limits {
+        outbox_high_water_bytes: 2 * LENGTH,
+        file_piece_bytes: 1_024,
+        stream_bytes_per_turn: 2 * LENGTH,
+        ..Limits::default()
+    };
+    let mut stand = Stand::with_folder(folder.path(), limits);
+    let peer = stand.connect(0);
+    stand.send(&peer, get("/film"));
+    let waiting = |stand: &Stand| stand.connection(&peer).unwrap().outbox.len();
+    while waiting(&stand) < LENGTH {
+        stand.turn();
+        if waiting(&stand) < LENGTH {
+            stand.await_file();
+        }
+    }
+    assert!(stand.reactor.streams.is_empty());
+}
