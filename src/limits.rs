@@ -29,6 +29,8 @@ pub struct Limits {
     pub keep_alive_timeout: Duration,
     /// Requests answered on one connection before it is closed.
     pub max_requests_per_connection: u32,
+    /// Requests answered in one turn, for all connections together; the others wait for the next.
+    pub requests_per_turn: usize,
     /// Bytes of files and their compressed forms kept in memory.
     pub cache_bytes: usize,
     /// Files up to this size are kept in memory; larger ones are streamed.
@@ -95,6 +97,7 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(60),
             max_requests_per_connection: 10_000,
+            requests_per_turn: 256,
             cache_bytes: 32 * MIB,
             cached_file_bytes: 256 * KIB,
             file_piece_bytes: 128 * KIB,

@@ -96,17 +96,20 @@ pub struct Reactor {
 /// What is left of the bounds on one turn's work for HTTP.
 #[derive(Debug, Default)]
 struct Budgets {
+    requests: usize,
     /// Bytes of streamed files.
     stream_bytes: usize,
+    /// Something was left for the next turn that is in none of the lists.
+    is_exceeded: bool,
 }
 
 impl Budgets {
     fn new(limits: &Limits) -> Self {
-        Budgets { stream_bytes: limits.stream_bytes_per_turn }
+        Budgets { requests: limits.requests_per_turn, stream_bytes: limits.stream_bytes_per_turn, is_exceeded: false }
     }
 
     fn is_spent(&self) -> bool {
-        self.stream_bytes == 0
+        self.requests == 0 || self.stream_bytes == 0
     }
 }
 
@@ -203,6 +206,7 @@ impl Reactor {
         may_accept && self.listeners.iter().any(|listener| listener.ready)
             || self.connections.has_carried_over()
             || !self.waiting.is_empty()
+            || self.budgets.is_exceeded
     }
 
     /// Whether another connection can be taken in, if only to be refused.
@@ -296,8 +300,8 @@ impl Reactor {
                     self.parked.push(connection.id);
                     return 0;
                 }
-                // Its response lists it again.
-                Protocol::Http(http) if !http.machine.wants_input() => return 0,
+                // What it has sent already is answered first, which lists it again.
+                Protocol::Http(http) if http.backlog != Backlog::None || !http.machine.wants_input() => return 0,
                 Protocol::WebSocket(_) | Protocol::Http(_) => {}
             }
             if self.connections.hold_back_if_full(slot) {

@@ -83,6 +83,9 @@ pub(super) struct Args {
     /// requests answered on one connection (default: 10000)
     #[argh(option)]
     max_requests: Option<Count>,
+    /// requests answered in one turn, for all connections (default: 256)
+    #[argh(option)]
+    requests_per_turn: Option<Count>,
     /// bytes of files kept in memory; 0 for none (default: 32MiB)
     #[argh(option)]
     cache_bytes: Option<Size<0>>,
@@ -208,6 +211,7 @@ impl Args {
             handshake_timeout: or(self.handshake_timeout, default.handshake_timeout),
             keep_alive_timeout: or(self.keep_alive_timeout, default.keep_alive_timeout),
             max_requests_per_connection: or(self.max_requests, default.max_requests_per_connection),
+            requests_per_turn: or(self.requests_per_turn, default.requests_per_turn),
             cache_bytes: or(self.cache_bytes, default.cache_bytes),
             cached_file_bytes: or(self.cached_file, default.cached_file_bytes),
             file_piece_bytes: or(self.file_piece, default.file_piece_bytes),

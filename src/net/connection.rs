@@ -90,6 +90,8 @@ pub struct HttpExchange {
 pub enum Backlog {
     /// There is none.
     None,
+    /// Its outbox is full; what drains it goes on.
+    Outbox,
     /// Another turn: the budget of this one is spent, and the connection stands in the queue for the next.
     Turn,
 }

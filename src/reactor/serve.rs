@@ -14,19 +14,40 @@ use crate::ws::upgrade;
 
 use super::Reactor;
 
+/// Requests that one connection has answered in one turn before others have theirs.
+const REQUESTS_AT_ONCE: usize = 16;
+/// The metrics are text that is made anew each time: as much work as so many other requests.
+const METRICS_COST: usize = 16;
+
 impl Reactor {
-    /// Answers the requests that a connection has brought, in order, as far as they and their responses are there.
+    /// Answers the requests that a connection has brought, in order, as far as they and their responses are there, and
+    /// no more of them than its share of the turn.
     pub(super) fn serve(&mut self, id: ConnectionId, now: Instant) {
+        let mut share = REQUESTS_AT_ONCE;
         loop {
-            if !self.connections.has_room(id) {
-                return;
-            }
+            let has_room = self.connections.has_room(id);
             let Some(connection) = self.connections.get_mut(id).filter(|connection| connection.is_open()) else {
                 return;
             };
             let Protocol::Http(http) = &mut connection.protocol else { return };
+            if http.backlog == Backlog::Turn || http.answering.is_some() {
+                return;
+            }
+            if http.machine.is_mid_head() {
+                if !has_room {
+                    http.backlog = Backlog::Outbox;
+                    return;
+                }
+                if share == 0 || self.budgets.requests == 0 {
+                    return self.wait_for_turn(id);
+                }
+            }
+            http.backlog = Backlog::None;
             match http.machine.poll_request(&self.limits) {
                 Ok(Some(request)) => {
+                    let cost = cost(&request);
+                    share = share.saturating_sub(cost);
+                    self.budgets.requests = self.budgets.requests.saturating_sub(cost);
                     http.requests += 1;
                     let is_last = http.requests >= self.limits.max_requests_per_connection;
                     let mut recipient = request.recipient();
@@ -34,7 +55,6 @@ impl Reactor {
                     http.answering = Some(recipient);
                     self.answer(id, &request, now);
                 }
-                Ok(None) if http.answering.is_some() => return,
                 Ok(None) => {
                     if connection.ended {
                         let reason = match http.machine.is_mid_head() {
@@ -43,6 +63,8 @@ impl Reactor {
                         };
                         self.drain(id, reason);
                     } else {
+                        // It was not read while it had more to ask than we had answered.
+                        self.connections.list_readable(id.slot);
                         self.set_timer(id.slot);
                     }
                     return;
@@ -134,10 +156,7 @@ impl Reactor {
         let Some(recipient) = http.answering.take() else { return };
         http.machine.responded();
         connection.last_heard = now;
-        if recipient.keep_alive {
-            // It may not have been read while it had more to ask than we had answered.
-            self.connections.list_readable(id.slot);
-        } else {
+        if !recipient.keep_alive {
             self.drain(id, CloseReason::Finished);
         }
     }
@@ -164,9 +183,10 @@ impl Reactor {
         self.refuse(id, &response, CloseReason::Refused(status), now);
     }
 
-    /// Takes what the site's worker has found.
+    /// Takes what the site's worker has found, as many answers as a turn has time for requests.
     pub(super) fn take_site_answers(&mut self, now: Instant) {
-        while let Some((ticket, answer)) = self.site.poll_answer() {
+        for _ in 0..self.limits.requests_per_turn {
+            let Some((ticket, answer)) = self.site.poll_answer() else { return };
             let id = ConnectionId::from_ticket(ticket);
             match answer {
                 Answer::Response(response) => self.respond(id, &response, now),
@@ -179,6 +199,8 @@ impl Reactor {
             }
             self.serve(id, now);
         }
+        // There may be more, and the worker has woken us for it already.
+        self.budgets.is_exceeded = true;
     }
 
     /// Queues a file piece by piece, as long as there is more of it, the outbox has room, the turn's budget lasts and the
@@ -235,6 +257,11 @@ impl Reactor {
         self.stream(id, now);
         self.serve(id, now);
     }
+}
+
+/// What a request takes of the budgets for requests.
+fn cost(request: &Request) -> usize {
+    if request.target.path() == "/metrics" { METRICS_COST } else { 1 }
 }
 
 /// Answers GET and HEAD, and tells others that these are what is answered.

@@ -62,6 +62,7 @@ impl Reactor {
         }
         self.connections.push(id, handshake.response().into(), now);
         self.hub.join(member_id(id), Dialect::Raw, room);
+        self.connections.list_readable(id.slot);
         self.set_timer(id.slot);
         // What came in the same packet as the request.
         if !rest.is_empty() {

@@ -249,3 +249,46 @@ fn a_download_of_many_pieces_in_one_turn_is_a_loop() {
     }
     assert!(stand.reactor.streams.is_empty());
 }
+
+#[test]
+fn whoever_pipelines_without_end_has_a_share_of_each_turn() {
+    let limits = Limits { requests_per_turn: 40, ..Limits::default() };
+    let most = limits.read_bytes_per_connection;
+    for target in ["/healthz", "/", "/metrics"] {
+        let mut stand = Stand::new(limits.clone());
+        let flooders: Vec<Peer> = (0..10).map(|_| stand.connect(WIDE)).collect();
+        let request = get(target);
+        for peer in &flooders {
+            stand.send(peer, request.repeat(10_000));
+        }
+        let quiet = stand.connect(WIDE);
+        let count = |peer: &Peer| {
+            let wire = peer.wire.borrow();
+            let bytes = wire.to_client.as_slices();
+            assert!(bytes.1.is_empty(), "nothing was taken");
+            bytes.0.windows(9).filter(|window| window == b"HTTP/1.1 ").count()
+        };
+        let mut answered = [0; 10];
+        for turn in 0..30 {
+            if turn == 5 {
+                stand.send(&quiet, get("/healthz"));
+            }
+            stand.turn();
+            let now: Vec<usize> = flooders.iter().map(count).collect();
+            let news: Vec<usize> = now.iter().zip(answered).map(|(now, before)| now - before).collect();
+            answered.copy_from_slice(&now);
+            let in_all = news.iter().sum::<usize>();
+            assert!((1..=40).contains(&in_all) && news.iter().all(|it| *it <= 16), "{target}: {news:?}");
+            for (peer, answered) in flooders.iter().zip(&answered) {
+                let read = 10_000 * request.len() - peer.wire.borrow().to_server.len();
+                let waits = read - answered * request.len();
+                assert!(waits <= most, "{target}: {waits} bytes of requests wait in memory");
+            }
+            if turn == 5 + 4 {
+                assert_eq!(count(&quiet), 1, "{target}: everybody has had a turn");
+            }
+        }
+        let least = answered.iter().min().unwrap();
+        assert!(2 * least >= *answered.iter().max().unwrap(), "{target}: {answered:?}");
+    }
+}
