@@ -86,8 +86,6 @@ pub struct Reactor {
     started: Instant,
     /// Set by the first signal: when the server ends, whoever is left.
     drain_until: Option<Instant>,
-    /// Connections that are not read because the journal has no room.
-    parked: Vec<ConnectionId>,
     /// Who ends in this turn, after what was said before has been handed out.
     farewells: Vec<Farewell>,
     scratch: Scratch,
@@ -277,18 +275,14 @@ impl Reactor {
     /// Reads from those who are listed, within the turn's budget.
     fn read(&mut self, now: Instant) {
         let mut budget = self.limits.read_bytes_per_turn;
-        let mut slots = std::mem::take(&mut self.scratch.slots);
-        self.connections.take_readable(&mut slots);
-        for slot in slots.drain(..) {
-            let Some(connection) = self.connections.at_mut(slot) else { continue };
-            connection.listed = false;
+        // Those who are listed again while we read come in the next turn.
+        for _ in 0..self.connections.readable() {
             if budget == 0 {
-                self.connections.list_readable(slot);
-            } else {
-                budget -= self.read_from(slot, budget, now);
+                break;
             }
+            let Some(slot) = self.connections.poll_readable() else { break };
+            budget -= self.read_from(slot, budget, now);
         }
-        self.scratch.slots = slots;
     }
 
     /// Reads once from a connection, gives what came to its machine, and returns how much that was.
@@ -297,7 +291,7 @@ impl Reactor {
         if connection.is_open() {
             match &connection.protocol {
                 Protocol::WebSocket(_) if !self.journal.has_room() => {
-                    self.parked.push(connection.id);
+                    self.connections.park(slot);
                     return 0;
                 }
                 // What it has sent already is answered first, which lists it again.
@@ -425,9 +419,12 @@ impl Reactor {
         self.scratch.commands = commands;
         self.carry_out_farewells(now);
         if self.journal.has_room() {
-            for id in self.parked.drain(..) {
-                self.connections.list_readable(id.slot);
+            let mut released = std::mem::take(&mut self.scratch.ids);
+            self.connections.release_parked(now, &mut released);
+            for id in released.drain(..) {
+                self.set_timer(id.slot);
             }
+            self.scratch.ids = released;
         }
     }
 

@@ -85,6 +85,17 @@ pub struct HttpExchange {
     pub backlog: Backlog,
 }
 
+/// Why a connection is not read although there is something. Whatever frees it lists it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// It is read.
+    No,
+    /// Its own outbox is above high water, until that has drained.
+    OwnOutbox,
+    /// The journal has no room for what it says, until it has.
+    Journal,
+}
+
 /// What work that could be done waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backlog {
@@ -144,8 +155,8 @@ pub struct Connection {
     pub listed: bool,
     /// It stands in the list of those to be flushed.
     pub dirty: bool,
-    /// It is not read, because its own outbox is above high water; what drains the outbox lists it again.
-    pub held: bool,
+    /// Whether it may be read.
+    pub held: Held,
     /// Somebody was turned away by its full outbox and wants to know when it has drained.
     pub awaited: bool,
     /// A ping was sent since the last byte came.
@@ -177,8 +188,8 @@ impl Connection {
     /// What the peer's silence leads to.
     fn due_of_peer(&self, limits: &Limits) -> Option<(Instant, Due)> {
         match &self.protocol {
-            // While we do not read, we cannot know that it is silent.
-            Protocol::WebSocket(_) if self.held => None,
+            // While we do not read, we cannot know whether it is silent or slow.
+            _ if self.held != Held::No => None,
             Protocol::WebSocket(_) if self.pinged => {
                 Some((self.last_heard + limits.ping_interval * 2, Due::Close(CloseReason::PingTimeout)))
             }
@@ -194,6 +205,12 @@ impl Connection {
                 Some((self.last_heard + limits.keep_alive_timeout, Due::Close(CloseReason::KeepAliveTimeout)))
             }
         }
+    }
+
+    /// Whatever its peer is given time for begins anew: we have not listened, or have learnt that it is there.
+    pub(super) fn restart_clocks(&mut self, now: Instant) {
+        self.last_heard = now;
+        self.pinged = false;
     }
 
     /// How long it has been there.

@@ -58,10 +58,9 @@ impl Reactor {
         }
         connection.phase = Phase::Draining { reason };
         connection.outbox.seal();
-        // Nothing it sends means anything now, but it has to be read so that its end is seen.
-        connection.held = false;
         self.hub.leave(member_id(id));
-        self.connections.list_readable(id.slot);
+        // Nothing it sends means anything now, but it has to be read so that its end is seen.
+        self.connections.release(id.slot);
         self.connections.list_dirty(id.slot);
         self.set_timer(id.slot);
     }

@@ -328,7 +328,7 @@ impl World {
         assert_eq!((reactor.hub.catching_up(), reactor.journal.in_flight()), (0, 0), "seed {}", self.seed);
         assert!(reactor.timers.is_empty(), "seed {}: {} timers", self.seed, reactor.timers.len());
         assert!(reactor.streams.is_empty() && reactor.waiting.is_empty(), "seed {}", self.seed);
-        assert!(reactor.parked.is_empty() && reactor.farewells.is_empty(), "seed {}", self.seed);
+        assert!(reactor.connections.held() == 0 && reactor.farewells.is_empty(), "seed {}", self.seed);
     }
 }
 

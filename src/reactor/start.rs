@@ -151,7 +151,6 @@ impl Reactor {
             lines: Chatter::new(CLIENT_LINES_PER_SECOND),
             started: now,
             drain_until: None,
-            parked: Vec::new(),
             farewells: Vec::new(),
             scratch: Scratch { input, ..Scratch::default() },
             limits,

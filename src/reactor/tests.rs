@@ -292,3 +292,74 @@ fn whoever_pipelines_without_end_has_a_share_of_each_turn() {
         assert!(2 * least >= *answered.iter().max().unwrap(), "{target}: {answered:?}");
     }
 }
+
+/// Every flooder alone would use up the budget of a turn.
+#[test]
+fn a_quiet_member_is_read_however_many_flood() {
+    const FLOODERS: usize = 12;
+    for max_drafts_in_flight in [10_000, 1] {
+        let limits = Limits {
+            read_bytes_per_connection: 500,
+            read_bytes_per_turn: 1_000,
+            max_drafts_in_flight,
+            ..Limits::default()
+        };
+        let mut stand = Stand::new(limits);
+        let flooders: Vec<Peer> = (0..FLOODERS).map(|_| stand.member(WIDE)).collect();
+        let quiet = stand.member(WIDE);
+        let mut worst = 0;
+        for round in 0..20 {
+            for peer in &flooders {
+                let missing = 10_000 - peer.wire.borrow().to_server.len();
+                stand.send(peer, vec![masked(0x82, &[0; 94]); missing / 100].concat());
+            }
+            stand.say(&quiet, &format!("round {round}"));
+            let mut turns = 0;
+            while !peer_has_heard(&mut stand, &quiet, &format!("round {round}")) {
+                stand.turn();
+                turns += 1;
+                assert!(turns < 100, "{max_drafts_in_flight} drafts: the quiet member starves");
+            }
+            worst = worst.max(turns);
+        }
+        // Two are read in a turn, one if the journal takes no more than one draft.
+        assert!(worst <= FLOODERS + 2, "{max_drafts_in_flight} drafts: {worst} turns");
+    }
+}
+
+fn peer_has_heard(stand: &mut Stand, peer: &Peer, text: &str) -> bool {
+    stand.frames(peer).iter().any(|(opcode, payload)| *opcode == 0x81 && payload == text.as_bytes())
+}
+
+/// Edges come while it is parked; and while it is, its silence is ours.
+#[test]
+fn whoever_is_parked_is_parked_once_and_not_pinged() {
+    let limits = Limits { max_drafts_in_flight: 1, ..Limits::default() };
+    let interval = limits.ping_interval;
+    let mut stand = Stand::new(limits);
+    let [first, second] = [(); 2].map(|()| stand.member(WIDE));
+    // Somebody's draft is on its way and does not come back.
+    let draft = stand.reactor.hub.draft(
+        super::member_id(first.id),
+        crate::chat::dialect::Message::Text(b"held up"),
+        crate::chat::entry::Timestamp(0),
+    );
+    for _ in 0..10 {
+        stand.reactor.journal.append(draft.clone().unwrap());
+        stand.say(&second, "waits");
+        stand.reactor.read(stand.now);
+        assert_eq!(stand.reactor.connections.held(), 1);
+        stand.now += interval;
+        stand.reactor.expire(stand.now);
+        stand.reactor.flush(stand.now);
+    }
+    assert_eq!(stand.frames(&second), [], "neither a ping nor a farewell");
+    stand.turn();
+    assert_eq!((stand.reactor.connections.held(), stand.reactor.connections.readable()), (0, 1));
+    stand.settle();
+    let heard = stand.frames(&second);
+    assert_eq!(heard.iter().filter(|(_, payload)| payload == b"waits").count(), 10);
+    // Its timer runs again.
+    stand.pass(interval + Duration::from_secs(1));
+    assert_eq!(stand.frames(&second).last(), Some(&(0x89, Vec::new())));
+}
