@@ -137,7 +137,8 @@ pub struct Connection {
     pub outbox: Outbox,
     /// When it was accepted.
     pub opened: Instant,
-    /// When the last byte came from the peer; for HTTP also when the last response was queued.
+    /// When the last byte came from the peer, when we began to listen to it again, or when an outbox that it had not taken
+    /// at once was empty; for HTTP also when the last response was queued.
     pub last_heard: Instant,
     /// When the peer last took a byte, or when the outbox last went from empty to waiting.
     pub last_progress: Instant,
@@ -151,6 +152,8 @@ pub struct Connection {
     pub hung_up: bool,
     /// The peer's end of stream has been read: nothing more will come.
     pub ended: bool,
+    /// The socket has answered `Blocked` since the outbox was last empty.
+    pub backed_up: bool,
     /// It stands in the list of those to be read.
     pub listed: bool,
     /// It stands in the list of those to be flushed.
@@ -159,7 +162,7 @@ pub struct Connection {
     pub held: Held,
     /// Somebody was turned away by its full outbox and wants to know when it has drained.
     pub awaited: bool,
-    /// A ping was sent since the last byte came.
+    /// A ping was queued since `last_heard`.
     pub pinged: bool,
 }
 
@@ -175,8 +178,7 @@ impl Connection {
     pub fn due(&self, limits: &Limits) -> Option<(Instant, Due)> {
         let stalled = || (self.last_progress + limits.stall_timeout, Due::Drop(CloseReason::Stalled));
         match self.phase {
-            Phase::Open if self.outbox.is_empty() => self.due_of_peer(limits),
-            Phase::Open => earlier(Some(stalled()), self.due_of_peer(limits)),
+            Phase::Open => earlier((!self.outbox.is_empty()).then(stalled), self.due_of_peer(limits)),
             // As long as the peer takes bytes it may have its farewell; then it has a while to answer it.
             Phase::Draining { .. } if !self.outbox.is_empty() => Some(stalled()),
             Phase::Draining { reason } => Some((self.last_progress + limits.linger_timeout, Due::Drop(reason))),
@@ -190,6 +192,8 @@ impl Connection {
         match &self.protocol {
             // While we do not read, we cannot know whether it is silent or slow.
             _ if self.held != Held::No => None,
+            // A ping behind bytes that it has not taken would tell nothing, and nor does its silence.
+            Protocol::WebSocket(_) if !self.outbox.is_empty() => None,
             Protocol::WebSocket(_) if self.pinged => {
                 Some((self.last_heard + limits.ping_interval * 2, Due::Close(CloseReason::PingTimeout)))
             }
@@ -198,6 +202,8 @@ impl Connection {
             Protocol::Http(http) if http.machine.is_mid_head() => {
                 Some((self.last_heard + limits.handshake_timeout, Due::SlowHead))
             }
+            // It is still busy with what it has been answered.
+            Protocol::Http(_) if !self.outbox.is_empty() => None,
             Protocol::Http(http) if http.requests == 0 => {
                 Some((self.opened + limits.handshake_timeout, Due::Close(CloseReason::KeepAliveTimeout)))
             }

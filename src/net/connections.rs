@@ -116,6 +116,7 @@ impl Connections {
             writable: true,
             hung_up: false,
             ended: false,
+            backed_up: false,
             listed: false,
             dirty: false,
             held: Held::No,
@@ -357,6 +358,12 @@ impl Connections {
             }
         };
         connection.writable = !matches!(flushed, Flushed::Blocked);
+        connection.backed_up |= !connection.writable;
+        if connection.backed_up && matches!(flushed, Flushed::Empty) {
+            connection.backed_up = false;
+            // It has read all the time, however slowly: its silence counts from now.
+            connection.restart_clocks(now);
+        }
         if connection.outbox.len() <= self.low_water_bytes {
             if std::mem::take(&mut connection.awaited) {
                 self.drained.push(connection.id);

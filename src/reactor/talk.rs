@@ -135,13 +135,10 @@ impl Reactor {
     /// Asks a silent peer whether it is there.
     pub(super) fn ping(&mut self, id: ConnectionId, now: Instant) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.pinged = true;
-        // Behind bytes that it has not taken, a ping would tell nothing.
-        if let Protocol::WebSocket(session) = &connection.protocol
-            && connection.outbox.is_empty()
-        {
+        if let Protocol::WebSocket(session) = &connection.protocol {
             let mut frame = Vec::new();
             session.ping(&mut frame);
+            connection.pinged = true;
             self.connections.push(id, frame.into(), now);
         }
     }

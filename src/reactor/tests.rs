@@ -363,3 +363,30 @@ fn whoever_is_parked_is_parked_once_and_not_pinged() {
     stand.pass(interval + Duration::from_secs(1));
     assert_eq!(stand.frames(&second).last(), Some(&(0x89, Vec::new())));
 }
+
+#[test]
+fn a_reader_is_not_taken_for_dead_because_it_is_slow() {
+    let limits = Limits { stall_timeout: Duration::from_secs(10), ..Limits::default() };
+    let (interval, second) = (limits.ping_interval, Duration::from_secs(1));
+    let mut stand = Stand::new(limits);
+    let (slow, sender) = (stand.member(100), stand.member(WIDE));
+    stand.say(&sender, &"x".repeat(1_000));
+    stand.say(&sender, "the end");
+    stand.turn();
+    let mut heard = Vec::new();
+    // It takes ten bytes in eight seconds, for much longer than two ping intervals, and says nothing.
+    while !stand.connection(&slow).unwrap().outbox.is_empty() {
+        stand.pass(8 * second);
+        heard.extend(stand.take(&slow, 10));
+        stand.turn();
+    }
+    heard.extend(stand.take(&slow, usize::MAX));
+    assert!(heard.ends_with(b"the end"), "{:?}", heard.last_chunk::<12>());
+    // Since it has taken everything, its silence counts.
+    stand.pass(interval - second);
+    assert_eq!(stand.frames(&slow), []);
+    stand.pass(2 * second);
+    assert_eq!(stand.frames(&slow), [(0x89, Vec::new())]);
+    stand.pass(interval);
+    assert_eq!(stand.frames(&slow)[0].0, 0x88);
+}
