@@ -81,6 +81,8 @@ pub struct HttpExchange {
     pub answering: Option<Recipient>,
     /// Requests that came so far.
     pub requests: u32,
+    /// When the first byte of the head came that is not whole yet; for the first head, when the connection was accepted.
+    pub head_began: Option<Instant>,
     /// What its work waits for.
     pub backlog: Backlog,
 }
@@ -199,24 +201,26 @@ impl Connection {
             }
             Protocol::WebSocket(_) => Some((self.last_heard + limits.ping_interval, Due::Ping)),
             Protocol::Http(http) if http.answering.is_some() => None,
-            Protocol::Http(http) if http.machine.is_mid_head() => {
-                Some((self.last_heard + limits.handshake_timeout, Due::SlowHead))
-            }
-            // It is still busy with what it has been answered.
-            Protocol::Http(_) if !self.outbox.is_empty() => None,
-            Protocol::Http(http) if http.requests == 0 => {
-                Some((self.opened + limits.handshake_timeout, Due::Close(CloseReason::KeepAliveTimeout)))
-            }
-            Protocol::Http(_) => {
-                Some((self.last_heard + limits.keep_alive_timeout, Due::Close(CloseReason::KeepAliveTimeout)))
-            }
+            // Counted from its beginning, since another byte now and then is no progress.
+            Protocol::Http(http) => match http.head_began {
+                Some(began) => Some((began + limits.handshake_timeout, Due::SlowHead)),
+                // It is still busy with what it has been answered.
+                None if !self.outbox.is_empty() => None,
+                None if http.requests == 0 => {
+                    Some((self.opened + limits.handshake_timeout, Due::Close(CloseReason::KeepAliveTimeout)))
+                }
+                None => Some((self.last_heard + limits.keep_alive_timeout, Due::Close(CloseReason::KeepAliveTimeout))),
+            },
         }
     }
 
-    /// Whatever its peer is given time for begins anew: we have not listened, or have learnt that it is there.
+    /// Whatever its peer is given time for begins anew, as we have not listened to it for a while.
     pub(super) fn restart_clocks(&mut self, now: Instant) {
         self.last_heard = now;
         self.pinged = false;
+        if let Protocol::Http(http) = &mut self.protocol {
+            http.head_began = http.head_began.map(|_| now);
+        }
     }
 
     /// How long it has been there.

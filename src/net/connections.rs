@@ -100,7 +100,13 @@ impl Connections {
         let entry = self.slab.vacant_entry();
         let id = ConnectionId { slot: entry.key() as u32, serial: self.next_serial };
         self.next_serial = self.next_serial.wrapping_add(1);
-        let exchange = HttpExchange { machine: Http::new(), answering: None, requests: 0, backlog: Backlog::None };
+        let exchange = HttpExchange {
+            machine: Http::new(),
+            answering: None,
+            requests: 0,
+            head_began: None,
+            backlog: Backlog::None,
+        };
         entry.insert(Connection {
             id,
             peer,
@@ -362,7 +368,8 @@ impl Connections {
         if connection.backed_up && matches!(flushed, Flushed::Empty) {
             connection.backed_up = false;
             // It has read all the time, however slowly: its silence counts from now.
-            connection.restart_clocks(now);
+            connection.last_heard = now;
+            connection.pinged = false;
         }
         if connection.outbox.len() <= self.low_water_bytes {
             if std::mem::take(&mut connection.awaited) {

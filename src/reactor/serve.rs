@@ -43,6 +43,7 @@ impl Reactor {
                 }
             }
             http.backlog = Backlog::None;
+            let head_began = http.head_began.take();
             match http.machine.poll_request(&self.limits) {
                 Ok(Some(request)) => {
                     let cost = cost(&request);
@@ -63,6 +64,10 @@ impl Reactor {
                         };
                         self.drain(id, reason);
                     } else {
+                        if http.machine.is_mid_head() {
+                            let began = if http.requests == 0 { connection.opened } else { now };
+                            http.head_began = head_began.or(Some(began));
+                        }
                         // It was not read while it had more to ask than we had answered.
                         self.connections.list_readable(id.slot);
                         self.set_timer(id.slot);

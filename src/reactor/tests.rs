@@ -390,3 +390,34 @@ fn a_reader_is_not_taken_for_dead_because_it_is_slow() {
     stand.pass(interval);
     assert_eq!(stand.frames(&slow)[0].0, 0x88);
 }
+
+#[test]
+fn a_head_that_drips_gets_408_as_early_as_one_that_stops() {
+    let limits = Limits::default();
+    let (timeout, second) = (limits.handshake_timeout, Duration::from_secs(1));
+    for requests_before in [0, 1] {
+        let mut stand = Stand::new(limits.clone());
+        let peer = stand.connect(WIDE);
+        stand.pass(second);
+        for _ in 0..requests_before {
+            stand.send(&peer, get("/healthz"));
+            stand.pass(20 * second);
+            assert!(stand.received(&peer).starts_with("HTTP/1.1 200 "));
+        }
+        let (opened, began) = (stand.now - second, stand.now);
+        stand.send(&peer, "GET / HTTP/1.1\r\nX: ");
+        stand.turn();
+        let answer = loop {
+            stand.send(&peer, "x");
+            stand.pass(second / 2);
+            let answer = stand.received(&peer);
+            if !answer.is_empty() {
+                break answer;
+            }
+            assert!(stand.now < began + 2 * timeout, "{requests_before} requests before: it is waited for again");
+        };
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        let due = if requests_before == 0 { opened + timeout } else { began + timeout };
+        assert!((due..due + second).contains(&stand.now), "{requests_before} requests before");
+    }
+}
