@@ -14,6 +14,9 @@ use crate::ws::session::Session;
 use super::outbox::Outbox;
 use super::transport::Transport;
 
+/// The least rate at which a peer that is to end takes what is left for it. Slower ones would hold their slot for hours.
+const FAREWELL_BYTES_PER_SECOND: usize = 1024;
+
 /// Names a connection for as long as it lives: a slot of the slab, and a serial that no later tenant of it shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId {
@@ -44,6 +47,8 @@ pub enum Phase {
     Open,
     /// The farewell is queued: the outbox empties, and a WebSocket's peer is heard out for its own close frame.
     Draining {
+        /// When we stop waiting for the peer to take what is left, even if it takes a byte now and then.
+        until: Instant,
         /// Why it ends.
         reason: CloseReason,
     },
@@ -182,8 +187,10 @@ impl Connection {
         match self.phase {
             Phase::Open => earlier((!self.outbox.is_empty()).then(stalled), self.due_of_peer(limits)),
             // As long as the peer takes bytes it may have its farewell; then it has a while to answer it.
-            Phase::Draining { .. } if !self.outbox.is_empty() => Some(stalled()),
-            Phase::Draining { reason } => Some((self.last_progress + limits.linger_timeout, Due::Drop(reason))),
+            Phase::Draining { until, .. } if !self.outbox.is_empty() => {
+                earlier(Some(stalled()), Some((until, Due::Drop(CloseReason::Stalled))))
+            }
+            Phase::Draining { reason, .. } => Some((self.last_progress + limits.linger_timeout, Due::Drop(reason))),
             Phase::Lingering { until, reason, .. } => Some((until, Due::Drop(reason))),
             Phase::Closed { .. } => None,
         }
@@ -221,6 +228,13 @@ impl Connection {
         if let Protocol::Http(http) = &mut self.protocol {
             http.head_began = http.head_began.map(|_| now);
         }
+    }
+
+    /// Nothing follows what is queued, and the connection ends when that has been taken: at the least rate, or not at all.
+    pub fn begin_draining(&mut self, reason: CloseReason, limits: &Limits, now: Instant) {
+        let time = Duration::from_secs((self.outbox.len() / FAREWELL_BYTES_PER_SECOND) as u64);
+        self.phase = Phase::Draining { until: now + 2 * limits.stall_timeout + time, reason };
+        self.outbox.seal();
     }
 
     /// How long it has been there.

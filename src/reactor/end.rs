@@ -46,18 +46,17 @@ impl Reactor {
                 _ => reply.unwrap_or_default(),
             };
             self.connections.push(id, words, now);
-            self.drain(id, reason);
+            self.drain(id, reason, now);
         }
     }
 
     /// Lets the outbox empty, and the connection end after that.
-    pub(super) fn drain(&mut self, id: ConnectionId, reason: CloseReason) {
+    pub(super) fn drain(&mut self, id: ConnectionId, reason: CloseReason, now: Instant) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if !connection.is_open() {
             return;
         }
-        connection.phase = Phase::Draining { reason };
-        connection.outbox.seal();
+        connection.begin_draining(reason, &self.limits, now);
         self.hub.leave(member_id(id));
         // Nothing it sends means anything now, but it has to be read so that its end is seen.
         self.connections.release(id.slot);
@@ -68,7 +67,7 @@ impl Reactor {
     /// An outbox is empty. If it was the last that this peer is owed, writing is shut down.
     pub(super) fn settle(&mut self, slot: u32, now: Instant) {
         let Some(connection) = self.connections.at_mut(slot) else { return };
-        let Phase::Draining { reason } = connection.phase else { return };
+        let Phase::Draining { reason, .. } = connection.phase else { return };
         if connection.ended {
             self.close(slot, reason);
             return;
@@ -94,7 +93,7 @@ impl Reactor {
         match (connection.phase, &connection.protocol) {
             (Phase::Open, Protocol::WebSocket(_)) => self.farewell(id, CloseReason::PeerVanished),
             (Phase::Open, Protocol::Http(_)) => self.serve(id, now),
-            (Phase::Draining { reason }, _) if connection.outbox.is_empty() => self.close(slot, reason),
+            (Phase::Draining { reason, .. }, _) if connection.outbox.is_empty() => self.close(slot, reason),
             (Phase::Draining { .. }, _) => {}
             (Phase::Lingering { reason, .. }, _) => self.close(slot, reason),
             (Phase::Closed { .. }, _) => {}
@@ -106,7 +105,7 @@ impl Reactor {
         let Some(connection) = self.connections.at_mut(slot) else { return };
         let reason = match connection.phase {
             Phase::Open => CloseReason::PeerReset,
-            Phase::Draining { reason } | Phase::Lingering { reason, .. } | Phase::Closed { reason } => reason,
+            Phase::Draining { reason, .. } | Phase::Lingering { reason, .. } | Phase::Closed { reason } => reason,
         };
         self.close(slot, reason);
     }

@@ -62,7 +62,7 @@ impl Reactor {
                             true => CloseReason::PeerVanished,
                             false => CloseReason::PeerClosed,
                         };
-                        self.drain(id, reason);
+                        self.drain(id, reason, now);
                     } else {
                         if http.machine.is_mid_head() {
                             let began = if http.requests == 0 { connection.opened } else { now };
@@ -162,7 +162,7 @@ impl Reactor {
         http.machine.responded();
         connection.last_heard = now;
         if !recipient.keep_alive {
-            self.drain(id, CloseReason::Finished);
+            self.drain(id, CloseReason::Finished, now);
         }
     }
 
@@ -171,7 +171,7 @@ impl Reactor {
         let encoded = response.encode(&Recipient::STRANGER, self.dates.at(SystemTime::now()));
         self.metrics.responded(response.status);
         self.push_response(id, encoded, now);
-        self.drain(id, reason);
+        self.drain(id, reason, now);
     }
 
     /// Tells a connection that was one too many.

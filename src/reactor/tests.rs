@@ -421,3 +421,32 @@ fn a_head_that_drips_gets_408_as_early_as_one_that_stops() {
         assert!((due..due + second).contains(&stand.now), "{requests_before} requests before");
     }
 }
+
+#[test]
+fn a_farewell_that_is_taken_byte_by_byte_comes_to_an_end() {
+    let limits = Limits { outbox_high_water_bytes: 3_000, ..Limits::default() };
+    let stall = limits.stall_timeout;
+    for (pace, is_dropped) in [(1, true), (200, false)] {
+        let mut stand = Stand::new(limits.clone());
+        let peer = stand.connect(1);
+        stand.send(
+            &peer,
+            format!("{}GET / HTTP/1.1\r\nConnection: close\r\nHost: x\r\n\r\n", get("/healthz").repeat(8)),
+        );
+        stand.turn();
+        let began = stand.now;
+        let waits = stand.connection(&peer).unwrap().outbox.len();
+        assert!((3_000..6_000).contains(&waits), "{waits}");
+        let mut came = 0;
+        while stand.connection(&peer).is_some() {
+            stand.pass(Duration::from_secs(1));
+            peer.wire.borrow_mut().capacity = pace;
+            came += stand.take(&peer, pace).len();
+            assert!(stand.now < began + 4 * stall, "{pace} bytes a second: it goes on for ever");
+        }
+        assert_eq!(came < waits, is_dropped, "{pace} bytes a second");
+        if is_dropped {
+            assert!(stand.now > began + stall, "it had its time");
+        }
+    }
+}
