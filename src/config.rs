@@ -357,6 +357,12 @@ mod tests {
                 None,
                 "--read-per-connection (2MiB) must not exceed --read-per-turn (1MiB).",
             ),
+            (
+                "--file-piece 4095",
+                None,
+                "Error parsing option '--file-piece' with value '4095': expected bytes such as 65536, 64KiB or 8MiB, \
+                 from 4096 to 1024GiB",
+            ),
             ("--max-head 1000", None, "--max-target (8KiB) must not exceed --max-head (1000 bytes)."),
             ("--max-message 2MiB", None, "--max-message (2MiB) must not exceed --tail-bytes (1MiB)."),
             ("--tail-bytes 1GiB", None, "--tail-bytes (1GiB) must not exceed --tails-total (64MiB)."),

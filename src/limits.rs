@@ -29,12 +29,16 @@ pub struct Limits {
     pub keep_alive_timeout: Duration,
     /// Requests answered on one connection before it is closed.
     pub max_requests_per_connection: u32,
+    /// Requests answered in one turn, for all connections together; the others wait for the next.
+    pub requests_per_turn: usize,
     /// Bytes of files and their compressed forms kept in memory.
     pub cache_bytes: usize,
     /// Files up to this size are kept in memory; larger ones are streamed.
     pub cached_file_bytes: usize,
     /// Bytes of a streamed file that are read, and queued in an outbox, at once.
     pub file_piece_bytes: usize,
+    /// Bytes of streamed files that are read in one turn, for all connections together; the others wait for the next.
+    pub stream_bytes_per_turn: usize,
 
     /// Payload bytes of one WebSocket message, whole or reassembled; longer ones are closed with 1009.
     pub max_message_bytes: usize,
@@ -124,9 +128,11 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(60),
             max_requests_per_connection: 10_000,
+            requests_per_turn: 256,
             cache_bytes: 32 * MIB,
             cached_file_bytes: 256 * KIB,
             file_piece_bytes: 128 * KIB,
+            stream_bytes_per_turn: 4 * MIB,
             max_message_bytes: 64 * KIB,
             ping_interval: Duration::from_secs(30),
             linger_timeout: Duration::from_secs(2),

@@ -94,6 +94,9 @@ pub(super) struct Args {
     /// requests answered on one connection (default: 10000)
     #[argh(option)]
     max_requests: Option<Count>,
+    /// requests answered in one turn, for all connections (default: 256)
+    #[argh(option)]
+    requests_per_turn: Option<Count>,
     /// bytes of files kept in memory; 0 for none (default: 32MiB)
     #[argh(option)]
     cache_bytes: Option<Size<0>>,
@@ -102,7 +105,10 @@ pub(super) struct Args {
     cached_file: Option<Size<0>>,
     /// bytes of a streamed file that are queued at once (default: 128KiB)
     #[argh(option)]
-    file_piece: Option<Size>,
+    file_piece: Option<Size<{ 4 * 1024 }>>,
+    /// bytes of streamed files that are read in one turn, for all connections (default: 4MiB)
+    #[argh(option)]
+    stream_per_turn: Option<Size>,
 
     /// bytes of one message; longer ones are closed with 1009 (default: 64KiB)
     #[argh(option)]
@@ -253,9 +259,11 @@ impl Args {
             handshake_timeout: or(self.handshake_timeout, default.handshake_timeout),
             keep_alive_timeout: or(self.keep_alive_timeout, default.keep_alive_timeout),
             max_requests_per_connection: or(self.max_requests, default.max_requests_per_connection),
+            requests_per_turn: or(self.requests_per_turn, default.requests_per_turn),
             cache_bytes: or(self.cache_bytes, default.cache_bytes),
             cached_file_bytes: or(self.cached_file, default.cached_file_bytes),
             file_piece_bytes: or(self.file_piece, default.file_piece_bytes),
+            stream_bytes_per_turn: or(self.stream_per_turn, default.stream_bytes_per_turn),
             max_message_bytes: or(self.max_message, default.max_message_bytes),
             ping_interval: or(self.ping_interval, default.ping_interval),
             linger_timeout: or(self.linger_timeout, default.linger_timeout),
@@ -372,7 +380,9 @@ mod tests {
             if matches!(name, "--port" | "--public" | "--data" | "--memory" | "--version") {
                 continue;
             }
-            let Some(args) = ["77", "77ms"].iter().find_map(|value| read(&[name, value]).ok()) else { continue };
+            let Some(args) = ["77", "77ms", "7777"].iter().find_map(|value| read(&[name, value]).ok()) else {
+                continue;
+            };
             let limits = args.limits(&Limits::default());
             assert_ne!(limits, Limits::default(), "{name} changes something");
             assert!(!seen.contains(&limits), "{name} changes what another option changes");

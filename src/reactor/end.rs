@@ -56,12 +56,10 @@ impl Reactor {
         if !connection.is_open() {
             return;
         }
-        connection.phase = Phase::Draining { reason };
-        connection.outbox.seal();
-        // Nothing it sends means anything now, but it has to be read so that its end is seen.
-        connection.held = false;
+        connection.begin_draining(reason, &self.limits, now);
         self.hub.exit(member_id(id), now);
-        self.connections.list_readable(id.slot);
+        // Nothing it sends means anything now, but it has to be read so that its end is seen.
+        self.connections.release(id.slot);
         self.connections.list_dirty(id.slot);
         self.set_timer(id.slot);
     }
@@ -69,9 +67,15 @@ impl Reactor {
     /// An outbox is empty. If it was the last that this peer is owed, writing is shut down.
     pub(super) fn settle(&mut self, slot: u32, now: Instant) {
         let Some(connection) = self.connections.at_mut(slot) else { return };
-        let Phase::Draining { reason } = connection.phase else { return };
+        let Phase::Draining { reason, .. } = connection.phase else {
+            // Its time to rest begins when it has all that it asked for.
+            if matches!(connection.protocol, Protocol::Http(_)) {
+                self.set_timer(slot);
+            }
+            return;
+        };
         if connection.ended {
-            self.connections.close(slot, reason);
+            self.close(slot, reason);
             return;
         }
         if let Protocol::WebSocket(session) = &connection.protocol
@@ -95,9 +99,9 @@ impl Reactor {
         match (connection.phase, &connection.protocol) {
             (Phase::Open, Protocol::WebSocket(_)) => self.farewell(id, CloseReason::PeerVanished),
             (Phase::Open, Protocol::Http(_)) => self.serve(id, now),
-            (Phase::Draining { reason }, _) if connection.outbox.is_empty() => self.connections.close(slot, reason),
+            (Phase::Draining { reason, .. }, _) if connection.outbox.is_empty() => self.close(slot, reason),
             (Phase::Draining { .. }, _) => {}
-            (Phase::Lingering { reason, .. }, _) => self.connections.close(slot, reason),
+            (Phase::Lingering { reason, .. }, _) => self.close(slot, reason),
             (Phase::Closed { .. }, _) => {}
         }
     }
@@ -107,9 +111,19 @@ impl Reactor {
         let Some(connection) = self.connections.at_mut(slot) else { return };
         let reason = match connection.phase {
             Phase::Open => CloseReason::PeerReset,
-            Phase::Draining { reason } | Phase::Lingering { reason, .. } | Phase::Closed { reason } => reason,
+            Phase::Draining { reason, .. } | Phase::Lingering { reason, .. } | Phase::Closed { reason } => reason,
         };
+        self.close(slot, reason);
+    }
+
+    /// Ends a connection here and now: all that closes comes through here. Nobody hears of it any more, and nothing more
+    /// is made for it; the slot is given back at the end of the turn.
+    pub(super) fn close(&mut self, slot: u32, reason: CloseReason) {
+        let Some(connection) = self.connections.at_mut(slot) else { return };
+        let id = connection.id;
         self.connections.close(slot, reason);
+        self.hub.exit(member_id(id), self.now);
+        self.streams.remove(&id);
     }
 
     /// The first signal drains the server; the second ends it at once.

@@ -1,6 +1,6 @@
 //! How the server comes up: limits of the process, sockets, signals, and what each part needs from the configuration.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -30,7 +30,7 @@ use crate::ws::origin::{InvalidOrigin, OriginPolicy};
 use crate::ws::session::Workbench;
 
 use super::talk::Gate;
-use super::{FIRST_LISTENER, Reactor, SIGNALS, Scratch, WAKER};
+use super::{Budgets, FIRST_LISTENER, Reactor, SIGNALS, Scratch, WAKER};
 
 /// Descriptors that are not for clients: the poll, the waker, signals, listeners, standard streams, and files that are
 /// being sent.
@@ -169,14 +169,16 @@ impl Reactor {
             journal,
             site,
             streams: HashMap::new(),
+            waiting: VecDeque::new(),
+            budgets: Budgets::default(),
             gate,
             workbench: Workbench::new(limits.max_message_bytes),
             dates: DateCache::new(),
             metrics: Metrics::default(),
             lines: Chatter::new(CLIENT_LINES_PER_SECOND),
             started: now,
+            now,
             drain_until: None,
-            parked: Vec::new(),
             farewells: Vec::new(),
             scratch: Scratch { input, ..Scratch::default() },
             limits,

@@ -70,6 +70,7 @@ impl Reactor {
         if dialect == Dialect::Raw {
             self.hub.sit(member_id(id), room, Start::Present);
         }
+        self.connections.list_readable(id.slot);
         self.set_timer(id.slot);
         // What came in the same packet as the request.
         if !rest.is_empty() {
@@ -201,13 +202,10 @@ impl Reactor {
     /// Asks a silent peer whether it is there.
     pub(super) fn ping(&mut self, id: ConnectionId, now: Instant) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.pinged = true;
-        // Behind bytes that it has not taken, a ping would tell nothing.
-        if let Protocol::WebSocket(session) = &connection.protocol
-            && connection.outbox.is_empty()
-        {
+        if let Protocol::WebSocket(session) = &connection.protocol {
             let mut frame = Vec::new();
             session.ping(&mut frame);
+            connection.pinged = true;
             self.connections.push(id, frame.into(), now);
         }
     }
