@@ -143,12 +143,6 @@ impl Connections {
         self.slab.get_mut(id.slot as usize).filter(|connection| connection.id == id)
     }
 
-    /// The connection of that name, if what is made for it can still reach it.
-    #[must_use]
-    pub fn get_open(&self, id: ConnectionId) -> Option<&Connection> {
-        self.get(id).filter(|connection| connection.is_open())
-    }
-
     /// The present tenant of a slot.
     pub fn at_mut(&mut self, slot: u32) -> Option<&mut Connection> {
         self.slab.get_mut(slot as usize)

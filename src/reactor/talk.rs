@@ -5,13 +5,14 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::HOST;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 
 use crate::chat::dialect::{Dialect, Message};
 use crate::chat::entry::{MemberId, RoomName, Timestamp};
 use crate::chat::hub::Stage;
+use crate::close::CloseReason;
 use crate::http::forwarded::{self, Client};
 use crate::http::{Request, Response};
 use crate::metrics::{Metrics, Refusal};
@@ -54,6 +55,7 @@ impl Reactor {
         else {
             unreachable!("only HTTP is upgraded")
         };
+        let has_ended = connection.ended;
         let rest = exchange.machine.into_rest();
         self.metrics.responded(StatusCode::SWITCHING_PROTOCOLS);
         self.metrics.upgraded();
@@ -68,6 +70,10 @@ impl Reactor {
         if !rest.is_empty() {
             self.listen_to(id, &rest, now);
         }
+        if has_ended {
+            // It had asked for something else before, and its end was read while that was answered.
+            self.farewell(id, CloseReason::PeerVanished);
+        }
     }
 
     /// Whether and where a client comes in: the answer to its handshake and its room, or the response that refuses it.
@@ -77,6 +83,11 @@ impl Reactor {
         request: &Request,
         now: Instant,
     ) -> Result<(upgrade::Handshake, RoomName), Response> {
+        if self.drain_until.is_some() {
+            self.metrics.refused(Refusal::Draining);
+            return Err(Response::text(StatusCode::SERVICE_UNAVAILABLE, "The server is restarting.")
+                .with("Retry-After", &HeaderValue::from_static("1")));
+        }
         let handshake =
             upgrade::negotiate(&request.method, request.version, &request.headers, &[]).map_err(|refusal| {
                 self.metrics.refused(Refusal::Upgrade);
