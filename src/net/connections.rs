@@ -116,6 +116,7 @@ impl Connections {
             outbox: Outbox::default(),
             opened: now,
             last_heard: now,
+            message_began: None,
             last_progress: now,
             readable: false,
             // A new socket can be written, and its first edge will say so again.

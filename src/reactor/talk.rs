@@ -116,6 +116,11 @@ impl Reactor {
         let is_empty = connection.outbox.is_empty();
         let (events, output) = (&mut self.scratch.events, &mut self.scratch.output);
         session.receive(input, &mut self.workbench, events, output);
+        let began_before = connection.message_began.filter(|_| events.is_empty());
+        connection.message_began = session.is_midway().then(|| began_before.unwrap_or(now));
+        if connection.message_began.is_some() && began_before.is_none() {
+            self.timers.hasten(id.slot, now + self.limits.message_timeout);
+        }
         if !output.is_empty() {
             let output = Bytes::copy_from_slice(output);
             self.scratch.output.clear();

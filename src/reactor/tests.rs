@@ -521,3 +521,39 @@ fn whoever_ended_its_stream_before_its_upgrade_came_to_pass_does_not_stay() {
     stand.settle();
     assert!(stand.connection(&peer).is_none() && stand.reactor.hub.is_empty());
 }
+
+#[test]
+fn a_message_that_is_begun_is_finished_in_time_or_its_sender_goes() {
+    let limits = Limits { message_timeout: Duration::from_secs(20), ..Limits::default() };
+    let second = Duration::from_secs(1);
+    let mut whole = masked(0x81, b"in time");
+    let rest = whole.split_off(5);
+    let ping = masked(0x89, b"");
+    for (name, first, then, last, is_closed) in [
+        ("half a frame, and silence", &whole[..], &b""[..], &b""[..], true),
+        ("a fragment, and pings", &masked(0x01, b"frag"), &ping, &b""[..], true),
+        ("a fragment, and fragments", &masked(0x01, b"frag"), &masked(0x00, b"more"), &b""[..], true),
+        ("half a frame, and the rest", &whole, &b""[..], &rest, false),
+        ("one half after the other", &whole, &[&rest[..], &whole].concat(), &rest, false),
+        ("whole messages", &masked(0x81, b"one"), &masked(0x81, b"next"), &masked(0x81, b"last"), false),
+    ] {
+        let mut stand = Stand::new(limits.clone());
+        let [peer, other] = [(); 2].map(|()| stand.member(WIDE));
+        stand.send(&peer, first);
+        for _ in 0..18 {
+            stand.pass(second);
+            stand.send(&peer, then);
+        }
+        stand.turn();
+        assert!(stand.connection(&peer).unwrap().is_open(), "{name}: it has its time");
+        stand.send(&peer, last);
+        stand.pass(3 * second);
+        let codes: Vec<_> = stand.frames(&peer).into_iter().filter(|(opcode, _)| *opcode == 0x88).collect();
+        match &codes[..] {
+            [] => assert!(!is_closed, "{name}"),
+            [(_, payload)] => assert!(is_closed && payload[..2] == 1008_u16.to_be_bytes(), "{name}: {payload:?}"),
+            _ => panic!("{name}: {codes:?}"),
+        }
+        assert!(stand.connection(&other).unwrap().is_open(), "{name}");
+    }
+}
