@@ -42,6 +42,8 @@ pub struct Limits {
 
     /// Payload bytes of one WebSocket message, whole or reassembled; longer ones are closed with 1009.
     pub max_message_bytes: usize,
+    /// From the first byte of a message until it is whole; then 1008. So what is begun and left holds memory for no longer.
+    pub message_timeout: Duration,
     /// Silence after which a peer is pinged; after two intervals without any byte it is closed.
     pub ping_interval: Duration,
     /// How long we wait for the peer to finish a close that we began, or to read our last bytes.
@@ -134,6 +136,7 @@ impl Default for Limits {
             file_piece_bytes: 128 * KIB,
             stream_bytes_per_turn: 4 * MIB,
             max_message_bytes: 64 * KIB,
+            message_timeout: Duration::from_secs(60),
             ping_interval: Duration::from_secs(30),
             linger_timeout: Duration::from_secs(2),
             linger_bytes: 256 * KIB,

@@ -454,6 +454,10 @@ impl Reactor {
         for slot in dirty.drain(..) {
             match self.connections.flush(slot, now, &mut self.metrics.bytes_written) {
                 Flushed::Empty => self.settle(slot, now),
+                Flushed::Relieved => {
+                    self.settle(slot, now);
+                    self.set_timer(slot);
+                }
                 Flushed::Blocked => self.timers.hasten(slot, now + self.limits.stall_timeout),
                 Flushed::Failed(_) => self.lost(slot),
             }

@@ -113,6 +113,9 @@ pub(super) struct Args {
     /// bytes of one message; longer ones are closed with 1009 (default: 64KiB)
     #[argh(option)]
     max_message: Option<Size>,
+    /// time for a message to arrive; then 1008 (default: 60s)
+    #[argh(option)]
+    message_timeout: Option<Span>,
     /// silence after which a client is pinged; after two it is closed (default: 30s)
     #[argh(option)]
     ping_interval: Option<Span>,
@@ -265,6 +268,7 @@ impl Args {
             file_piece_bytes: or(self.file_piece, default.file_piece_bytes),
             stream_bytes_per_turn: or(self.stream_per_turn, default.stream_bytes_per_turn),
             max_message_bytes: or(self.max_message, default.max_message_bytes),
+            message_timeout: or(self.message_timeout, default.message_timeout),
             ping_interval: or(self.ping_interval, default.ping_interval),
             linger_timeout: or(self.linger_timeout, default.linger_timeout),
             linger_bytes: or(self.linger_bytes, default.linger_bytes),

@@ -147,6 +147,8 @@ pub struct Connection {
     /// When the last byte came from the peer, when we began to listen to it again, or when an outbox that it had not taken
     /// at once was empty; for HTTP also when the last response was queued.
     pub last_heard: Instant,
+    /// When the first byte of a WebSocket message, or of a control frame, came that is not whole yet.
+    pub message_began: Option<Instant>,
     /// When the peer last took a byte, or when the outbox last went from empty to waiting.
     pub last_progress: Instant,
     /// An edge was seen and the socket has not answered `Blocked` since.
@@ -187,7 +189,7 @@ impl Connection {
     pub fn due(&self, limits: &Limits) -> Option<(Instant, Due)> {
         let stalled = || (self.last_progress + limits.stall_timeout, Due::Drop(CloseReason::Stalled));
         match self.phase {
-            Phase::Open => earlier((!self.outbox.is_empty()).then(stalled), self.due_of_peer(limits)),
+            Phase::Open => earlier(self.backed_up.then(stalled), self.due_of_peer(limits)),
             // As long as the peer takes bytes it may have its farewell; then it has a while to answer it.
             Phase::Draining { until, .. } if !self.outbox.is_empty() => {
                 earlier(Some(stalled()), Some((until, Due::Drop(CloseReason::Stalled))))
@@ -203,18 +205,16 @@ impl Connection {
         match &self.protocol {
             // While we do not read, we cannot know whether it is silent or slow.
             _ if self.held != Held::No => None,
-            // A ping behind bytes that it has not taken would tell nothing, and nor does its silence.
-            Protocol::WebSocket(_) if !self.outbox.is_empty() => None,
-            Protocol::WebSocket(_) if self.pinged => {
-                Some((self.last_heard + limits.ping_interval * 2, Due::Close(CloseReason::PingTimeout)))
+            Protocol::WebSocket(_) => {
+                let late = |began| (began + limits.message_timeout, Due::Close(CloseReason::Policy));
+                earlier(self.message_began.map(late), self.due_of_silence(limits))
             }
-            Protocol::WebSocket(_) => Some((self.last_heard + limits.ping_interval, Due::Ping)),
             Protocol::Http(http) if http.answering.is_some() => None,
             // Counted from its beginning, since another byte now and then is no progress.
             Protocol::Http(http) => match http.head_began {
                 Some(began) => Some((began + limits.handshake_timeout, Due::SlowHead)),
                 // It is still busy with what it has been answered.
-                None if !self.outbox.is_empty() => None,
+                None if self.backed_up => None,
                 None if http.requests == 0 => {
                     Some((self.opened + limits.handshake_timeout, Due::Close(CloseReason::KeepAliveTimeout)))
                 }
@@ -227,8 +227,21 @@ impl Connection {
     pub(super) fn restart_clocks(&mut self, now: Instant) {
         self.last_heard = now;
         self.pinged = false;
+        self.message_began = self.message_began.map(|_| now);
         if let Protocol::Http(http) = &mut self.protocol {
             http.head_began = http.head_began.map(|_| now);
+        }
+    }
+
+    /// What it leads to that nothing comes from the peer of a WebSocket.
+    fn due_of_silence(&self, limits: &Limits) -> Option<(Instant, Due)> {
+        if self.backed_up {
+            // A ping behind bytes that it has not taken would tell nothing, and nor does its silence.
+            None
+        } else if self.pinged {
+            Some((self.last_heard + limits.ping_interval * 2, Due::Close(CloseReason::PingTimeout)))
+        } else {
+            Some((self.last_heard + limits.ping_interval, Due::Ping))
         }
     }
 

@@ -21,6 +21,8 @@ use super::transport::{Transport, WriteOutcome};
 pub enum Flushed {
     /// All is written.
     Empty,
+    /// All is written, after the socket had taken no more for a while.
+    Relieved,
     /// The socket takes no more now.
     Blocked,
     /// The socket is lost.
@@ -116,6 +118,7 @@ impl Connections {
             outbox: Outbox::default(),
             opened: now,
             last_heard: now,
+            message_began: None,
             last_progress: now,
             readable: false,
             // A new socket can be written, and its first edge will say so again.
@@ -142,12 +145,6 @@ impl Connections {
     /// The connection of that name, if it still has its slot.
     pub fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         self.slab.get_mut(id.slot as usize).filter(|connection| connection.id == id)
-    }
-
-    /// The connection of that name, if what is made for it can still reach it.
-    #[must_use]
-    pub fn get_open(&self, id: ConnectionId) -> Option<&Connection> {
-        self.get(id).filter(|connection| connection.is_open())
     }
 
     /// The present tenant of a slot.
@@ -366,7 +363,8 @@ impl Connections {
         };
         connection.writable = !matches!(flushed, Flushed::Blocked);
         connection.backed_up |= !connection.writable;
-        if connection.backed_up && matches!(flushed, Flushed::Empty) {
+        let is_relieved = connection.backed_up && matches!(flushed, Flushed::Empty);
+        if is_relieved {
             connection.backed_up = false;
             // It has read all the time, however slowly: its silence counts from now.
             connection.last_heard = now;
@@ -381,7 +379,7 @@ impl Connections {
                 self.release(slot);
             }
         }
-        flushed
+        if is_relieved { Flushed::Relieved } else { flushed }
     }
 
     /// Drops what waits, takes nothing more, and gives the slot back at the end of the turn.

@@ -34,7 +34,8 @@ impl Reactor {
     pub(super) fn carry_out_farewells(&mut self, now: Instant) {
         for Farewell { id, reason, reply } in std::mem::take(&mut self.farewells) {
             let Some(connection) = self.connections.get_mut(id) else { continue };
-            if !connection.is_open() {
+            // Nor has anything to be said to whoever has asked meanwhile: it ends when it has its response.
+            if !connection.is_open() || is_busy(&connection.protocol) {
                 continue;
             }
             let words = match (&mut connection.protocol, reason.close_code()) {
@@ -67,13 +68,7 @@ impl Reactor {
     /// An outbox is empty. If it was the last that this peer is owed, writing is shut down.
     pub(super) fn settle(&mut self, slot: u32, now: Instant) {
         let Some(connection) = self.connections.at_mut(slot) else { return };
-        let Phase::Draining { reason, .. } = connection.phase else {
-            // Its time to rest begins when it has all that it asked for.
-            if matches!(connection.protocol, Protocol::Http(_)) {
-                self.set_timer(slot);
-            }
-            return;
-        };
+        let Phase::Draining { reason, .. } = connection.phase else { return };
         if connection.ended {
             self.close(slot, reason);
             return;
@@ -150,14 +145,18 @@ impl Reactor {
         self.drain_until = Some(now + self.limits.drain_timeout);
         self.listeners.clear();
         let mut ending = std::mem::take(&mut self.scratch.ids);
-        let is_ending = |protocol: &Protocol| match protocol {
-            Protocol::WebSocket(_) => true,
-            Protocol::Http(http) => http.answering.is_none() && !http.machine.is_mid_head(),
-        };
-        ending.extend(self.connections.iter().filter(|it| is_ending(&it.protocol)).map(|it| it.id));
+        ending.extend(self.connections.iter().filter(|it| !is_busy(&it.protocol)).map(|it| it.id));
         for id in ending.drain(..) {
             self.farewell(id, CloseReason::Draining);
         }
         self.scratch.ids = ending;
+    }
+}
+
+/// Whether a response is being made or a request has begun to come, which is finished before the connection ends.
+fn is_busy(protocol: &Protocol) -> bool {
+    match protocol {
+        Protocol::WebSocket(_) => false,
+        Protocol::Http(http) => http.answering.is_some() || http.machine.is_mid_head(),
     }
 }

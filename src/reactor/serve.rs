@@ -53,7 +53,7 @@ impl Reactor {
                     http.head_began = None;
                     let is_last = http.requests >= self.limits.max_requests_per_connection;
                     let mut recipient = request.recipient();
-                    recipient.keep_alive &= !is_last && self.drain_until.is_none();
+                    recipient.keep_alive &= !is_last;
                     http.answering = Some(recipient);
                     self.answer(id, &request, now);
                 }
@@ -127,25 +127,31 @@ impl Reactor {
 
     /// Queues the response to the request that is being answered.
     pub(super) fn respond(&mut self, id: ConnectionId, response: &Response, now: Instant) {
-        let Some(connection) = self.connections.get_open(id) else { return };
-        let Protocol::Http(http) = &connection.protocol else { return };
-        let Some(recipient) = &http.answering else { return };
-        let encoded = response.encode(recipient, self.dates.at(SystemTime::now()));
-        self.metrics.responded(response.status);
-        self.push_response(id, encoded, now);
-        self.responded(id, now);
+        if self.begin_response(id, response, now) {
+            self.responded(id, now);
+        }
     }
 
     /// Queues the head of a response whose content follows in pieces.
     fn respond_with_stream(&mut self, id: ConnectionId, response: &Response, file: FileStream, now: Instant) {
-        let Some(connection) = self.connections.get_open(id) else { return };
-        let Protocol::Http(http) = &connection.protocol else { return };
-        let Some(recipient) = &http.answering else { return };
+        if self.begin_response(id, response, now) {
+            self.streams.insert(id, Some(file));
+            self.stream(id, now);
+        }
+    }
+
+    /// Queues a response as far as it is there. False if nobody waits for it any more.
+    fn begin_response(&mut self, id: ConnectionId, response: &Response, now: Instant) -> bool {
+        let Some(connection) = self.connections.get_mut(id).filter(|connection| connection.is_open()) else {
+            return false;
+        };
+        let Protocol::Http(http) = &mut connection.protocol else { return false };
+        let Some(recipient) = &mut http.answering else { return false };
+        recipient.keep_alive &= self.drain_until.is_none();
         let encoded = response.encode(recipient, self.dates.at(SystemTime::now()));
         self.metrics.responded(response.status);
         self.push_response(id, encoded, now);
-        self.streams.insert(id, Some(file));
-        self.stream(id, now);
+        true
     }
 
     fn push_response(&mut self, id: ConnectionId, encoded: Encoded, now: Instant) {
@@ -164,6 +170,9 @@ impl Reactor {
         connection.last_heard = now;
         if !recipient.keep_alive {
             self.drain(id, CloseReason::Finished, now);
+        } else if self.drain_until.is_some() {
+            // It was told otherwise when its response began.
+            self.drain(id, CloseReason::Draining, now);
         }
     }
 

@@ -58,6 +58,7 @@ impl Reactor {
         else {
             unreachable!("only HTTP is upgraded")
         };
+        let has_ended = connection.ended;
         let rest = exchange.machine.into_rest();
         self.metrics.responded(StatusCode::SWITCHING_PROTOCOLS);
         self.metrics.upgraded();
@@ -75,6 +76,10 @@ impl Reactor {
         // What came in the same packet as the request.
         if !rest.is_empty() {
             self.listen_to(id, &rest, now);
+        }
+        if has_ended {
+            // It had asked for something else before, and its end was read while that was answered.
+            self.farewell(id, CloseReason::PeerVanished);
         }
     }
 
@@ -121,6 +126,11 @@ impl Reactor {
         let is_empty = connection.outbox.is_empty();
         let (events, output) = (&mut self.scratch.events, &mut self.scratch.output);
         session.receive(input, &mut self.workbench, events, output);
+        let began_before = connection.message_began.filter(|_| events.is_empty());
+        connection.message_began = session.is_midway().then(|| began_before.unwrap_or(now));
+        if connection.message_began.is_some() && began_before.is_none() {
+            self.timers.hasten(id.slot, now + self.limits.message_timeout);
+        }
         if !output.is_empty() {
             let output = Bytes::copy_from_slice(output);
             self.scratch.output.clear();

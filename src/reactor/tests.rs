@@ -452,3 +452,110 @@ fn a_farewell_that_is_taken_byte_by_byte_comes_to_an_end() {
         }
     }
 }
+
+fn ended(peer: &Peer) -> bool {
+    peer.wire.borrow().server_ended
+}
+
+#[test]
+fn whoever_asks_while_the_server_drains_is_answered_once_and_none_is_let_in() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("small"), "small").unwrap();
+    std::fs::write(folder.path().join("film"), vec![b'x'; 500_000]).unwrap();
+    let mut stand = Stand::with_folder(folder.path(), Limits::default());
+    let [resting, asking, upgrading, slow, downloading] = [(); 5].map(|()| stand.connect(WIDE));
+    stand.send(&upgrading, &UPGRADE[..20]);
+    stand.send(&slow, &get("/small")[..20]);
+    stand.send(&resting, get("/healthz"));
+    downloading.wire.borrow_mut().capacity = 1_000;
+    stand.send(&downloading, get("/film").repeat(2));
+    stand.turn();
+    stand.await_file();
+    stand.turn();
+    stand.settle();
+    assert!(stand.received(&resting).starts_with("HTTP/1.1 200 "));
+
+    stand.reactor.begin_draining(stand.now);
+    // This comes in the turn in which it would have been said farewell to.
+    stand.send(&asking, &get("/small")[..20]);
+    stand.turn();
+    assert!(ended(&resting) && !ended(&asking) && !ended(&upgrading) && !ended(&slow) && !ended(&downloading));
+    stand.send(&slow, &get("/small")[20..]);
+    stand.send(&upgrading, &UPGRADE[20..]);
+    stand.turn();
+    stand.await_file();
+    stand.send(&asking, &get("/small").repeat(2).as_bytes()[20..]);
+    stand.turn();
+    let mut film = stand.take(&downloading, usize::MAX);
+    downloading.wire.borrow_mut().capacity = WIDE;
+    for _ in 0..10 {
+        stand.turn();
+        film.extend(stand.take(&downloading, usize::MAX));
+    }
+    assert!(film.starts_with(b"HTTP/1.1 200 ") && film.len() > 500_000 && ended(&downloading), "{}", film.len());
+    assert!(film.len() < 501_000, "one response and no second");
+    for (peer, start) in [(&asking, "HTTP/1.1 200 "), (&slow, "HTTP/1.1 200 "), (&upgrading, "HTTP/1.1 503 ")] {
+        let answer = stand.received(peer);
+        assert!(answer.starts_with(start) && answer.contains("\r\nConnection: close\r\n"), "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+        assert!(ended(peer), "{answer}");
+    }
+    assert!(stand.reactor.hub.is_empty());
+    let mut text = String::new();
+    stand.reactor.metrics.render(&crate::metrics::Gauges::default(), &mut text);
+    assert!(text.contains("chat_refusals_total{cause=\"draining\"} 1\n"), "{text}");
+}
+
+#[test]
+fn whoever_ended_its_stream_before_its_upgrade_came_to_pass_does_not_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("small"), "small").unwrap();
+    let mut stand = Stand::with_folder(folder.path(), Limits::default());
+    let peer = stand.connect(WIDE);
+    stand.send(&peer, get("/small") + UPGRADE);
+    stand.half_close(&peer);
+    stand.turn();
+    stand.turn();
+    stand.await_file();
+    stand.turn();
+    let answer = stand.received(&peer);
+    assert!(answer.contains("\r\n\r\nsmallHTTP/1.1 101 "), "{answer}");
+    stand.settle();
+    assert!(stand.connection(&peer).is_none() && stand.reactor.hub.is_empty());
+}
+
+#[test]
+fn a_message_that_is_begun_is_finished_in_time_or_its_sender_goes() {
+    let limits = Limits { message_timeout: Duration::from_secs(20), ..Limits::default() };
+    let second = Duration::from_secs(1);
+    let mut whole = masked(0x81, b"in time");
+    let rest = whole.split_off(5);
+    let ping = masked(0x89, b"");
+    for (name, first, then, last, is_closed) in [
+        ("half a frame, and silence", &whole[..], &b""[..], &b""[..], true),
+        ("a fragment, and pings", &masked(0x01, b"frag"), &ping, &b""[..], true),
+        ("a fragment, and fragments", &masked(0x01, b"frag"), &masked(0x00, b"more"), &b""[..], true),
+        ("half a frame, and the rest", &whole, &b""[..], &rest, false),
+        ("one half after the other", &whole, &[&rest[..], &whole].concat(), &rest, false),
+        ("whole messages", &masked(0x81, b"one"), &masked(0x81, b"next"), &masked(0x81, b"last"), false),
+    ] {
+        let mut stand = Stand::new(limits.clone());
+        let [peer, other] = [(); 2].map(|()| stand.member(WIDE));
+        stand.send(&peer, first);
+        for _ in 0..18 {
+            stand.pass(second);
+            stand.send(&peer, then);
+        }
+        stand.turn();
+        assert!(stand.connection(&peer).unwrap().is_open(), "{name}: it has its time");
+        stand.send(&peer, last);
+        stand.pass(3 * second);
+        let codes: Vec<_> = stand.frames(&peer).into_iter().filter(|(opcode, _)| *opcode == 0x88).collect();
+        match &codes[..] {
+            [] => assert!(!is_closed, "{name}"),
+            [(_, payload)] => assert!(is_closed && payload[..2] == 1008_u16.to_be_bytes(), "{name}: {payload:?}"),
+            _ => panic!("{name}: {codes:?}"),
+        }
+        assert!(stand.connection(&other).unwrap().is_open(), "{name}");
+    }
+}
