@@ -21,6 +21,8 @@ use super::schema::{self, FLOOR, INDEXED};
 const STEP_TIME: Duration = Duration::from_millis(4);
 /// Entries of one step at the most.
 const STEP_ENTRIES: usize = 512;
+/// Bytes of the entries that one step removes.
+const STEP_BYTES: i64 = 1 << 20;
 /// Entries are indexed when there are so many, or when the first of them has waited for so long: one transaction for
 /// each message would cost as much as the message.
 const INDEX_ENTRIES: u64 = 256;
@@ -48,6 +50,8 @@ pub(super) struct Upkeep {
     /// When the first entry came that is not indexed.
     index_since: Option<Instant>,
     floor: Position,
+    /// The floor when it was last looked for rooms that can be forgotten.
+    forgotten: Position,
     trim_at: Instant,
     paused_until: Option<Instant>,
     log: LogSize,
@@ -93,6 +97,7 @@ impl Upkeep {
             indexed,
             index_since: (indexed < schema::last(connection)?).then_some(now),
             floor: schema::mark(connection, FLOOR)?,
+            forgotten: Position::START,
             trim_at: now,
             paused_until: None,
             log: LogSize { pages, seen: 0 },
@@ -193,8 +198,9 @@ impl Upkeep {
         let transaction = connection.transaction()?;
         let Some((floor, rooms)) = self.excess(&transaction, appender.last())? else {
             drop(transaction);
-            self.trim_at = now + TRIM_EVERY;
-            return self.tidy(connection, appender);
+            let is_done = self.tidy(connection, appender)?;
+            self.trim_at = if is_done { now + TRIM_EVERY } else { now };
+            return Ok(());
         };
         transaction
             .prepare_cached("DELETE FROM search WHERE rowid <= ?")?
@@ -231,11 +237,17 @@ impl Upkeep {
             return Ok(None);
         }
         let mut oldest =
-            connection.prepare_cached("SELECT position, room, at FROM entries ORDER BY position LIMIT ?")?;
-        let mut rows = oldest.query([STEP_ENTRIES as i64])?;
+            connection.prepare_cached("SELECT position, room, at, length(content) FROM entries ORDER BY position")?;
+        let mut rows = oldest.query([])?;
         let (mut rooms, mut seen) = (BTreeMap::new(), BTreeMap::new());
         let mut floor = None;
-        while let Some(row) = rows.next()? {
+        let (mut count, mut bytes) = (0, 0);
+        while count < STEP_ENTRIES
+            && bytes < STEP_BYTES
+            && let Some(row) = rows.next()?
+        {
+            count += 1;
+            bytes += row.get::<_, i64>(3)?;
             let (position, room, at): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
             seen.insert(room, position);
             // Clocks differ: one entry that comes from the future does not keep those before and behind it alive.
@@ -248,21 +260,35 @@ impl Upkeep {
         Ok(floor.map(|floor| (floor, rooms)))
     }
 
-    /// What is left to do when nothing is to be trimmed.
-    fn tidy(&mut self, connection: &Connection, appender: &mut Appender) -> rusqlite::Result<()> {
-        let forgotten = connection
-            .prepare_cached(
-                "DELETE FROM rooms WHERE id IN (
-                     SELECT id FROM rooms WHERE floor BETWEEN 1 AND ?
-                     AND NOT EXISTS (SELECT 1 FROM entries WHERE room = rooms.id) LIMIT 512)",
-            )?
-            .execute([schema::number(Position(self.floor.0.saturating_sub(ROOM_MEMORY)))])?;
-        if forgotten > 0 {
-            appender.forget_rooms();
+    /// What is left to do when nothing is to be trimmed, and whether that was all of it.
+    fn tidy(&mut self, connection: &Connection, appender: &mut Appender) -> rusqlite::Result<bool> {
+        let mut is_done = true;
+        if self.floor.0 >= self.forgotten.0 + ROOM_MEMORY / 100 {
+            self.forget_rooms(connection, appender)?;
         }
         let free = pragma(connection, "freelist_count")?;
         if free > MANY_FREE_PAGES && free * 2 > pragma(connection, "page_count")? {
             connection.execute_batch(&format!("PRAGMA incremental_vacuum({FREED_PAGES})"))?;
+            is_done = false;
+        }
+        Ok(is_done)
+    }
+
+    /// Forgets rooms in which nothing has been kept for long.
+    fn forget_rooms(&mut self, connection: &Connection, appender: &mut Appender) -> rusqlite::Result<()> {
+        let forgotten = connection
+            .prepare_cached(
+                "DELETE FROM rooms WHERE id IN (
+                     SELECT id FROM rooms WHERE floor BETWEEN 1 AND ?
+                     AND NOT EXISTS (SELECT 1 FROM entries WHERE room = rooms.id) LIMIT ?)",
+            )?
+            .execute(params![
+                schema::number(Position(self.floor.0.saturating_sub(ROOM_MEMORY))),
+                STEP_ENTRIES as i64
+            ])?;
+        appender.forget_rooms();
+        if forgotten < STEP_ENTRIES {
+            self.forgotten = self.floor;
         }
         Ok(())
     }
