@@ -2,9 +2,9 @@
 //! and when the write-ahead log goes into the file.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::{Connection, params};
@@ -38,9 +38,11 @@ const FREED_PAGES: usize = 256;
 const ROOM_MEMORY: u64 = 1_000_000;
 /// Pages in the write-ahead log that are moved into the file by the other thread.
 const CHECKPOINT_PAGES: u32 = 1_000;
-/// Pages in the log at which this thread moves the last ones itself. As long as there is always one more, the log
-/// cannot begin anew.
+/// Pages in the log at which this thread moves the last ones itself, if the other one is not at it. As long as there is
+/// always one more, the log cannot begin anew.
 const FINISH_PAGES: u32 = 4_000;
+/// Pages in the log at which appends wait until it can begin anew.
+const MAX_PAGES: u32 = 8_000;
 
 /// What is due, and when.
 #[derive(Debug)]
@@ -56,6 +58,15 @@ pub(super) struct Upkeep {
     paused_until: Option<Instant>,
     log: LogSize,
     checkpointer: SyncSender<()>,
+    /// Of two checkpoints at once, SQLite lets the second fail.
+    checkpoints: Arc<Mutex<()>>,
+}
+
+/// What the thread needs that moves pages from the write-ahead log into the file.
+#[derive(Debug)]
+pub(super) struct Checkpointer {
+    told: Receiver<()>,
+    checkpoints: Arc<Mutex<()>>,
 }
 
 /// What is kept; all of it where nothing is said.
@@ -81,8 +92,7 @@ struct LogSize {
 }
 
 impl Upkeep {
-    /// `checkpointer` is told when there is something to do for [`checkpoint_when_told`].
-    pub(super) fn new(connection: &mut Connection, limits: &Limits) -> rusqlite::Result<(Self, Receiver<()>)> {
+    pub(super) fn new(connection: &mut Connection, limits: &Limits) -> rusqlite::Result<(Self, Checkpointer)> {
         let pages = Arc::new(AtomicU32::new(0));
         let counter = Arc::clone(&pages);
         connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages| {
@@ -90,6 +100,7 @@ impl Upkeep {
             Ok(())
         }))?;
         let (checkpointer, told) = sync_channel(1);
+        let checkpoints = Arc::new(Mutex::new(()));
         let now = Instant::now();
         let indexed = schema::mark(connection, INDEXED)?;
         let upkeep = Upkeep {
@@ -102,8 +113,9 @@ impl Upkeep {
             paused_until: None,
             log: LogSize { pages, seen: 0 },
             checkpointer,
+            checkpoints: Arc::clone(&checkpoints),
         };
-        Ok((upkeep, told))
+        Ok((upkeep, Checkpointer { told, checkpoints }))
     }
 
     /// There is something new.
@@ -141,15 +153,17 @@ impl Upkeep {
         }
     }
 
-    /// Indexes what there is now, within `time`.
-    pub(super) fn index_now(&mut self, connection: &mut Connection, last: Position, time: Duration) {
+    /// Indexes what there is now, for about `time`, and gives whether that was everything that can be done. A failure
+    /// will be told of when the step is due.
+    pub(super) fn index_now(&mut self, connection: &mut Connection, last: Position, time: Duration) -> bool {
         let begun = Instant::now();
         while self.indexed < last && begun.elapsed() < time {
             if self.index(connection, last).is_err() {
                 append::roll_back(connection);
-                return;
+                return true;
             }
         }
+        self.indexed >= last
     }
 
     /// Tells the index of the next entries. They and the mark are written together, so after a crash it goes on where
@@ -304,7 +318,12 @@ impl Upkeep {
             return;
         }
         self.log.seen = pages;
-        if pages >= FINISH_PAGES {
+        let turn = match pages {
+            MAX_PAGES.. => self.checkpoints.lock().ok(),
+            FINISH_PAGES.. => self.checkpoints.try_lock().ok(),
+            _ => None,
+        };
+        if turn.is_some() {
             checkpoint(connection);
         } else {
             // If it has not finished what it was told before, that is as good.
@@ -313,10 +332,13 @@ impl Upkeep {
     }
 }
 
-/// The thread that moves pages from the write-ahead log into the file, until nobody can tell it to any more.
-pub(super) fn checkpoint_when_told(connection: &Connection, told: &Receiver<()>) {
-    for () in told {
-        checkpoint(connection);
+impl Checkpointer {
+    /// Works until nobody can tell it to any more.
+    pub(super) fn run(self, connection: &Connection) {
+        for () in self.told {
+            let _turn = self.checkpoints.lock();
+            checkpoint(connection);
+        }
     }
 }
 
