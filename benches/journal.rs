@@ -14,7 +14,7 @@ use chat_app::limits::Limits;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 /// `cargo test --benches` runs each bench once, and needs no large file for that.
-const ENTRIES: u64 = if cfg!(debug_assertions) { 2_000 } else { 1_000_000 };
+const ENTRIES: u64 = if cfg!(debug_assertions) { 4_000 } else { 1_000_000 };
 const ROOMS: u64 = 10;
 const PAGE: usize = 100;
 

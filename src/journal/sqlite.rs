@@ -146,7 +146,7 @@ impl SqliteJournal {
         let closing = Arc::new(AtomicBool::new(false));
 
         let open::Opened { mut connection, life, lock } = opened;
-        let (upkeep, told) = Upkeep::new(&mut connection, limits).map_err(failed)?;
+        let (upkeep, checkpointer) = Upkeep::new(&mut connection, limits).map_err(failed)?;
         let writer = Writer::new(connection, lock, upkeep, work_of_writer, outbound.clone(), Arc::clone(&closing));
         let writer = writer.map_err(failed)?;
         let opened_at = writer.last();
@@ -154,7 +154,7 @@ impl SqliteJournal {
             let connection = open::open_to_read(path)?;
             Ok(Reader { connection, events: outbound.clone(), writer: work.clone() })
         };
-        let (pager, searcher, checkpointer) = (reader()?, reader()?, open::open_to_checkpoint(path)?);
+        let (pager, searcher, to_checkpoint) = (reader()?, reader()?, open::open_to_checkpoint(path)?);
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
             let run = run.clone();
             let body = move || {
@@ -166,7 +166,7 @@ impl SqliteJournal {
         spawn("journal", Box::new(move || writer.run()))?;
         spawn("history", Box::new(move || pager.run(&pages_of_reader)))?;
         spawn("search", Box::new(move || searcher.run(&searches_of_reader)))?;
-        spawn("checkpoint", Box::new(move || upkeep::checkpoint_when_told(&checkpointer, &told)))?;
+        spawn("checkpoint", Box::new(move || checkpointer.run(&to_checkpoint)))?;
         Ok(SqliteJournal {
             epoch: life.epoch,
             secret: life.secret,

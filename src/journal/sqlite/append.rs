@@ -6,7 +6,7 @@ use lru::LruCache;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::chat::entry::{Draft, Entry, Position, RoomName};
-use crate::journal::contract::Event;
+use crate::journal::contract::{Event, Refused};
 
 use super::rows::{self, columns};
 use super::schema;
@@ -48,6 +48,8 @@ pub(super) struct Batch {
 enum Outcome {
     Stored(Position),
     Known(Box<Entry>),
+    /// It repeats what cannot be told of: a newer program, or older rules for names, have left it.
+    Unspeakable,
 }
 
 impl Appender {
@@ -93,6 +95,7 @@ impl Appender {
                 Event::Entry(draft.at(position))
             }
             Outcome::Known(original) => Event::Repeat(Entry { origin: draft.origin, ..*original }),
+            Outcome::Unspeakable => Event::Refused { draft, reason: Refused::Unavailable },
         };
         batch.drafts.into_iter().zip(batch.outcomes).map(event).collect()
     }
@@ -130,7 +133,7 @@ impl Appender {
                 last = position;
                 Outcome::Stored(position)
             } else {
-                Outcome::Known(Box::new(original(connection, draft)?))
+                original(connection, draft)?.map_or(Outcome::Unspeakable, |entry| Outcome::Known(Box::new(entry)))
             });
         }
         Ok((last > self.last).then_some(last))
@@ -157,7 +160,7 @@ impl Batch {
 }
 
 /// The entry that has the author and nonce of a draft.
-fn original(connection: &Connection, draft: &Draft) -> rusqlite::Result<Entry> {
+fn original(connection: &Connection, draft: &Draft) -> rusqlite::Result<Option<Entry>> {
     let mut statement = connection.prepare_cached(concat!(
         "SELECT ",
         columns!(),
@@ -168,8 +171,7 @@ fn original(connection: &Connection, draft: &Draft) -> rusqlite::Result<Entry> {
     statement.query_row(params![author, nonce], |row| {
         let name: String = row.get(7)?;
         let room = if name == draft.room.as_str() { Some(draft.room.clone()) } else { room_name(&name) };
-        // It has been told of under rules that are no longer ours: there is no answer to be given.
-        room.map(|room| rows::entry(row, &room)).transpose()?.flatten().ok_or(rusqlite::Error::QueryReturnedNoRows)
+        Ok(room.map(|room| rows::entry(row, &room)).transpose()?.flatten())
     })
 }
 

@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, params};
 
@@ -159,9 +159,13 @@ impl Reader {
 
     /// Lets the index learn what was committed before now. When it takes too long, what it knows must do.
     fn catch_up(&self) {
-        let (done, is_done) = channel();
-        if self.writer.send(Work::Index(done)).is_ok() {
-            let _ = is_done.recv_timeout(INDEX_TIMEOUT);
+        let deadline = Instant::now() + INDEX_TIMEOUT;
+        loop {
+            let (done, is_done) = channel();
+            let patience = deadline.saturating_duration_since(Instant::now());
+            if self.writer.send(Work::Index(done)).is_err() || is_done.recv_timeout(patience) != Ok(false) {
+                return;
+            }
         }
     }
 

@@ -20,8 +20,9 @@ use crate::journal::contract::SearchError;
 const MAX_TERMS: usize = 32;
 /// Places that are told for one text.
 const MAX_PLACES: usize = 64;
-/// So much of a word must be there before it is looked for as a beginning: shorter ones begin half of the index.
-const MIN_PREFIX_CHARS: usize = 2;
+/// So much of a word must be there before it is looked for as a beginning: the index gathers all that begins so before
+/// it answers, and what is shorter begins a good part of everything.
+const MIN_PREFIX_CHARS: usize = 3;
 
 /// A query, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +66,7 @@ impl Query {
             };
             let kind = match (from, quoted) {
                 (true, _) => Kind::From,
-                (false, false) if after.is_empty() && term.chars().count() >= MIN_PREFIX_CHARS => Kind::Beginning,
+                (false, false) if after.is_empty() && may_go_on(term) => Kind::Beginning,
                 (false, _) => Kind::Words,
             };
             if term.contains(char::is_alphanumeric) {
@@ -117,6 +118,11 @@ impl Query {
         }
         places
     }
+}
+
+/// Whether a word may be the beginning of a longer one.
+fn may_go_on(word: &str) -> bool {
+    word.chars().count() >= MIN_PREFIX_CHARS && !word.ends_with(is_word_of_its_own)
 }
 
 /// The word that stands for a room in the index.
@@ -195,7 +201,7 @@ mod tests {
         for (text, expected) in [
             ("hello", Ok(r#"room : "r7" AND content : "hello" *"#)),
             ("hello ", Ok(r#"room : "r7" AND content : "hello""#)),
-            ("h", Ok(r#"room : "r7" AND content : "h""#)),
+            ("he", Ok(r#"room : "r7" AND content : "he""#)),
             ("hello wor", Ok(r#"room : "r7" AND content : "hello" AND content : "wor" *"#)),
             (r#""hello wor""#, Ok(r#"room : "r7" AND content : "hello wor""#)),
             (r#"a"b c"d"#, Ok(r#"room : "r7" AND content : "a" AND content : "b c" AND content : "d""#)),
@@ -207,7 +213,7 @@ mod tests {
             ("a OR NOT(b) ", Ok(r#"room : "r7" AND content : "a" AND content : "OR" AND content : "NOT(b)""#)),
             ("room:r8 ", Ok(r#"room : "r7" AND content : "room:r8""#)),
             ("a\0b ", Ok(r#"room : "r7" AND content : "a b""#)),
-            ("東京 ", Ok(r#"room : "r7" AND content : " 東  京 ""#)),
+            ("東京", Ok(r#"room : "r7" AND content : " 東  京 ""#)),
             ("", Err(SearchError::NoWords)),
             (" \t", Err(SearchError::NoWords)),
             (r#"" ' ; -- * ^ ( {"#, Err(SearchError::NoWords)),

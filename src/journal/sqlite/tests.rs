@@ -1,9 +1,10 @@
-//! What is kept, what is read of it, and what happens when the file is not as it should be.
+//! What is kept, what is read of it and found in it. `keeping` is about what goes, `trouble` about what goes wrong.
 
-use std::collections::BTreeMap;
+mod keeping;
+mod trouble;
+
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -11,7 +12,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
-use crate::chat::entry::{Content, Entry, Timestamp};
+use crate::chat::entry::{Content, Entry};
 use crate::journal::Journal;
 use crate::journal::contract::{Found, Page, SearchError};
 use crate::journal::tests::{Desk, brief, raw, room, said, text};
@@ -26,18 +27,6 @@ fn folder() -> (TempDir, PathBuf) {
 
 fn open(path: &Path) -> Desk {
     Desk::sqlite(path, &Limits::default())
-}
-
-/// Opens as if the machine had been started as `boot`.
-fn open_after(boot: &str, path: &Path, sync: SyncMode) -> Desk {
-    let open = |bell: Arc<crate::journal::tests::Bell>| {
-        SqliteJournal::open_after(boot, path, sync, &Limits::default(), move || bell.ring()).unwrap()
-    };
-    Desk::new(|bell| Journal::Sqlite(Box::new(open(bell))))
-}
-
-fn refused(path: &Path) -> String {
-    Journal::sqlite(path, SyncMode::Normal, &Limits::default(), || ()).unwrap_err().to_string()
 }
 
 impl Desk {
@@ -56,6 +45,10 @@ impl Desk {
     fn count(&self, what: &str) -> i64 {
         let sql = format!("SELECT count(*) FROM {what}");
         self.with(move |connection| connection.query_row(&sql, [], |row| row.get(0)).unwrap())
+    }
+
+    fn pragma(&self, name: &'static str) -> i64 {
+        self.with(move |connection| connection.pragma_query_value(None, name, |row| row.get(0)).unwrap())
     }
 
     fn all(&mut self, room: &str) -> Page {
@@ -181,6 +174,12 @@ fn a_kind_of_a_newer_program_is_skipped() {
     let page = desk.page("lobby", Range::After { after: Position(0), upto: END }, 2, 1000);
     assert_eq!((positions(&page.entries.unwrap()), page.more), (vec![1, 3], false));
     assert_eq!(positions_found(&desk.find("lobby", "two", u64::MAX, 10)), [0_u64; 0]);
+    desk.store([said("lobby", (1, "Ann"), "n", "four")]);
+    desk.with(|connection| connection.execute("UPDATE entries SET kind = 99 WHERE position = 4", []).unwrap());
+    let again = said("lobby", (1, "Ann"), "n", "four");
+    desk.say([again.clone(), raw("lobby", "five")]);
+    assert_eq!(desk.event(), Event::Refused { draft: again, reason: Refused::Unavailable }, "its original is unknown");
+    assert_eq!(brief(&desk.event()), ("entry", 5, "five".to_owned()));
 }
 
 fn positions_found(found: &Found) -> Vec<u64> {
@@ -304,242 +303,4 @@ fn hostile_queries() {
     }
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) };
     proptest!(config, |(query in "[a\" :*^(){}+\\-\0,OR'ä東\u{301}\u{903}\\PC]{0,20}")| ask(&query));
-}
-
-#[test]
-fn the_oldest_entries_go_by_number_and_every_room_has_its_own_floor() {
-    let (_folder, path) = folder();
-    let mut desk = open(&path);
-    desk.store([raw("old", "1"), said("both", (1, "Ann"), "n", "2"), raw("quiet", "3")]);
-    desk.store((4..2_000).map(|n| raw("busy", &format!("number{n} ."))));
-    desk.store([raw("both", "2000")]);
-    assert_eq!(positions_found(&desk.find("old", "1 ", u64::MAX, 1)), [1]);
-    drop(desk);
-    let mut desk = Desk::sqlite(&path, &Limits { keep_entries: Some(100), ..Limits::default() });
-    wait_until("the oldest are gone", || desk.count("entries") == 100);
-    let floor = |desk: &mut Desk, room| desk.all(room).floor.0;
-    let floors = ["old", "both", "quiet", "busy", "never"].map(|room| floor(&mut desk, room));
-    assert_eq!(floors, [1, 2, 3, 1_900, 1_900]);
-    assert_eq!(positions(&desk.all("both").entries.unwrap()), [2_000]);
-    assert_eq!(desk.all("busy").entries.unwrap().len(), 99);
-    assert_eq!(positions_found(&desk.find("busy", "number1800 ", u64::MAX, 10)), [0_u64; 0]);
-    assert_eq!(positions_found(&desk.find("busy", "number1950 ", u64::MAX, 10)), [1_950]);
-    assert_eq!(positions_found(&desk.find("old", "1 ", u64::MAX, 1)), [0_u64; 0]);
-
-    // Positions go on, even when all that was there is gone, and whose nonce was forgotten may say it again.
-    desk.store((0..100).map(|_| raw("busy", "x")));
-    wait_until("the next are gone", || desk.count("entries") == 100);
-    desk.say([said("both", (1, "Ann"), "n", "2 again")]);
-    assert_eq!(brief(&desk.event()), ("entry", 2_101, "2 again".to_owned()));
-    wait_until("the floor has moved", || floor(&mut desk, "never") == 2_001);
-}
-
-#[test]
-fn the_oldest_entries_go_by_age() {
-    let (_folder, path) = folder();
-    let limits = Limits { keep_age: Some(Duration::from_secs(3_600)), ..Limits::default() };
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    let at = |age: i64| Timestamp((now.as_millis() as u64).saturating_add_signed(-age * 1_000));
-    let mut desk = Desk::sqlite(&path, &limits);
-    let ages = [7_200, 4_000, -1_000_000, 4_000, 3_000, 3_700, 100, 0];
-    desk.store(ages.map(|age| Draft { at: at(age), ..raw("lobby", "x") }));
-    wait_until("the old are gone", || desk.count("entries") == 2);
-    assert_eq!((positions(&desk.all("lobby").entries.unwrap()), desk.all("lobby").floor), (vec![7, 8], Position(6)));
-    drop(desk);
-    let (_folder, path) = folder();
-    let mut desk = Desk::sqlite(&path, &limits);
-    desk.store([Draft { at: at(4_000), ..raw("lobby", "x") }]);
-    wait_until("the only one is gone", || desk.count("entries") == 0);
-    drop(desk);
-    let mut desk = Desk::sqlite(&path, &limits);
-    assert_eq!(desk.store([Draft { at: at(0), ..raw("lobby", "x") }])[0].position, Position(2));
-}
-
-#[test]
-fn the_file_stays_within_its_size() {
-    let (_folder, path) = folder();
-    // The least that the option takes is larger than a test wants to write.
-    let bytes: u64 = 2 << 20;
-    let mut desk = Desk::sqlite(&path, &Limits { keep_bytes: Some(bytes), ..Limits::default() });
-    let mut random = fastrand::Rng::with_seed(1);
-    for _ in 0..40 {
-        let mut text = || (0..30).map(|_| format!("word{} ", random.u16(..2_000))).collect::<String>();
-        desk.store((0..250).map(|_| raw("lobby", &text())).collect::<Vec<_>>());
-    }
-    assert_eq!(desk.journal.poll_event(), None);
-    let used = || {
-        let pragma = |name: &'static str| {
-            desk.with(move |connection| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap())
-        };
-        ((pragma("page_count") - pragma("freelist_count")) * pragma("page_size")) as u64
-    };
-    wait_until("it is small enough", || used() <= bytes);
-    assert!(used() > bytes / 2, "no more is removed than must be: {}", used());
-    assert!(path.metadata().unwrap().len() < 4 * bytes, "pages are used again: {}", path.metadata().unwrap().len());
-}
-
-#[test]
-fn a_file_that_cannot_be_used_is_told_in_a_sentence() {
-    let (folder, path) = folder();
-    let shown = path.display().to_string();
-    let first = open(&path);
-    let expected = format!("{shown} is in use by another chat-app (process {}); stop that one", std::process::id());
-    assert!(refused(&path).starts_with(&expected), "{}", refused(&path));
-    drop(first);
-    drop(open(&path));
-
-    let other = folder.path().join("a file/8080.db");
-    fs::write(folder.path().join("a file"), "").unwrap();
-    let expected = format!("cannot keep messages in the folder {}/a file: ", folder.path().display());
-    assert!(refused(&other).starts_with(&expected), "{}", refused(&other));
-    assert!(refused(&other).ends_with("; choose another with --data, or keep none with --memory"));
-    let other = folder.path().join("folder.db");
-    fs::create_dir(&other).unwrap();
-    assert!(refused(&other).starts_with(&format!("cannot write {}: ", other.display())), "{}", refused(&other));
-
-    let edit = |sql: &str| Connection::open(&path).unwrap().execute_batch(sql).unwrap();
-    edit("PRAGMA user_version = 99");
-    let version = schema::VERSION;
-    let expected = format!("{shown} was written by a newer chat-app (format 99, and this one knows {version}); ");
-    assert!(refused(&path).starts_with(&expected), "{}", refused(&path));
-    edit("PRAGMA application_id = 1");
-    assert!(refused(&path).starts_with(&format!("{shown} holds something else than messages of chat-app; ")));
-
-    fs::write(&path, "This is a diary, and no database at all. ".repeat(100)).unwrap();
-    assert!(refused(&path).starts_with(&format!("{shown} is damaged (file is not a database)")), "{}", refused(&path));
-    fs::write(&path, "").unwrap();
-    let mut desk = open(&path);
-    desk.store((0..2_000).map(|n| raw("lobby", &format!("{n} {}", "x".repeat(200)))));
-    drop(desk);
-    let mut bytes = fs::read(&path).unwrap();
-    let middle = bytes.len() / 2 / 4096 * 4096;
-    bytes[middle..middle + 40_960].fill(0xa5);
-    fs::write(&path, bytes).unwrap();
-    assert!(refused(&path).starts_with(&format!("{shown} is damaged (")), "{}", refused(&path));
-    assert!(refused(&path).ends_with(&format!("with `sqlite3 {shown} .recover`")));
-}
-
-#[test]
-fn a_file_cannot_be_read_by_others() {
-    use std::os::unix::fs::PermissionsExt;
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("made/for it/8080.db");
-    let mut desk = open(&path);
-    desk.store([raw("lobby", "x")]);
-    for entry in fs::read_dir(path.parent().unwrap()).unwrap() {
-        let entry = entry.unwrap();
-        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", entry.path());
-    }
-}
-
-#[test]
-fn a_full_disk_refuses_and_recovers_by_itself() {
-    let (_folder, path) = folder();
-    let mut desk = open(&path);
-    desk.store([raw("lobby", "before")]);
-    desk.with(|connection| {
-        let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
-        connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
-    });
-    let large = "x".repeat(60_000);
-    let drafts = [said("lobby", (1, "Ann"), "n", &large), raw("new room", "small")];
-    desk.say(drafts.clone());
-    let refusal = |draft: &Draft| Event::Refused { draft: draft.clone(), reason: Refused::Unavailable };
-    let events = desk.events(3);
-    assert_eq!(events, [Event::Status(Status::Waiting), refusal(&drafts[0]), refusal(&drafts[1])]);
-    assert_eq!((desk.journal.in_flight(), desk.journal.in_flight_bytes()), (0, 0));
-    desk.say(drafts.clone());
-    assert_eq!(desk.events(2), [refusal(&drafts[0]), refusal(&drafts[1])], "it is told once that this is so");
-    assert_eq!(desk.all("lobby").entries.unwrap().len(), 1, "reading goes on");
-
-    desk.with(|connection| {
-        connection.pragma_update_and_check(None, "max_page_count", 1_000_000, |_| Ok(())).unwrap();
-    });
-    assert_eq!(desk.event(), Event::Status(Status::Ok), "nobody had to say anything");
-    let entries = desk.store(drafts);
-    assert_eq!(positions(&entries), [2, 3], "what was refused is not there");
-    assert_eq!(positions(&desk.all("lobby").entries.unwrap()), [1, 2]);
-    assert_eq!(desk.count("meta WHERE key = 'probe'"), 0);
-}
-
-#[test]
-fn a_commit_that_fails_is_a_refusal() {
-    let (_folder, path) = folder();
-    let mut desk = open(&path);
-    desk.store([raw("lobby", "before")]);
-    desk.with(|connection| connection.commit_hook(Some(|| true)).unwrap());
-    desk.say([raw("lobby", "lost"), raw("new room", "lost")]);
-    let events = desk.events(3);
-    assert_eq!(events[0], Event::Status(Status::Waiting));
-    assert!(events[1..].iter().all(|event| matches!(event, Event::Refused { .. })), "{events:?}");
-    desk.with(|connection| connection.commit_hook(None::<fn() -> bool>).unwrap());
-    assert_eq!(desk.event(), Event::Status(Status::Ok));
-    assert_eq!(positions(&desk.store([raw("lobby", "kept"), raw("new room", "kept")])), [2, 3]);
-    assert_eq!(desk.all("new room").entries.unwrap().len(), 1, "its number was learnt anew");
-    assert_eq!(desk.count("entries"), 3);
-}
-
-/// The file with its log, as a killed process leaves them.
-fn as_if_killed(path: &Path) -> (TempDir, PathBuf) {
-    let (folder, copy) = folder();
-    for ending in ["", "-wal"] {
-        let name = |path: &Path| PathBuf::from(format!("{}{ending}", path.display()));
-        if name(path).exists() {
-            fs::copy(name(path), name(&copy)).unwrap();
-        }
-    }
-    (folder, copy)
-}
-
-#[test]
-fn nothing_that_was_emitted_is_lost_with_the_process() {
-    let (_folder, path) = folder();
-    let mut desk = open(&path);
-    let mut emitted = BTreeMap::new();
-    for round in 0..20 {
-        // The last batch is on its way when it happens.
-        desk.say((0..round * 7 % 50 + 1).map(|n| said("lobby", (1, "Ann"), &format!("{round}/{n}"), "x")));
-        while round < 19 && desk.journal.in_flight() > 0 {
-            if let Event::Entry(entry) = desk.event() {
-                emitted.insert(entry.position.0, entry.nonce);
-            }
-        }
-        let (_folder, copy) = as_if_killed(&path);
-        let mut survivor = open(&copy);
-        assert_eq!(survivor.journal.epoch(), desk.journal.epoch());
-        let kept = survivor.all("lobby").entries.unwrap();
-        assert!(kept.len() >= emitted.len(), "round {round}");
-        assert!(positions(&kept).into_iter().eq(1..=kept.len() as u64), "round {round}");
-        assert!(kept.iter().zip(&emitted).all(|(kept, emitted)| kept.nonce == *emitted.1), "round {round}");
-    }
-}
-
-#[test]
-fn lives_and_epochs() {
-    use SyncMode::{Full, Normal};
-    for (name, sync, closed, boot, sync_after, same) in [
-        ("closed in order", Normal, true, "two", Normal, true),
-        ("killed", Normal, false, "one", Normal, true),
-        ("killed, then full", Normal, false, "one", Full, true),
-        ("lost power", Normal, false, "two", Normal, false),
-        ("lost power, then full", Normal, false, "two", Full, false),
-        ("lost power with everything on the disk", Full, false, "two", Normal, true),
-        ("nothing is known of the machine", Normal, false, "", Normal, false),
-    ] {
-        let (_folder, path) = folder();
-        let mut desk = open_after("one", &path, sync);
-        desk.store([raw("lobby", "x")]);
-        let (epoch, secret) = (desk.journal.epoch(), desk.journal.secret());
-        let (_copies, copy) = as_if_killed(&path);
-        drop(desk);
-        let path = if closed { path } else { copy };
-        let desk = open_after(boot, &path, sync_after);
-        assert_eq!(desk.journal.epoch() == epoch, same, "{name}");
-        assert_eq!((desk.journal.secret(), desk.journal.opened_at()), (secret, Position(1)), "{name}");
-        // A life in which nothing was said decides nothing.
-        let (epoch, _) = (desk.journal.epoch(), drop(desk));
-        assert_eq!(open_after("three", &path, Normal).journal.epoch(), epoch, "{name}");
-    }
-    let (_folder, path) = folder();
-    assert_ne!(open(&path).journal.epoch(), open(&folder().1).journal.epoch(), "each file has its own");
 }

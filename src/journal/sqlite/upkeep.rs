@@ -2,9 +2,9 @@
 //! and when the write-ahead log goes into the file.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::{Connection, params};
@@ -21,6 +21,8 @@ use super::schema::{self, FLOOR, INDEXED};
 const STEP_TIME: Duration = Duration::from_millis(4);
 /// Entries of one step at the most.
 const STEP_ENTRIES: usize = 512;
+/// Bytes of the entries that one step removes.
+const STEP_BYTES: i64 = 1 << 20;
 /// Entries are indexed when there are so many, or when the first of them has waited for so long: one transaction for
 /// each message would cost as much as the message.
 const INDEX_ENTRIES: u64 = 256;
@@ -36,9 +38,11 @@ const FREED_PAGES: usize = 256;
 const ROOM_MEMORY: u64 = 1_000_000;
 /// Pages in the write-ahead log that are moved into the file by the other thread.
 const CHECKPOINT_PAGES: u32 = 1_000;
-/// Pages in the log at which this thread moves the last ones itself. As long as there is always one more, the log
-/// cannot begin anew.
+/// Pages in the log at which this thread moves the last ones itself, if the other one is not at it. As long as there is
+/// always one more, the log cannot begin anew.
 const FINISH_PAGES: u32 = 4_000;
+/// Pages in the log at which appends wait until it can begin anew.
+const MAX_PAGES: u32 = 8_000;
 
 /// What is due, and when.
 #[derive(Debug)]
@@ -48,10 +52,21 @@ pub(super) struct Upkeep {
     /// When the first entry came that is not indexed.
     index_since: Option<Instant>,
     floor: Position,
+    /// The floor when it was last looked for rooms that can be forgotten.
+    forgotten: Position,
     trim_at: Instant,
     paused_until: Option<Instant>,
     log: LogSize,
     checkpointer: SyncSender<()>,
+    /// Of two checkpoints at once, SQLite lets the second fail.
+    checkpoints: Arc<Mutex<()>>,
+}
+
+/// What the thread needs that moves pages from the write-ahead log into the file.
+#[derive(Debug)]
+pub(super) struct Checkpointer {
+    told: Receiver<()>,
+    checkpoints: Arc<Mutex<()>>,
 }
 
 /// What is kept; all of it where nothing is said.
@@ -77,8 +92,7 @@ struct LogSize {
 }
 
 impl Upkeep {
-    /// `checkpointer` is told when there is something to do for [`checkpoint_when_told`].
-    pub(super) fn new(connection: &mut Connection, limits: &Limits) -> rusqlite::Result<(Self, Receiver<()>)> {
+    pub(super) fn new(connection: &mut Connection, limits: &Limits) -> rusqlite::Result<(Self, Checkpointer)> {
         let pages = Arc::new(AtomicU32::new(0));
         let counter = Arc::clone(&pages);
         connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages| {
@@ -86,6 +100,7 @@ impl Upkeep {
             Ok(())
         }))?;
         let (checkpointer, told) = sync_channel(1);
+        let checkpoints = Arc::new(Mutex::new(()));
         let now = Instant::now();
         let indexed = schema::mark(connection, INDEXED)?;
         let upkeep = Upkeep {
@@ -93,12 +108,14 @@ impl Upkeep {
             indexed,
             index_since: (indexed < schema::last(connection)?).then_some(now),
             floor: schema::mark(connection, FLOOR)?,
+            forgotten: Position::START,
             trim_at: now,
             paused_until: None,
             log: LogSize { pages, seen: 0 },
             checkpointer,
+            checkpoints: Arc::clone(&checkpoints),
         };
-        Ok((upkeep, told))
+        Ok((upkeep, Checkpointer { told, checkpoints }))
     }
 
     /// There is something new.
@@ -136,15 +153,17 @@ impl Upkeep {
         }
     }
 
-    /// Indexes what there is now, within `time`.
-    pub(super) fn index_now(&mut self, connection: &mut Connection, last: Position, time: Duration) {
+    /// Indexes what there is now, for about `time`, and gives whether that was everything that can be done. A failure
+    /// will be told of when the step is due.
+    pub(super) fn index_now(&mut self, connection: &mut Connection, last: Position, time: Duration) -> bool {
         let begun = Instant::now();
         while self.indexed < last && begun.elapsed() < time {
             if self.index(connection, last).is_err() {
                 append::roll_back(connection);
-                return;
+                return true;
             }
         }
+        self.indexed >= last
     }
 
     /// Tells the index of the next entries. They and the mark are written together, so after a crash it goes on where
@@ -193,8 +212,9 @@ impl Upkeep {
         let transaction = connection.transaction()?;
         let Some((floor, rooms)) = self.excess(&transaction, appender.last())? else {
             drop(transaction);
-            self.trim_at = now + TRIM_EVERY;
-            return self.tidy(connection, appender);
+            let is_done = self.tidy(connection, appender)?;
+            self.trim_at = if is_done { now + TRIM_EVERY } else { now };
+            return Ok(());
         };
         transaction
             .prepare_cached("DELETE FROM search WHERE rowid <= ?")?
@@ -231,11 +251,17 @@ impl Upkeep {
             return Ok(None);
         }
         let mut oldest =
-            connection.prepare_cached("SELECT position, room, at FROM entries ORDER BY position LIMIT ?")?;
-        let mut rows = oldest.query([STEP_ENTRIES as i64])?;
+            connection.prepare_cached("SELECT position, room, at, length(content) FROM entries ORDER BY position")?;
+        let mut rows = oldest.query([])?;
         let (mut rooms, mut seen) = (BTreeMap::new(), BTreeMap::new());
         let mut floor = None;
-        while let Some(row) = rows.next()? {
+        let (mut count, mut bytes) = (0, 0);
+        while count < STEP_ENTRIES
+            && bytes < STEP_BYTES
+            && let Some(row) = rows.next()?
+        {
+            count += 1;
+            bytes += row.get::<_, i64>(3)?;
             let (position, room, at): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
             seen.insert(room, position);
             // Clocks differ: one entry that comes from the future does not keep those before and behind it alive.
@@ -248,21 +274,35 @@ impl Upkeep {
         Ok(floor.map(|floor| (floor, rooms)))
     }
 
-    /// What is left to do when nothing is to be trimmed.
-    fn tidy(&mut self, connection: &Connection, appender: &mut Appender) -> rusqlite::Result<()> {
-        let forgotten = connection
-            .prepare_cached(
-                "DELETE FROM rooms WHERE id IN (
-                     SELECT id FROM rooms WHERE floor BETWEEN 1 AND ?
-                     AND NOT EXISTS (SELECT 1 FROM entries WHERE room = rooms.id) LIMIT 512)",
-            )?
-            .execute([schema::number(Position(self.floor.0.saturating_sub(ROOM_MEMORY)))])?;
-        if forgotten > 0 {
-            appender.forget_rooms();
+    /// What is left to do when nothing is to be trimmed, and whether that was all of it.
+    fn tidy(&mut self, connection: &Connection, appender: &mut Appender) -> rusqlite::Result<bool> {
+        let mut is_done = true;
+        if self.floor.0 >= self.forgotten.0 + ROOM_MEMORY / 100 {
+            self.forget_rooms(connection, appender)?;
         }
         let free = pragma(connection, "freelist_count")?;
         if free > MANY_FREE_PAGES && free * 2 > pragma(connection, "page_count")? {
             connection.execute_batch(&format!("PRAGMA incremental_vacuum({FREED_PAGES})"))?;
+            is_done = false;
+        }
+        Ok(is_done)
+    }
+
+    /// Forgets rooms in which nothing has been kept for long.
+    fn forget_rooms(&mut self, connection: &Connection, appender: &mut Appender) -> rusqlite::Result<()> {
+        let forgotten = connection
+            .prepare_cached(
+                "DELETE FROM rooms WHERE id IN (
+                     SELECT id FROM rooms WHERE floor BETWEEN 1 AND ?
+                     AND NOT EXISTS (SELECT 1 FROM entries WHERE room = rooms.id) LIMIT ?)",
+            )?
+            .execute(params![
+                schema::number(Position(self.floor.0.saturating_sub(ROOM_MEMORY))),
+                STEP_ENTRIES as i64
+            ])?;
+        appender.forget_rooms();
+        if forgotten < STEP_ENTRIES {
+            self.forgotten = self.floor;
         }
         Ok(())
     }
@@ -278,7 +318,12 @@ impl Upkeep {
             return;
         }
         self.log.seen = pages;
-        if pages >= FINISH_PAGES {
+        let turn = match pages {
+            MAX_PAGES.. => self.checkpoints.lock().ok(),
+            FINISH_PAGES.. => self.checkpoints.try_lock().ok(),
+            _ => None,
+        };
+        if turn.is_some() {
             checkpoint(connection);
         } else {
             // If it has not finished what it was told before, that is as good.
@@ -287,10 +332,13 @@ impl Upkeep {
     }
 }
 
-/// The thread that moves pages from the write-ahead log into the file, until nobody can tell it to any more.
-pub(super) fn checkpoint_when_told(connection: &Connection, told: &Receiver<()>) {
-    for () in told {
-        checkpoint(connection);
+impl Checkpointer {
+    /// Works until nobody can tell it to any more.
+    pub(super) fn run(self, connection: &Connection) {
+        for () in self.told {
+            let _turn = self.checkpoints.lock();
+            checkpoint(connection);
+        }
     }
 }
 

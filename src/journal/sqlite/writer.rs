@@ -37,8 +37,8 @@ const IDLE: Duration = Duration::from_secs(60);
 pub(super) enum Work {
     /// Store these, in this order.
     Append(Vec<Draft>),
-    /// Bring the index up to date with what was sent before, and then say so.
-    Index(Sender<()>),
+    /// Bring the index closer to what was sent before, and say whether there is nothing left to do.
+    Index(Sender<bool>),
     /// Store what was sent before, and end.
     Close,
     /// Do something to the connection.
@@ -55,7 +55,7 @@ pub(super) struct Writer {
     events: Outbound,
     health: Health,
     waiting: VecDeque<Draft>,
-    searches: Vec<Sender<()>>,
+    searches: Vec<Sender<bool>>,
     /// Set from outside, for a thread that is not reading its work.
     closing: Arc<AtomicBool>,
     is_closing: bool,
@@ -246,12 +246,11 @@ impl Writer {
         if self.searches.is_empty() {
             return;
         }
-        if matches!(self.health, Health::Fine) {
-            self.upkeep.index_now(&mut self.connection, self.appender.last(), INDEX_TIME);
-        }
+        let last = self.appender.last();
+        let is_complete = self.upkeep.index_now(&mut self.connection, last, INDEX_TIME);
         for search in self.searches.drain(..) {
             // Whoever does not wait any more has given up.
-            let _ = search.send(());
+            let _ = search.send(is_complete);
         }
     }
 
