@@ -67,6 +67,8 @@ pub struct Limits {
     /// Payload bytes of those drafts.
     pub max_draft_bytes_in_flight: usize,
 
+    /// Entries taken from the journal in one turn; the others come with the next.
+    pub entries_per_turn: usize,
     /// Entries among which a repeated nonce is recognised where nothing is stored; a store knows all that it keeps.
     pub repeat_window: usize,
     /// Entries kept in memory for one room.
@@ -116,6 +118,7 @@ impl Default for Limits {
             notsent_low_water_bytes: 128 * 1024,
             max_drafts_in_flight: 10_000,
             max_draft_bytes_in_flight: 8 * MIB,
+            entries_per_turn: 20_000,
             repeat_window: 10_000,
             tail_entries: 1_000,
             tail_bytes: MIB,

@@ -401,11 +401,16 @@ impl Reactor {
         self.take_site_answers(now);
         self.resume_drained(now);
         self.journal.flush();
-        while let Some(event) = self.journal.poll_event() {
-            match event {
-                Event::Entry(entry) => self.hub.committed(entry),
+        for taken in 0.. {
+            if taken == self.limits.entries_per_turn {
+                self.budgets.is_exceeded = true;
+                break;
+            }
+            match self.journal.poll_event() {
+                Some(Event::Entry(entry)) => self.hub.committed(entry),
                 // Nobody of the raw dialect repeats itself, or reads what is no longer in memory.
-                Event::Repeat(_) | Event::Refused { .. } | Event::Page(_) | Event::Status(_) => {}
+                Some(Event::Repeat(_) | Event::Refused { .. } | Event::Page(_) | Event::Status(_)) => {}
+                None => break,
             }
         }
         let mut commands = std::mem::take(&mut self.scratch.commands);

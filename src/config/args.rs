@@ -138,6 +138,9 @@ pub(super) struct Args {
     #[argh(option)]
     draft_bytes_in_flight: Option<Size>,
 
+    /// messages taken from the journal in one turn (default: 20000)
+    #[argh(option)]
+    entries_per_turn: Option<Count>,
     /// messages among which one that is sent again is recognised, with --memory (default: 10000)
     #[argh(option)]
     repeat_window: Option<Count>,
@@ -231,6 +234,7 @@ impl Args {
             notsent_low_water_bytes: or(self.notsent_low_water, default.notsent_low_water_bytes),
             max_drafts_in_flight: or(self.drafts_in_flight, default.max_drafts_in_flight),
             max_draft_bytes_in_flight: or(self.draft_bytes_in_flight, default.max_draft_bytes_in_flight),
+            entries_per_turn: or(self.entries_per_turn, default.entries_per_turn),
             repeat_window: or(self.repeat_window, default.repeat_window),
             tail_entries: or(self.tail_entries, default.tail_entries),
             tail_bytes: or(self.tail_bytes, default.tail_bytes),

@@ -557,3 +557,20 @@ fn a_message_that_is_begun_is_finished_in_time_or_its_sender_goes() {
         assert!(stand.connection(&other).unwrap().is_open(), "{name}");
     }
 }
+
+#[test]
+fn a_turn_hands_out_so_many_entries_and_the_next_goes_on() {
+    let mut stand = Stand::new(Limits { entries_per_turn: 100, ..Limits::default() });
+    let [speaker, listener] = [(); 2].map(|()| stand.member(WIDE));
+    let texts: Vec<String> = (0..1_050).map(|number| number.to_string()).collect();
+    stand.send(&speaker, texts.iter().map(|text| masked(0x81, text.as_bytes())).collect::<Vec<_>>().concat());
+    let mut heard = Vec::new();
+    for turn in 1..=11 {
+        stand.turn();
+        assert_eq!(stand.reactor.is_carried_over(), turn < 11, "turn {turn}");
+        let frames = stand.frames(&listener);
+        assert_eq!(frames.len(), if turn < 11 { 100 } else { 50 }, "turn {turn}");
+        heard.extend(frames.into_iter().map(|(_, payload)| String::from_utf8(payload).unwrap()));
+    }
+    assert_eq!(heard, texts);
+}
