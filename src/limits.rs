@@ -21,7 +21,7 @@ pub struct Limits {
     pub max_head_bytes: usize,
     /// Bytes of one request target (RFC 9112, section 3.2); longer ones get 414.
     pub max_target_bytes: usize,
-    /// Fields in one request head; more get 431.
+    /// Fields in one request head; more get 431. At most 4,096, since each costs memory and time before it is read.
     pub max_header_fields: usize,
     /// From the first byte of a connection or request until its head is complete; then 408.
     pub handshake_timeout: Duration,

@@ -73,7 +73,7 @@ pub(super) struct Args {
     max_target: Option<Size>,
     /// fields in one request head; more get 431 (default: 100)
     #[argh(option)]
-    max_header_fields: Option<Count>,
+    max_header_fields: Option<Count<4_096>>,
     /// time for a request head to arrive; then 408 (default: 10s)
     #[argh(option)]
     handshake_timeout: Option<Span>,

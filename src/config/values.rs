@@ -71,31 +71,31 @@ impl<const LEAST: usize> From<Size<LEAST>> for u32 {
 
 /// A whole number of things, at least one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Count(u32);
+pub(super) struct Count<const MOST: u32 = { u32::MAX }>(u32);
 
-impl FromStr for Count {
+impl<const MOST: u32> FromStr for Count<MOST> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let count = text.parse().ok().filter(|count| *count > 0);
-        count.map(Count).ok_or_else(|| format!("expected a whole number from 1 to {}", u32::MAX))
+        let count = text.parse().ok().filter(|count| (1..=MOST).contains(count));
+        count.map(Count).ok_or_else(|| format!("expected a whole number from 1 to {MOST}"))
     }
 }
 
-impl From<Count> for u32 {
-    fn from(count: Count) -> u32 {
+impl<const MOST: u32> From<Count<MOST>> for u32 {
+    fn from(count: Count<MOST>) -> u32 {
         count.0
     }
 }
 
-impl From<Count> for usize {
-    fn from(count: Count) -> usize {
+impl<const MOST: u32> From<Count<MOST>> for usize {
+    fn from(count: Count<MOST>) -> usize {
         count.0 as usize
     }
 }
 
-impl From<Count> for Option<usize> {
-    fn from(count: Count) -> Option<usize> {
+impl<const MOST: u32> From<Count<MOST>> for Option<usize> {
+    fn from(count: Count<MOST>) -> Option<usize> {
         Some(count.into())
     }
 }
