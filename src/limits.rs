@@ -51,7 +51,7 @@ pub struct Limits {
     /// Bytes read and thrown away while a connection lingers.
     pub linger_bytes: usize,
 
-    /// Above this an outbox is not pushed to: the member catches up later, and its own socket is not read.
+    /// Above this an outbox is not pushed to (each slice counts with its place in the queue): the member catches up later, and its own socket is not read.
     pub outbox_high_water_bytes: usize,
     /// Below this a member that fell behind is fed again.
     pub outbox_low_water_bytes: usize,
