@@ -37,6 +37,10 @@ pub struct Limits {
     pub cached_file_bytes: usize,
     /// Bytes of a streamed file that are read, and queued in an outbox, at once.
     pub file_piece_bytes: usize,
+    /// Large files that are open at once in order to be streamed, each for any number of clients; for others it is 503.
+    pub max_open_files: usize,
+    /// Requests that wait for the disk at once; further ones get 503.
+    pub max_lookups: usize,
     /// Bytes of streamed files that are read in one turn, for all connections together; the others wait for the next.
     pub stream_bytes_per_turn: usize,
 
@@ -105,6 +109,8 @@ impl Default for Limits {
             cache_bytes: 32 * MIB,
             cached_file_bytes: 256 * KIB,
             file_piece_bytes: 128 * KIB,
+            max_open_files: 64,
+            max_lookups: 1_024,
             stream_bytes_per_turn: 4 * MIB,
             max_message_bytes: 64 * KIB,
             message_timeout: Duration::from_secs(60),

@@ -95,6 +95,12 @@ pub(super) struct Args {
     /// bytes of a streamed file that are queued at once (default: 128KiB)
     #[argh(option)]
     file_piece: Option<Size<{ 4 * 1024 }>>,
+    /// large files that are open at once; for further ones it is 503 (default: 64)
+    #[argh(option)]
+    max_open_files: Option<Count>,
+    /// requests that wait for the disk at once; further ones get 503 (default: 1024)
+    #[argh(option)]
+    max_lookups: Option<Count>,
     /// bytes of streamed files that are read in one turn, for all connections (default: 4MiB)
     #[argh(option)]
     stream_per_turn: Option<Size>,
@@ -221,6 +227,8 @@ impl Args {
             cache_bytes: or(self.cache_bytes, default.cache_bytes),
             cached_file_bytes: or(self.cached_file, default.cached_file_bytes),
             file_piece_bytes: or(self.file_piece, default.file_piece_bytes),
+            max_open_files: or(self.max_open_files, default.max_open_files),
+            max_lookups: or(self.max_lookups, default.max_lookups),
             stream_bytes_per_turn: or(self.stream_per_turn, default.stream_bytes_per_turn),
             max_message_bytes: or(self.max_message, default.max_message_bytes),
             message_timeout: or(self.message_timeout, default.message_timeout),
