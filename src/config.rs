@@ -363,6 +363,11 @@ mod tests {
                 "Error parsing option '--file-piece' with value '4095': expected bytes such as 65536, 64KiB or 8MiB, \
                  from 4096 to 1024GiB",
             ),
+            (
+                "--max-header-fields 4097",
+                None,
+                "Error parsing option '--max-header-fields' with value '4097': expected a whole number from 1 to 4096",
+            ),
             ("--max-head 1000", None, "--max-target (8KiB) must not exceed --max-head (1000 bytes)."),
             ("--max-message 2MiB", None, "--max-message (2MiB) must not exceed --tail-bytes (1MiB)."),
             ("--tail-bytes 1GiB", None, "--tail-bytes (1GiB) must not exceed --tails-total (64MiB)."),

@@ -84,7 +84,7 @@ pub(super) struct Args {
     max_target: Option<Size>,
     /// fields in one request head; more get 431 (default: 100)
     #[argh(option)]
-    max_header_fields: Option<Count>,
+    max_header_fields: Option<Count<1, 4_096>>,
     /// time for a request head to arrive; then 408 (default: 10s)
     #[argh(option)]
     handshake_timeout: Option<Span>,
@@ -106,6 +106,12 @@ pub(super) struct Args {
     /// bytes of a streamed file that are queued at once (default: 128KiB)
     #[argh(option)]
     file_piece: Option<Size<{ 4 * 1024 }>>,
+    /// large files that are open at once; for further ones it is 503 (default: 64)
+    #[argh(option)]
+    max_open_files: Option<Count>,
+    /// requests that wait for the disk at once; further ones get 503 (default: 1024)
+    #[argh(option)]
+    max_lookups: Option<Count>,
     /// bytes of streamed files that are read in one turn, for all connections (default: 4MiB)
     #[argh(option)]
     stream_per_turn: Option<Size>,
@@ -149,6 +155,9 @@ pub(super) struct Args {
     #[argh(option)]
     draft_bytes_in_flight: Option<Size>,
 
+    /// messages taken from the journal in one turn (default: 20000)
+    #[argh(option)]
+    entries_per_turn: Option<Count>,
     /// messages among which one that is sent again is recognised, with --memory (default: 10000)
     #[argh(option)]
     repeat_window: Option<Count>,
@@ -266,6 +275,8 @@ impl Args {
             cache_bytes: or(self.cache_bytes, default.cache_bytes),
             cached_file_bytes: or(self.cached_file, default.cached_file_bytes),
             file_piece_bytes: or(self.file_piece, default.file_piece_bytes),
+            max_open_files: or(self.max_open_files, default.max_open_files),
+            max_lookups: or(self.max_lookups, default.max_lookups),
             stream_bytes_per_turn: or(self.stream_per_turn, default.stream_bytes_per_turn),
             max_message_bytes: or(self.max_message, default.max_message_bytes),
             message_timeout: or(self.message_timeout, default.message_timeout),
@@ -279,6 +290,7 @@ impl Args {
             notsent_low_water_bytes: or(self.notsent_low_water, default.notsent_low_water_bytes),
             max_drafts_in_flight: or(self.drafts_in_flight, default.max_drafts_in_flight),
             max_draft_bytes_in_flight: or(self.draft_bytes_in_flight, default.max_draft_bytes_in_flight),
+            entries_per_turn: or(self.entries_per_turn, default.entries_per_turn),
             repeat_window: or(self.repeat_window, default.repeat_window),
             tail_entries: or(self.tail_entries, default.tail_entries),
             tail_bytes: or(self.tail_bytes, default.tail_bytes),

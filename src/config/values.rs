@@ -71,31 +71,31 @@ impl<const LEAST: usize> From<Size<LEAST>> for u32 {
 
 /// A whole number of things; where zero is allowed it mostly means that there is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Count<const LEAST: u32 = 1>(u32);
+pub(super) struct Count<const LEAST: u32 = 1, const MOST: u32 = { u32::MAX }>(u32);
 
-impl<const LEAST: u32> FromStr for Count<LEAST> {
+impl<const LEAST: u32, const MOST: u32> FromStr for Count<LEAST, MOST> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let count = text.parse().ok().filter(|count| *count >= LEAST);
-        count.map(Count).ok_or_else(|| format!("expected a whole number from {LEAST} to {}", u32::MAX))
+        let count = text.parse().ok().filter(|count| (LEAST..=MOST).contains(count));
+        count.map(Count).ok_or_else(|| format!("expected a whole number from {LEAST} to {MOST}"))
     }
 }
 
-impl<const LEAST: u32> From<Count<LEAST>> for u32 {
-    fn from(count: Count<LEAST>) -> u32 {
+impl<const LEAST: u32, const MOST: u32> From<Count<LEAST, MOST>> for u32 {
+    fn from(count: Count<LEAST, MOST>) -> u32 {
         count.0
     }
 }
 
-impl<const LEAST: u32> From<Count<LEAST>> for usize {
-    fn from(count: Count<LEAST>) -> usize {
+impl<const LEAST: u32, const MOST: u32> From<Count<LEAST, MOST>> for usize {
+    fn from(count: Count<LEAST, MOST>) -> usize {
         count.0 as usize
     }
 }
 
-impl From<Count> for Option<usize> {
-    fn from(count: Count) -> Option<usize> {
+impl<const MOST: u32> From<Count<MOST>> for Option<usize> {
+    fn from(count: Count<MOST>) -> Option<usize> {
         Some(count.into())
     }
 }

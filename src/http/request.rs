@@ -8,7 +8,7 @@ use httparse::{EMPTY_HEADER, Status};
 use smallvec::{SmallVec, smallvec};
 
 use super::framing::{self, Content};
-use super::head::Head;
+use super::head::{Head, TOO_MANY_FIELDS};
 use super::{Fault, Recipient, host, list};
 
 /// Fields for which parsing needs no memory from the heap: more than browsers send.
@@ -105,14 +105,14 @@ fn read_fields(bytes: &Bytes, range: std::ops::Range<usize>, count: usize) -> Re
         Ok(Status::Complete((length, parsed))) if length == range.len() && parsed.len() == count => {}
         _ => return Err(Fault::bad_request("A header field is malformed.")),
     }
-    let mut headers = HeaderMap::with_capacity(count);
+    let Ok(mut headers) = HeaderMap::try_with_capacity(count) else { return Err(TOO_MANY_FIELDS) };
     for field in &fields {
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
         let (Ok(name), Ok(value)) = (name, value) else {
             return Err(Fault::bad_request("A header field is malformed."));
         };
-        headers.append(name, value);
+        headers.try_append(name, value).map_err(|_| TOO_MANY_FIELDS)?;
     }
     Ok(headers)
 }

@@ -366,3 +366,15 @@ proptest! {
         prop_assert_eq!(&run(bytes.chunks(1), &limits), &whole);
     }
 }
+
+/// More fields than a header map can hold, whatever the limits say.
+#[test]
+fn no_number_of_fields_is_too_much_to_be_refused() {
+    let limits = Limits { max_head_bytes: usize::MAX, max_header_fields: usize::MAX, ..Limits::default() };
+    for (count, expected) in [(20_000, None), (30_000, Some(431)), (40_000, Some(431))] {
+        let fields: String = (0..count).map(|number| format!("X-{number}: y\r\n")).collect();
+        let head = format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+        let outcome = run(std::iter::once(head.as_bytes()), &limits);
+        assert_eq!(outcome.fault.map(|fault| fault.status.as_u16()), expected, "{count} fields");
+    }
+}

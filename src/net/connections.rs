@@ -34,7 +34,7 @@ pub enum Flushed {
 pub struct Connections {
     slab: Slab<Connection>,
     next_serial: u32,
-    /// Bytes in all outboxes.
+    /// The load of all outboxes.
     outbox_bytes: usize,
     /// Slots with something to flush.
     dirty: Vec<u32>,
@@ -85,7 +85,7 @@ impl Connections {
         self.slab.is_empty()
     }
 
-    /// Bytes in all outboxes together.
+    /// The [load](Outbox::load) of all outboxes together.
     #[must_use]
     pub fn outbox_bytes(&self) -> usize {
         self.outbox_bytes
@@ -294,7 +294,7 @@ impl Connections {
     pub fn offer(&mut self, id: ConnectionId, batch: &Bytes, now: Instant) -> bool {
         let high_water = self.high_water_bytes();
         let Some(connection) = self.get_mut(id).filter(|connection| connection.is_open()) else { return false };
-        if connection.outbox.len() > high_water {
+        if connection.outbox.load() > high_water {
             connection.awaited = true;
             return false;
         }
@@ -307,7 +307,7 @@ impl Connections {
     pub fn has_room(&mut self, id: ConnectionId) -> bool {
         let high_water = self.high_water_bytes();
         let Some(connection) = self.get_mut(id) else { return false };
-        let is_full = connection.outbox.len() > high_water;
+        let is_full = connection.outbox.load() > high_water;
         connection.awaited |= is_full;
         !is_full
     }
@@ -330,7 +330,7 @@ impl Connections {
 
     /// Whether the connection's own outbox forbids reading from it now. If so, what drains the outbox lists it again.
     pub fn hold_back_if_full(&mut self, slot: u32) -> bool {
-        let is_full = self.slab[slot as usize].outbox.len() > self.high_water_bytes();
+        let is_full = self.slab[slot as usize].outbox.load() > self.high_water_bytes();
         if is_full {
             self.hold(slot, Held::OwnOutbox);
         }
@@ -341,6 +341,7 @@ impl Connections {
     pub fn flush(&mut self, slot: u32, now: Instant, written: &mut u64) -> Flushed {
         let connection = &mut self.slab[slot as usize];
         connection.dirty = false;
+        let load_before = connection.outbox.load();
         let flushed = loop {
             if connection.outbox.is_empty() {
                 break Flushed::Empty;
@@ -350,7 +351,6 @@ impl Connections {
                     let offered = connection.outbox.offered();
                     connection.outbox.advance(taken);
                     connection.last_progress = now;
-                    self.outbox_bytes -= taken;
                     *written += taken as u64;
                     // The kernel took less than it was offered: its buffer is full, and an edge will follow.
                     if taken < offered {
@@ -361,6 +361,8 @@ impl Connections {
                 Err(err) => break Flushed::Failed(err),
             }
         };
+        let load = connection.outbox.load();
+        self.outbox_bytes -= load_before - load;
         connection.writable = !matches!(flushed, Flushed::Blocked);
         connection.backed_up |= !connection.writable;
         let is_relieved = connection.backed_up && matches!(flushed, Flushed::Empty);
@@ -370,7 +372,7 @@ impl Connections {
             connection.last_heard = now;
             connection.pinged = false;
         }
-        if connection.outbox.len() <= self.low_water_bytes {
+        if load <= self.low_water_bytes {
             if std::mem::take(&mut connection.awaited) {
                 self.drained.push(connection.id);
             }

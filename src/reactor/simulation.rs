@@ -230,7 +230,7 @@ impl World {
         let batch = 2 * limits.read_bytes_per_turn + 300;
         let mut sum = 0;
         for connection in self.reactor.connections.iter() {
-            let len = connection.outbox.len();
+            let len = connection.outbox.load();
             assert!(len <= limits.outbox_high_water_bytes + batch, "seed {}: {len} bytes in an outbox", self.seed);
             sum += len;
         }

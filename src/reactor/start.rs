@@ -32,9 +32,9 @@ use crate::ws::session::Workbench;
 use super::talk::Gate;
 use super::{Budgets, FIRST_LISTENER, Reactor, SIGNALS, Scratch, WAKER};
 
-/// Descriptors that are not for clients: the poll, the waker, signals, listeners, standard streams, and files that are
-/// being sent.
-const RESERVED_DESCRIPTORS: usize = 128;
+/// Descriptors that are neither for clients nor for files that are being sent: the poll, the waker, signals, listeners,
+/// standard streams, a file that is being looked at.
+const RESERVED_DESCRIPTORS: usize = 64;
 /// Lines about clients in the log, in one second.
 const CLIENT_LINES_PER_SECOND: u32 = 20;
 
@@ -85,7 +85,7 @@ impl Reactor {
         let root = config.site(Path::new("."))?;
         let descriptors = raise_descriptor_limit();
         let mut limits = config.limits.clone();
-        let most = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1);
+        let most = descriptors.saturating_sub(RESERVED_DESCRIPTORS + limits.max_open_files).max(1);
         let max_connections = limits.max_connections.unwrap_or(most);
         if max_connections > most {
             tracing::warn!(

@@ -191,7 +191,12 @@ impl Reactor {
     pub(super) fn take_journal_events(&mut self, now: Instant) {
         let commands = &mut self.scratch.commands;
         let mut stage = Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
-        while let Some(event) = self.journal.poll_event() {
+        for taken in 0.. {
+            if taken == self.limits.entries_per_turn {
+                self.budgets.is_exceeded = true;
+                break;
+            }
+            let Some(event) = self.journal.poll_event() else { break };
             match event {
                 journal::Event::Entry(entry) => self.hub.committed(entry),
                 journal::Event::Repeat(original) => self.hub.repeated(&original, &mut stage),

@@ -559,3 +559,46 @@ fn a_message_that_is_begun_is_finished_in_time_or_its_sender_goes() {
         assert!(stand.connection(&other).unwrap().is_open(), "{name}");
     }
 }
+
+#[test]
+fn a_turn_hands_out_so_many_entries_and_the_next_goes_on() {
+    let mut stand = Stand::new(Limits { entries_per_turn: 100, ..Limits::default() });
+    let [speaker, listener] = [(); 2].map(|()| stand.member(WIDE));
+    let texts: Vec<String> = (0..1_050).map(|number| number.to_string()).collect();
+    stand.send(&speaker, texts.iter().map(|text| masked(0x81, text.as_bytes())).collect::<Vec<_>>().concat());
+    let mut heard = Vec::new();
+    for turn in 1..=11 {
+        stand.turn();
+        assert_eq!(stand.reactor.is_carried_over(), turn < 11, "turn {turn}");
+        let frames = stand.frames(&listener);
+        assert_eq!(frames.len(), if turn < 11 { 100 } else { 50 }, "turn {turn}");
+        heard.extend(frames.into_iter().map(|(_, payload)| String::from_utf8(payload).unwrap()));
+    }
+    assert_eq!(heard, texts);
+}
+
+/// A byte in the queue is not a byte of memory.
+#[test]
+fn members_that_read_nothing_hold_no_more_small_slices_than_fit() {
+    const HIGH_WATER: usize = 8 * 1024;
+    let mut stand = Stand::new(Limits { outbox_high_water_bytes: HIGH_WATER, ..Limits::default() });
+    let members: Vec<Peer> = (0..100).map(|_| stand.member(0)).collect();
+    let speaker = stand.member(WIDE);
+    let most = HIGH_WATER / size_of::<bytes::Bytes>() + 2;
+    for _ in 0..2 * most {
+        stand.say(&speaker, "x");
+        stand.turn();
+    }
+    assert_eq!(stand.reactor.hub.catching_up(), 100);
+    for member in &members {
+        let waiting = stand.connection(member).unwrap().outbox.len();
+        assert!((1..=most * 3).contains(&waiting), "{} slices of 3 bytes", waiting / 3);
+    }
+    let sum = stand.reactor.connections.outbox_bytes();
+    assert!((50 * HIGH_WATER..101 * HIGH_WATER).contains(&sum), "{sum}");
+    for member in &members {
+        stand.reset(member);
+    }
+    stand.turn();
+    assert_eq!(stand.reactor.connections.outbox_bytes(), 0);
+}
