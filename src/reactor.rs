@@ -9,6 +9,7 @@
 //! over, and the next poll does not sleep; what is held back (own outbox full, journal full, no descriptor free) is
 //! listed again by what frees it.
 
+mod api;
 mod end;
 mod serve;
 mod start;
@@ -80,6 +81,8 @@ pub struct Reactor {
     /// HTTP connections whose work goes on in the next turn, in the order in which it was interrupted.
     waiting: VecDeque<ConnectionId>,
     budgets: Budgets,
+    /// HTTP requests that wait for the journal.
+    desk: api::Desk,
     gate: talk::Gate,
     workbench: Workbench,
     dates: DateCache,
@@ -312,7 +315,7 @@ impl Reactor {
                 }
                 // What it has sent already is answered first, which lists it again.
                 Protocol::Http(http) if http.backlog != Backlog::None || !http.machine.wants_input() => return 0,
-                Protocol::WebSocket(_) | Protocol::Http(_) => {}
+                Protocol::WebSocket(_) | Protocol::Http(_) | Protocol::Events => {}
             }
             if self.connections.hold_back_if_full(slot) {
                 return 0;
@@ -369,7 +372,7 @@ impl Reactor {
                     self.close(slot, reason);
                 }
             }
-            (Phase::Draining { .. }, Protocol::Http(_)) | (Phase::Closed { .. }, _) => {}
+            (_, Protocol::Events) | (Phase::Draining { .. }, Protocol::Http(_)) | (Phase::Closed { .. }, _) => {}
         }
     }
 
@@ -439,7 +442,7 @@ impl Reactor {
         self.connections.take_drained(&mut drained);
         for id in drained.drain(..) {
             match self.connections.get(id).map(|connection| &connection.protocol) {
-                Some(Protocol::WebSocket(_)) => self.hub.drained(member_id(id)),
+                Some(Protocol::WebSocket(_) | Protocol::Events) => self.hub.drained(member_id(id)),
                 Some(Protocol::Http(_)) => self.serve_on(id, now),
                 None => {}
             }
@@ -494,6 +497,10 @@ impl Reactor {
                 if self.lines.left(now) {
                     tracing::info!("client {id} from {peer} left after {age:.1?}: {reason}");
                 }
+            }
+            Protocol::Events => {
+                self.metrics.closed(Kind::Http, reason);
+                tracing::debug!("stream {id} to {peer} ended after {age:.1?}: {reason}");
             }
             Protocol::Http(http) => {
                 self.metrics.closed(Kind::Http, reason);

@@ -73,6 +73,8 @@ pub enum Phase {
 pub enum Protocol {
     /// Requests and responses.
     Http(Box<HttpExchange>),
+    /// A response without end: what is said in a room, as events. Its member of the hub has the same id.
+    Events,
     /// A WebSocket; its member of the hub has the same id.
     WebSocket(Session),
 }
@@ -209,10 +211,12 @@ impl Connection {
                 let late = |began| (began + limits.message_timeout, Due::Close(CloseReason::Policy));
                 earlier(self.message_began.map(late), self.due_of_silence(limits))
             }
-            Protocol::Http(http) if http.answering.is_some() => None,
+            // Nothing is expected of it, but proxies forget who is silent.
+            Protocol::Events => (!self.backed_up).then(|| (self.last_heard + limits.ping_interval, Due::Ping)),
             // Counted from its beginning, since another byte now and then is no progress.
             Protocol::Http(http) => match http.head_began {
                 Some(began) => Some((began + limits.handshake_timeout, Due::SlowHead)),
+                None if http.answering.is_some() => None,
                 // It is still busy with what it has been answered.
                 None if self.backed_up => None,
                 None if http.requests == 0 => {

@@ -5,9 +5,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use crate::chat::v1::Reply;
 use crate::close::CloseReason;
 use crate::net::connection::{ConnectionId, Phase, Protocol};
 
+use super::talk::Outboxes;
 use super::{Reactor, member_id};
 
 /// Somebody who ends in this turn, once all that was said before has been handed out.
@@ -36,6 +38,12 @@ impl Reactor {
             let Some(connection) = self.connections.get_mut(id) else { continue };
             // Nor has anything to be said to whoever has asked meanwhile: it ends when it has its response.
             if !connection.is_open() || is_busy(&connection.protocol) {
+                continue;
+            }
+            // What it said before it closed is told to all before it is told goodbye, itself included.
+            let is_leaving = matches!(reason, CloseReason::PeerClosed | CloseReason::PeerVanished);
+            if is_leaving && self.hub.in_flight(member_id(id)) > 0 {
+                self.farewells.push(Farewell { id, reason, reply });
                 continue;
             }
             let words = match (&mut connection.protocol, reason.close_code()) {
@@ -92,7 +100,7 @@ impl Reactor {
         connection.ended = true;
         let id = connection.id;
         match (connection.phase, &connection.protocol) {
-            (Phase::Open, Protocol::WebSocket(_)) => self.farewell(id, CloseReason::PeerVanished),
+            (Phase::Open, Protocol::WebSocket(_) | Protocol::Events) => self.farewell(id, CloseReason::PeerVanished),
             (Phase::Open, Protocol::Http(_)) => self.serve(id, now),
             (Phase::Draining { reason, .. }, _) if connection.outbox.is_empty() => self.close(slot, reason),
             (Phase::Draining { .. }, _) => {}
@@ -119,6 +127,7 @@ impl Reactor {
         self.connections.close(slot, reason);
         self.hub.exit(member_id(id), self.now);
         self.streams.remove(&id);
+        self.forget_requests_of(id);
     }
 
     /// The first signal drains the server; the second ends it at once.
@@ -144,6 +153,10 @@ impl Reactor {
         );
         self.drain_until = Some(now + self.limits.drain_timeout);
         self.listeners.clear();
+        // People are told when to come back, so that they do not all come at once.
+        let spread = u64::try_from(self.limits.drain_timeout.as_millis()).unwrap_or(u64::MAX).max(1);
+        let mut stage = Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
+        self.hub.announce(&mut stage, |number| Reply::Draining { reconnect_ms: 200 + number as u64 * 37 % spread });
         let mut ending = std::mem::take(&mut self.scratch.ids);
         ending.extend(self.connections.iter().filter(|it| !is_busy(&it.protocol)).map(|it| it.id));
         for id in ending.drain(..) {
@@ -156,7 +169,7 @@ impl Reactor {
 /// Whether a response is being made or a request has begun to come, which is finished before the connection ends.
 fn is_busy(protocol: &Protocol) -> bool {
     match protocol {
-        Protocol::WebSocket(_) => false,
+        Protocol::WebSocket(_) | Protocol::Events => false,
         Protocol::Http(http) => http.answering.is_some() || http.machine.is_mid_head(),
     }
 }

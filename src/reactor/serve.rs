@@ -31,6 +31,7 @@ impl Reactor {
             };
             let Protocol::Http(http) = &mut connection.protocol else { return };
             if http.backlog == Backlog::Turn || http.answering.is_some() {
+                self.take_post(id, now);
                 return;
             }
             if http.machine.is_mid_head() {
@@ -86,6 +87,9 @@ impl Reactor {
     fn answer(&mut self, id: ConnectionId, request: &Request, now: Instant) {
         if upgrade::is_upgrade(&request.headers) {
             return self.upgrade(id, request, now);
+        }
+        if self.serve_room(id, request, now) {
+            return;
         }
         let response = match request.target.path() {
             "/healthz" => only_read(request, || self.health()),
@@ -154,6 +158,22 @@ impl Reactor {
         true
     }
 
+    /// Queues the head of a response that has no end, and makes the connection a stream.
+    pub(super) fn begin_stream(&mut self, id: ConnectionId, response: &Response, now: Instant) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Protocol::Http(http) = &mut connection.protocol else { return };
+        let Some(mut recipient) = http.answering.take() else { return };
+        recipient.keep_alive = false;
+        connection.protocol = Protocol::Events;
+        connection.last_heard = now;
+        let encoded = response.encode(&recipient, self.dates.at(SystemTime::now()));
+        self.metrics.responded(response.status);
+        self.push_response(id, encoded, now);
+        // What else it sends means nothing, but its end does.
+        self.connections.list_readable(id.slot);
+        self.set_timer(id.slot);
+    }
+
     fn push_response(&mut self, id: ConnectionId, encoded: Encoded, now: Instant) {
         self.connections.push(id, encoded.head, now);
         if let Some(body) = encoded.body {
@@ -177,7 +197,7 @@ impl Reactor {
     }
 
     /// Answers whoever cannot be served, and ends the connection.
-    fn refuse(&mut self, id: ConnectionId, response: &Response, reason: CloseReason, now: Instant) {
+    pub(super) fn refuse(&mut self, id: ConnectionId, response: &Response, reason: CloseReason, now: Instant) {
         let encoded = response.encode(&Recipient::STRANGER, self.dates.at(SystemTime::now()));
         self.metrics.responded(response.status);
         self.push_response(id, encoded, now);

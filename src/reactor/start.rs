@@ -29,6 +29,7 @@ use crate::site::{Root, Site};
 use crate::ws::origin::{InvalidOrigin, OriginPolicy};
 use crate::ws::session::Workbench;
 
+use super::api::Desk;
 use super::talk::Gate;
 use super::{Budgets, FIRST_LISTENER, Reactor, SIGNALS, Scratch, WAKER};
 
@@ -171,6 +172,7 @@ impl Reactor {
             streams: HashMap::new(),
             waiting: VecDeque::new(),
             budgets: Budgets::default(),
+            desk: Desk::default(),
             gate,
             workbench: Workbench::new(limits.max_message_bytes),
             dates: DateCache::new(),

@@ -37,7 +37,7 @@ pub(super) struct Gate {
 
 impl Gate {
     /// Where a request comes from, and for which host, as far as whoever sent it may be believed.
-    fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> Client {
+    pub(super) fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> Client {
         forwarded::client(peer.ip(), headers, &self.trusted_proxies)
     }
 }
@@ -189,14 +189,22 @@ impl Reactor {
 
     /// Takes what the journal has to say.
     pub(super) fn take_journal_events(&mut self, now: Instant) {
-        let commands = &mut self.scratch.commands;
-        let mut stage = Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
         for taken in 0.. {
             if taken == self.limits.entries_per_turn {
                 self.budgets.is_exceeded = true;
                 break;
             }
             let Some(event) = self.journal.poll_event() else { break };
+            // Whoever has posted is answered, and waits in no room.
+            match &event {
+                journal::Event::Entry(entry) => self.stored(entry, StatusCode::CREATED, now),
+                journal::Event::Repeat(original) => self.stored(original, StatusCode::OK, now),
+                journal::Event::Refused { draft, .. } => self.not_stored(draft, now),
+                journal::Event::Page(page) if self.take_page(page, now) => continue,
+                journal::Event::Page(_) | journal::Event::Found(_) | journal::Event::Status(_) => {}
+            }
+            let commands = &mut self.scratch.commands;
+            let mut stage = Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
             match event {
                 journal::Event::Entry(entry) => self.hub.committed(entry),
                 journal::Event::Repeat(original) => self.hub.repeated(&original, &mut stage),
@@ -222,12 +230,16 @@ impl Reactor {
             session.ping(&mut frame);
             connection.pinged = true;
             self.connections.push(id, frame.into(), now);
+        } else if let Protocol::Events = &connection.protocol {
+            // A comment, which keeps proxies from taking the stream for dead. It needs no answer.
+            connection.last_heard = now;
+            self.connections.push(id, Bytes::from_static(b":\n\n"), now);
         }
     }
 }
 
 /// The time of day.
-fn wall_clock() -> Timestamp {
+pub(super) fn wall_clock() -> Timestamp {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
 }

@@ -236,7 +236,7 @@ impl Folder {
             // What cannot be looked at is better served as it was than not at all.
             Found::Unchanged | Found::Failed(_) => self.cache.renew(path, asked_at),
             Found::Large(..) | Found::Busy | Found::Folder | Found::Nothing | Found::Forbidden => {
-                self.cache.remove(path)
+                self.cache.remove(path);
             }
         }
         let last_known = self.cache.last_known(path);
