@@ -22,6 +22,12 @@ impl Position {
     pub const fn next(self) -> Position {
         Position(self.0 + 1)
     }
+
+    /// The place before this one.
+    #[must_use]
+    pub const fn before(self) -> Position {
+        Position(self.0.saturating_sub(1))
+    }
 }
 
 impl fmt::Display for Position {

@@ -199,6 +199,8 @@ struct Room {
     news: Vec<Entry>,
     tail: Tail,
     presence: Presence,
+    /// Updates of who is there that were told so far.
+    updates: u32,
     typing: ephemeral::Typing,
     is_restless: bool,
     /// The commit that last brought news, so that the tail unused for longest can go first.
@@ -235,6 +237,8 @@ struct Seat {
     standing: Standing,
     /// It was not told of somebody who came or went, because its outbox was full.
     missed_presence: bool,
+    /// Which update of who is there it knew when it was last told of them or live.
+    knows_update: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -245,8 +249,9 @@ enum Standing {
     Live { place: usize },
     /// It has heard everything up to and with `after`.
     CatchingUp { after: Position },
-    /// As before, and what comes next is being read from the store.
-    Reading,
+    /// As before, and what comes next is being read from the store: `serial` names the read, since the answer to an
+    /// earlier one may still come when a member has left and come back.
+    Reading { serial: u32 },
 }
 
 /// From where a member wants to hear.
@@ -432,7 +437,7 @@ impl Hub {
             (_, Start::After(after)) if after <= present => Standing::CatchingUp { after },
             (_, _) => Standing::CatchingUp { after: present },
         };
-        found.seats.push(Seat { room, standing, missed_presence: false });
+        found.seats.push(Seat { room, standing, missed_presence: false, knows_update: 0 });
         let author = found.speaker.as_ref().map(|speaker| speaker.author.clone());
         self.catching_up += 1;
         self.arrived(room, author.as_ref());
@@ -480,7 +485,7 @@ impl Hub {
     fn vacate(&mut self, seat: &Seat, dialect: Dialect, person: Option<PersonId>, now: Instant) {
         match seat.standing {
             Standing::Live { place } => self.unseat(seat.room, dialect, place),
-            Standing::Joining(_) | Standing::CatchingUp { .. } | Standing::Reading => self.catching_up -= 1,
+            Standing::Joining(_) | Standing::CatchingUp { .. } | Standing::Reading { .. } => self.catching_up -= 1,
         }
         let room = &mut self.rooms[seat.room];
         room.members -= 1;
@@ -531,7 +536,11 @@ impl Hub {
     /// The outbox of a member that was turned away has drained: it may be given a page in the next commit.
     pub fn drained(&mut self, member: MemberId) {
         let Some(found) = self.member_mut(member) else { return };
-        let waits = |seat: &Seat| matches!(seat.standing, Standing::CatchingUp { .. } | Standing::Joining(_));
+        let waits = |seat: &Seat| match seat.standing {
+            Standing::CatchingUp { .. } | Standing::Joining(_) => true,
+            Standing::Live { .. } => seat.missed_presence,
+            Standing::Reading { .. } => false,
+        };
         if found.seats.iter().any(waits) && !found.is_hungry {
             found.is_hungry = true;
             self.hungry.push_back(member);
@@ -576,7 +585,8 @@ impl Hub {
     fn publish<S: Stage>(&mut self, key: usize, stage: &mut S) {
         let room = &mut self.rooms[key];
         let mut batch = Batch::new(std::mem::take(&mut room.news));
-        let before = room.tail.last();
+        // Not the last entry of the tail: a member may have been told that it knows the room up to a later position.
+        let before = batch.first().before();
         for dialect in Dialect::ALL {
             if self.rooms[key].live[dialect.index()].is_empty() {
                 continue;
@@ -591,8 +601,10 @@ impl Hub {
                     place += 1;
                 } else {
                     self.unseat(key, dialect, place);
+                    let updates = self.rooms[key].updates;
                     let seat = self.seat_mut(member, key).expect("whoever is live has a seat");
                     seat.standing = Standing::CatchingUp { after: before };
+                    seat.knows_update = updates;
                     self.catching_up += 1;
                 }
             }

@@ -20,14 +20,23 @@ pub struct Presence {
     people: HashMap<PersonId, Here>,
     /// The sum of theirs.
     connections: usize,
-    /// Whoever has changed since the last update, and how they stood in it: under which name, or not at all.
-    changed: HashMap<PersonId, Option<Arc<str>>>,
+    /// Whoever has changed since the last update, and how they stood in it.
+    changed: HashMap<PersonId, Before>,
     /// Connections of people who have no name: those of the raw dialect.
     strangers: usize,
     strangers_changed: bool,
     /// People in their grace.
     leaving: usize,
     last_update: Option<Instant>,
+    /// They were too many to be named in the last update.
+    is_crowd: bool,
+}
+
+/// Whether somebody was there in the last update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Absent,
+    Present,
 }
 
 #[derive(Debug)]
@@ -49,6 +58,8 @@ pub struct Update {
     pub renamed: Vec<Author>,
     /// How many are there.
     pub count: usize,
+    /// They have become too many to be named, or are not any more: what was told of them is void.
+    pub is_named_anew: bool,
 }
 
 impl Presence {
@@ -64,9 +75,12 @@ impl Presence {
         self.connections
     }
 
-    /// Everybody who has a name, in the order of their names.
+    /// Everybody who has a name, in the order of their names; nobody, if they are more than `max_names`.
     #[must_use]
-    pub fn names(&self) -> Vec<Author> {
+    pub fn names(&self, max_names: usize) -> Vec<Author> {
+        if self.people.len() > max_names {
+            return Vec::new();
+        }
         let mut names: Vec<Author> =
             self.people.iter().map(|(id, here)| Author { id: *id, name: here.name.clone() }).collect();
         names.sort_unstable_by(|one, other| one.name.cmp(&other.name).then(one.id.cmp(&other.id)));
@@ -84,7 +98,7 @@ impl Presence {
                 }
             }
             None => {
-                self.changed.entry(person.id).or_insert(None);
+                self.changed.entry(person.id).or_insert(Before::Absent);
                 self.people.insert(person.id, Here { name: person.name.clone(), connections: 1, gone_since: None });
             }
         }
@@ -106,8 +120,8 @@ impl Presence {
     pub fn rename(&mut self, person: &Author) {
         let Some(here) = self.people.get_mut(&person.id) else { return };
         if here.name != person.name {
-            let former = std::mem::replace(&mut here.name, person.name.clone());
-            self.changed.entry(person.id).or_insert(Some(former));
+            here.name = person.name.clone();
+            self.changed.entry(person.id).or_insert(Before::Present);
         }
     }
 
@@ -134,7 +148,7 @@ impl Presence {
                 let is_gone = here.gone_since.is_some_and(|since| now >= since + GRACE);
                 if is_gone {
                     self.leaving -= 1;
-                    self.changed.entry(*id).or_insert_with(|| Some(here.name.clone()));
+                    self.changed.entry(*id).or_insert(Before::Present);
                 }
                 !is_gone
             });
@@ -142,12 +156,11 @@ impl Presence {
         let mut update = Update { count: self.count(), ..Update::default() };
         for (id, before) in self.changed.drain() {
             match (before, self.people.get(&id)) {
-                (None, Some(here)) => update.joined.push(Author { id, name: here.name.clone() }),
-                (Some(_), None) => update.left.push(id),
-                (Some(before), Some(here)) if before != here.name => {
-                    update.renamed.push(Author { id, name: here.name.clone() });
-                }
-                (None, None) | (Some(_), Some(_)) => {}
+                (Before::Absent, Some(here)) => update.joined.push(Author { id, name: here.name.clone() }),
+                (Before::Present, None) => update.left.push(id),
+                // Also if the name is the former one again: somebody may have joined and seen the one in between.
+                (Before::Present, Some(here)) => update.renamed.push(Author { id, name: here.name.clone() }),
+                (Before::Absent, None) => {}
             }
         }
         let strangers_changed = std::mem::take(&mut self.strangers_changed);
@@ -156,8 +169,9 @@ impl Presence {
             return None;
         }
         self.last_update = Some(now);
-        if self.people.len() > max_names {
-            update = Update { count: update.count, ..Update::default() };
+        let was_crowd = std::mem::replace(&mut self.is_crowd, self.people.len() > max_names);
+        if was_crowd || self.is_crowd {
+            update = Update { count: update.count, is_named_anew: was_crowd != self.is_crowd, ..Update::default() };
         }
         update.joined.sort_unstable_by_key(|person| person.id);
         update.left.sort_unstable();
@@ -220,8 +234,29 @@ mod tests {
             room.arrive(&person(id, "x"));
         }
         room.strangers(3);
-        assert_eq!(room.update(4, start), Some(Update { count: 8, ..Update::default() }));
+        assert_eq!(room.update(4, start), Some(Update { count: 8, is_named_anew: true, ..Update::default() }));
         room.strangers(2);
-        assert_eq!(room.update(4, start + PACE).map(|update| update.count), Some(7));
+        assert_eq!(room.update(4, start + PACE), Some(Update { count: 7, ..Update::default() }));
+        assert_eq!(room.names(4), []);
+
+        room.depart(PersonId(1), start + PACE);
+        let expected = Update { count: 6, is_named_anew: true, ..Update::default() };
+        assert_eq!(room.update(4, start + PACE + GRACE), Some(expected), "who joined meanwhile was not told any names");
+        assert_eq!(room.names(4).len(), 4);
+        room.depart(PersonId(2), start + PACE + GRACE);
+        let update = room.update(4, start + PACE + GRACE + GRACE).unwrap();
+        assert_eq!((update.left, update.is_named_anew), (vec![PersonId(2)], false));
+    }
+
+    #[test]
+    fn a_name_that_was_changed_and_changed_back_is_told() {
+        let start = Instant::now();
+        let mut room = Presence::default();
+        room.arrive(&person(1, "Ann"));
+        assert!(room.update(200, start).is_some());
+        room.rename(&person(1, "Bob"));
+        assert_eq!(room.names(200), [person(1, "Bob")], "which is what somebody who joins now is told");
+        room.rename(&person(1, "Ann"));
+        assert_eq!(room.update(200, start + PACE).unwrap().renamed, [person(1, "Ann")]);
     }
 }

@@ -39,6 +39,10 @@ impl Batch {
         self.entries.len()
     }
 
+    pub(super) fn first(&self) -> Position {
+        self.entries.first().expect("a batch has an entry").position
+    }
+
     fn last(&self) -> Position {
         self.entries.last().expect("a batch has an entry").position
     }
@@ -88,6 +92,27 @@ impl Batch {
     /// What keeping this batch costs, about: its entries, and one encoding of them.
     fn cost(&self) -> usize {
         self.entries.iter().map(|entry| size_of::<Entry>() + 2 * entry.content.bytes().len()).sum()
+    }
+}
+
+/// How much is told at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PageSize {
+    /// At most so many entries.
+    pub(super) entries: usize,
+    /// At most so many bytes of content, but always one entry.
+    pub(super) bytes: usize,
+}
+
+impl PageSize {
+    fn of<'a>(self, entries: impl Iterator<Item = &'a Entry>) -> Vec<Entry> {
+        let mut bytes = 0;
+        let fits = |entry: &&Entry| {
+            let is_first = bytes == 0;
+            bytes += entry.content.bytes().len().max(1);
+            is_first || bytes <= self.bytes
+        };
+        entries.take(self.entries).take_while(fits).cloned().collect()
     }
 }
 
@@ -145,19 +170,23 @@ impl Tail {
     }
 
     /// The oldest entries of the tail that come after `after`.
-    pub(super) fn after(&self, after: Position, limit: usize) -> Vec<Entry> {
+    pub(super) fn after(&self, after: Position, size: PageSize) -> Vec<Entry> {
         let first = self.batches.partition_point(|batch| batch.last() <= after);
         let entries = self.batches.range(first..).flat_map(|batch| &batch.entries);
-        entries.skip_while(|entry| entry.position <= after).take(limit).cloned().collect()
+        size.of(entries.skip_while(|entry| entry.position <= after))
     }
 
     /// The newest entries of the tail that come before `before`, the oldest of them first.
-    pub(super) fn before(&self, before: Position, limit: usize) -> Vec<Entry> {
+    pub(super) fn before(&self, before: Position, size: PageSize) -> Vec<Entry> {
         let entries = self.batches.iter().rev().flat_map(|batch| batch.entries.iter().rev());
-        let mut newest: Vec<Entry> =
-            entries.skip_while(|entry| entry.position >= before).take(limit).cloned().collect();
+        let mut newest = size.of(entries.skip_while(|entry| entry.position >= before));
         newest.reverse();
         newest
+    }
+
+    /// Whether the tail has an entry before `before`.
+    pub(super) fn reaches_before(&self, before: Position) -> bool {
+        self.batches.front().is_some_and(|batch| batch.first() < before)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -279,11 +308,19 @@ mod tests {
             let later: Vec<u64> = all.into_iter().filter(|p| *p > at).collect();
             let earlier: Vec<u64> = all.into_iter().filter(|p| *p < at).collect();
             assert_eq!(tail.count_after(Position(at)), later.len());
+            assert_eq!(tail.reaches_before(Position(at)), !earlier.is_empty());
             for limit in 0..8 {
-                assert_eq!(positions(tail.after(Position(at), limit)), later[..limit.min(later.len())]);
+                let size = PageSize { entries: limit, bytes: 1000 };
+                assert_eq!(positions(tail.after(Position(at), size)), later[..limit.min(later.len())]);
                 let from = earlier.len().saturating_sub(limit);
-                assert_eq!(positions(tail.before(Position(at), limit)), earlier[from..]);
+                assert_eq!(positions(tail.before(Position(at), size)), earlier[from..]);
             }
+        }
+        // The content is 9 and 12, or 2 and 3 and 5.
+        for (bytes, newest, oldest) in [(0, &[12_u64][..], &[2_u64][..]), (2, &[12], &[2, 3]), (3, &[9, 12], &[2, 3, 5])] {
+            let size = PageSize { entries: 3, bytes };
+            assert_eq!(positions(tail.before(Position(99), size)), newest, "{bytes} bytes");
+            assert_eq!(positions(tail.after(Position(0), size)), oldest, "{bytes} bytes");
         }
     }
 

@@ -388,6 +388,8 @@ pub struct Said<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<String>,
     at: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repeat: Option<bool>,
 }
 
 impl<'a> Said<'a> {
@@ -407,6 +409,7 @@ impl<'a> Said<'a> {
             text,
             data,
             at: entry.at.0,
+            repeat: None,
         }
     }
 
@@ -414,6 +417,13 @@ impl<'a> Said<'a> {
     #[must_use]
     pub fn event(entry: &'a Entry) -> Self {
         Said { kind: Some("said"), room: Some(entry.room.as_str()), ..Said::within(entry) }
+    }
+
+    /// An entry for whoever has said it again. It comes out of turn, and is told from the entry that everybody hears, so
+    /// that nobody takes its position for how far they have heard.
+    #[must_use]
+    pub fn again(entry: &'a Entry) -> Self {
+        Said { repeat: Some(true), ..Said::event(entry) }
     }
 
     /// An entry of a stream that has one room and one kind of event.
@@ -441,16 +451,16 @@ impl<'a> Hit<'a> {
 }
 
 impl<'a> Reply<'a> {
-    /// An update of who is there.
+    /// An update of who is there, with `all` who are if they have to be named anew.
     #[must_use]
-    pub fn presence(room: &'a str, update: &'a Update) -> Self {
+    pub fn presence(room: &'a str, update: &'a Update, all: Option<&'a [Author]>) -> Self {
         Reply::Presence {
             room,
             joined: Person::all(&update.joined),
             left: update.left.iter().copied().map(Id).collect(),
             renamed: Person::all(&update.renamed),
             count: update.count,
-            names: None,
+            names: all.map(Person::all),
         }
     }
 }

@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::ephemeral::framed;
+use super::feed::OutboxFull;
 use super::{
     Author, Bucket, Command, Content, Draft, Hub, Intake, MemberId, RoomName, Session, Speaker, Stage, Start,
     Timestamp, shared,
 };
 use crate::chat::entry::{Entry, Nonce, Position};
 use crate::chat::name::{self, NameError};
-use crate::chat::v1::{self, BadFrame, Code, Limits, Person, Reply, Request, Server};
+use crate::chat::v1::{self, BadFrame, Code, Limits, Person, Reply, Request, Said, Server};
 
 /// Reads of one member that may be under way.
 const READS_AT_ONCE: u32 = 4;
@@ -126,8 +127,10 @@ impl Hub {
                 let key = self.joined_room(id, room)?;
                 self.may_read(id, room)?;
                 let (before, limit) = self.window(*before, *limit);
-                self.history(id, key, before, limit, stage, commands);
-                Ok(())
+                self.history(id, key, before, limit, stage, commands).map_err(|OutboxFull| {
+                    let message = "take what you have been sent, then ask again";
+                    Refusal::new(Code::Busy, message).in_room(room).again_in(Duration::from_secs(1))
+                })
             }
             Request::Search { room, query, before, limit } => {
                 let key = self.joined_room(id, room)?;
@@ -148,7 +151,9 @@ impl Hub {
 
     fn window(&self, before: Option<u64>, limit: Option<usize>) -> (Position, usize) {
         let most = self.bounds.page_entries;
-        (before.map_or(self.journaled.position.next(), v1::position), limit.unwrap_or(most).clamp(1, most))
+        let present = self.journaled.position.next();
+        // Not what is stored already and not yet told to anybody.
+        (before.map_or(present, v1::position).min(present), limit.unwrap_or(most).clamp(1, most))
     }
 
     fn may_read<'a>(&mut self, id: MemberId, room: &'a str) -> Result<(), Refusal<'a>> {
@@ -178,7 +183,16 @@ impl Hub {
         // A token that is not ours, or of a key that is lost, makes somebody new.
         let known = token.and_then(|token| self.identities.recognise(token));
         let person = known.unwrap_or_else(|| self.identities.new_person());
-        let name = name.unwrap_or_else(|| shared(&format!("guest-{:04x}", person.0 & 0xffff)));
+        // A person is called the same in all their tabs, by the name that was given last.
+        let elsewhere = self.people.get(&person).and_then(|connections| self.author(*connections.first()?));
+        let name = match (name, elsewhere) {
+            (Some(name), Some(elsewhere)) if name != elsewhere.name => {
+                self.call(&Author { id: person, name: name.clone() }, stage);
+                name
+            }
+            (Some(name), _) | (None, Some(Author { name, .. })) => name,
+            (None, None) => shared(&format!("guest-{:04x}", person.0 & 0xffff)),
+        };
         let author = Author { id: person, name };
         let ghost = known.and(session).and_then(|session| self.connection_of(&author, session));
         let session = match ghost.and_then(|ghost| self.speaker_mut(ghost)) {
@@ -307,18 +321,22 @@ impl Hub {
         let name = name::person_name(name, self.bounds.max_person_name_bytes).map_err(|err| bad_name(&err))?;
         let Some(mut author) = self.author(id) else { return Ok(()) };
         author.name = name;
-        // A person is called the same in all their tabs.
+        self.call(&author, stage);
+        Ok(())
+    }
+
+    /// Calls a person so, wherever they are.
+    fn call<S: Stage>(&mut self, author: &Author, stage: &mut S) {
         for connection in self.people.get(&author.id).cloned().unwrap_or_default() {
             let Some(speaker) = self.speaker_mut(connection) else { continue };
             speaker.author = author.clone();
-            stage.send(connection, framed::<S>(&Reply::Renamed { you: Person::known(&author) }));
+            stage.send(connection, framed::<S>(&Reply::Renamed { you: Person::known(author) }));
             let rooms: Vec<usize> =
                 self.member(connection).map_or_else(Vec::new, |it| it.seats.iter().map(|seat| seat.room).collect());
             for key in rooms {
-                self.renamed(key, &author);
+                self.renamed(key, author);
             }
         }
-        Ok(())
     }
 
     fn author(&self, id: MemberId) -> Option<Author> {
@@ -340,9 +358,7 @@ impl Hub {
         self.landed(original.origin);
         let Some(id) = original.origin else { return };
         if self.member(id).is_some_and(|member| member.speaker.is_some()) {
-            let mut frame = Vec::new();
-            super::Dialect::V1.encode(original, S::frame, &mut self.scratch, &mut frame);
-            stage.send(id, frame.into());
+            stage.send(id, framed::<S>(&Said::again(original)));
         }
     }
 

@@ -6,9 +6,10 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use serde::Serialize;
 
 use super::{Author, Dialect, Hub, MemberId, Message, PersonId, Stage};
-use crate::chat::presence::PACE;
+use crate::chat::presence::{PACE, Update};
 use crate::chat::v1::{self, Person, Reply};
 
 const TICK: Duration = Duration::from_millis(250);
@@ -75,7 +76,9 @@ impl Hub {
             self.rooms[key].is_restless = false;
             if let Some(update) = self.rooms[key].presence.update(self.bounds.presence_names, now) {
                 let name = self.rooms[key].name.clone();
-                self.tell(key, &Reply::presence(name.as_str(), &update), Told::Presence, stage);
+                let all = update.is_named_anew.then(|| self.names(key));
+                let reply = Reply::presence(name.as_str(), &update, all.as_deref());
+                self.tell(key, &reply, Told::Presence, stage);
             }
             if let Some(writing) = self.rooms[key].typing.update(now) {
                 let name = self.rooms[key].name.clone();
@@ -92,6 +95,10 @@ impl Hub {
 
     /// Offers something fleeting to the live members of chat.v1 in a room.
     fn tell<S: Stage>(&mut self, key: usize, reply: &Reply<'_>, told: Told, stage: &mut S) {
+        if told == Told::Presence {
+            // Whoever is not live finds out by this number that it has missed something.
+            self.rooms[key].updates = self.rooms[key].updates.wrapping_add(1);
+        }
         if self.rooms[key].live[Dialect::V1.index()].is_empty() {
             return;
         }
@@ -111,20 +118,13 @@ impl Hub {
     pub(super) fn snapshot<S: Stage>(&self, key: usize) -> Bytes {
         let room = &self.rooms[key];
         let names = self.names(key);
-        framed::<S>(&Reply::Presence {
-            room: room.name.as_str(),
-            joined: Vec::new(),
-            left: Vec::new(),
-            renamed: Vec::new(),
-            count: room.presence.count(),
-            names: Some(Person::all(&names)),
-        })
+        let update = Update { count: room.presence.count(), ..Update::default() };
+        framed::<S>(&Reply::presence(room.name.as_str(), &update, Some(&names)))
     }
 
     /// Everybody who is in a room, unless they are too many to be named.
     pub(super) fn names(&self, key: usize) -> Vec<Author> {
-        let presence = &self.rooms[key].presence;
-        if presence.count() > self.bounds.presence_names { Vec::new() } else { presence.names() }
+        self.rooms[key].presence.names(self.bounds.presence_names)
     }
 
     /// Somebody has taken a seat.
@@ -209,7 +209,7 @@ enum Told {
 }
 
 /// A reply as a frame.
-pub(super) fn framed<S: Stage>(reply: &Reply<'_>) -> Bytes {
+pub(super) fn framed<S: Stage>(reply: &impl Serialize) -> Bytes {
     let mut json = Vec::new();
     v1::write(reply, &mut json);
     let mut frame = Vec::with_capacity(json.len() + 10);

@@ -2,9 +2,9 @@
 
 use super::ephemeral::framed;
 use super::{
-    Command, Dialect, Entry, Hub, MemberId, Pages, Part, Position, Room, RoomName, Stage, Standing, Start, Wanted,
+    Command, Dialect, Entry, Hub, MemberId, Pages, Part, Position, Room, RoomName, Seat, Stage, Standing, Start, Wanted,
 };
-use crate::chat::tail::Page;
+use crate::chat::tail::{Page, PageSize};
 use crate::chat::v1::{Hit, Members, Person, Reply, Said};
 
 /// Something asked of the store.
@@ -23,12 +23,25 @@ enum Purpose {
     Feed { after: Position, upto: Position },
     /// The member is told what it missed since `after`; everything up to `upto` is in the part that is read.
     Resume { after: Position, upto: Position },
-    /// The member is told the newest entries up to `upto`.
-    Newest { upto: Position, gap: bool },
+    /// The member is told the newest entries up to `upto`; `start` is what it asked for.
+    Newest { upto: Position, start: Start },
     /// The member asked for older entries.
     History,
     /// The member searched.
     Search { query: String },
+}
+
+/// A member's outbox has no room for an answer.
+#[derive(Debug)]
+pub(super) struct OutboxFull;
+
+/// Why a member is given nothing more of a room for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fed {
+    /// It is level, or waits for the store.
+    Enough,
+    /// Its outbox is full.
+    Full,
 }
 
 /// What a joiner is told.
@@ -49,44 +62,57 @@ impl Hub {
         member.is_hungry = false;
         for place in 0..member.seats.len() {
             let Some(seat) = self.member(id).and_then(|member| member.seats.get(place)) else { return };
-            let room = seat.room;
-            match seat.standing {
-                Standing::Joining(start) => {
-                    self.welcome(id, room, start, stage, commands);
-                    self.catch_up(id, room, stage, commands);
+            let (room, standing) = (seat.room, seat.standing);
+            let welcomed = match standing {
+                Standing::Joining(start) => self.welcome(id, room, start, stage, commands),
+                Standing::CatchingUp { .. } | Standing::Reading { .. } | Standing::Live { .. } => Fed::Enough,
+            };
+            if welcomed == Fed::Full
+                || self.catch_up(id, room, stage, commands) == Fed::Full
+                || self.make_up_for_presence(id, room, stage) == Fed::Full
+            {
+                // The next time begins with another room, so that a busy one does not keep it from the others.
+                if let Some(member) = self.member_mut(id) {
+                    member.seats.rotate_left(1);
                 }
-                Standing::CatchingUp { .. } => self.catch_up(id, room, stage, commands),
-                Standing::Live { .. } | Standing::Reading => {}
+                return;
             }
         }
     }
 
-    fn catch_up<S: Stage>(&mut self, id: MemberId, key: usize, stage: &mut S, commands: &mut Vec<Command>) {
-        let Some(dialect) = self.dialect(id) else { return };
+    fn catch_up<S: Stage>(&mut self, id: MemberId, key: usize, stage: &mut S, commands: &mut Vec<Command>) -> Fed {
+        let Some(dialect) = self.dialect(id) else { return Fed::Enough };
         loop {
-            let Some(seat) = self.seat_mut(id, key) else { return };
-            let Standing::CatchingUp { after } = seat.standing else { return };
+            let Some(seat) = self.seat_mut(id, key) else { return Fed::Enough };
+            let Standing::CatchingUp { after } = seat.standing else { return Fed::Enough };
             let (scratch, page_bytes) = (&mut self.scratch, self.bounds.page_bytes);
             let mut encode =
                 |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| dialect.encode(entry, S::frame, scratch, out);
             match self.rooms[key].tail.page(after, page_bytes, dialect, &mut encode) {
-                Page::Level => return self.go_live(id, key, dialect, stage),
+                // It has heard some of this turn's news elsewhere: it is given the others from the tail.
+                Page::Level if self.rooms[key].news.first().is_some_and(|first| first.position <= after) => {
+                    self.drained(id);
+                    return Fed::Enough;
+                }
+                Page::Level => {
+                    self.go_live(id, key, dialect);
+                    return Fed::Enough;
+                }
                 Page::Bytes { bytes, entries, reaches } => {
                     if !stage.offer(id, &bytes, entries) {
-                        return;
+                        return Fed::Full;
                     }
                     self.stand(id, key, Standing::CatchingUp { after: reaches });
                 }
                 Page::Gone if self.journaled.keeps_history => {
                     let upto = self.journaled.position;
-                    self.stand(id, key, Standing::Reading);
                     let part = Part::After { after, upto };
-                    self.read(id, key, part, self.bounds.page_entries, Purpose::Feed { after, upto }, commands);
-                    return;
+                    self.read_for(id, key, part, Purpose::Feed { after, upto }, commands);
+                    return Fed::Enough;
                 }
                 Page::Gone => {
                     if !self.skip(id, key, dialect, self.rooms[key].tail.floor(), stage, commands) {
-                        return;
+                        return Fed::Enough;
                     }
                 }
             }
@@ -121,17 +147,31 @@ impl Hub {
         }
     }
 
-    fn go_live<S: Stage>(&mut self, id: MemberId, key: usize, dialect: Dialect, stage: &mut S) {
-        let live = &mut self.rooms[key].live[dialect.index()];
+    fn go_live(&mut self, id: MemberId, key: usize, dialect: Dialect) {
+        let room = &mut self.rooms[key];
+        let (updates, live) = (room.updates, &mut room.live[dialect.index()]);
         let place = live.len();
         live.push(id);
         self.catching_up -= 1;
-        self.stand(id, key, Standing::Live { place });
-        if dialect == Dialect::V1
-            && self.seat_mut(id, key).is_some_and(|seat| std::mem::take(&mut seat.missed_presence))
-        {
-            stage.send(id, self.snapshot::<S>(key));
+        if let Some(seat) = self.seat_mut(id, key) {
+            seat.standing = Standing::Live { place };
+            seat.missed_presence |= dialect == Dialect::V1 && seat.knows_update != updates;
         }
+    }
+
+    /// Tells a live member who is there, if it has missed any of it.
+    fn make_up_for_presence<S: Stage>(&mut self, id: MemberId, key: usize, stage: &mut S) -> Fed {
+        let missed = |seat: &&mut Seat| matches!(seat.standing, Standing::Live { .. }) && seat.missed_presence;
+        if self.seat_mut(id, key).filter(missed).is_none() {
+            return Fed::Enough;
+        }
+        if !stage.offer(id, &self.snapshot::<S>(key), 0) {
+            return Fed::Full;
+        }
+        if let Some(seat) = self.seat_mut(id, key) {
+            seat.missed_presence = false;
+        }
+        Fed::Enough
     }
 
     fn stand(&mut self, id: MemberId, key: usize, standing: Standing) {
@@ -148,17 +188,16 @@ impl Hub {
         start: Start,
         stage: &mut S,
         commands: &mut Vec<Command>,
-    ) {
+    ) -> Fed {
         let upto = self.journaled.position;
         let tail = &self.rooms[key].tail;
-        let page = self.bounds.page_entries;
         match start {
             Start::After(after) if after <= upto && after >= tail.floor() => {
                 let missed = tail.count_after(after);
                 if missed > self.bounds.backfill_entries {
-                    return self.welcome_newest(id, key, true, stage, commands);
+                    return self.welcome_newest(id, key, Start::Lost, stage, commands);
                 }
-                let entries = tail.after(after, page);
+                let entries = tail.after(after, self.page_size());
                 let more = missed > entries.len();
                 let joined = Joined {
                     // What is in the tail is all that was published; this turn's news come after it.
@@ -169,15 +208,14 @@ impl Hub {
                     older: after > Position::START,
                     missed: Some(missed as u64),
                 };
-                self.told(id, key, &joined, stage);
+                self.told(id, key, start, &joined, stage)
             }
             Start::After(after) if after <= upto && self.journaled.keeps_history => {
-                self.stand(id, key, Standing::Reading);
-                let part = Part::After { after, upto };
-                self.read(id, key, part, page, Purpose::Resume { after, upto }, commands);
+                self.read_for(id, key, Part::After { after, upto }, Purpose::Resume { after, upto }, commands);
+                Fed::Enough
             }
-            Start::After(_) | Start::Lost => self.welcome_newest(id, key, true, stage, commands),
-            Start::Newest | Start::Present => self.welcome_newest(id, key, false, stage, commands),
+            Start::After(_) | Start::Lost => self.welcome_newest(id, key, Start::Lost, stage, commands),
+            Start::Newest | Start::Present => self.welcome_newest(id, key, Start::Newest, stage, commands),
         }
     }
 
@@ -185,29 +223,41 @@ impl Hub {
         &mut self,
         id: MemberId,
         key: usize,
-        gap: bool,
+        start: Start,
         stage: &mut S,
         commands: &mut Vec<Command>,
-    ) {
+    ) -> Fed {
         let tail = &self.rooms[key].tail;
-        let page = self.bounds.page_entries;
-        let entries = tail.before(Position(u64::MAX), page);
-        let is_whole = entries.len() == page || tail.floor() == Position::START || !self.journaled.keeps_history;
-        if is_whole {
-            let first = entries.first().map_or(tail.last(), |entry| entry.position);
-            let older =
-                !tail.before(first, 1).is_empty() || (self.journaled.keeps_history && tail.floor() > Position::START);
-            let joined = Joined { upto: tail.last(), entries, gap, more: false, older, missed: None };
-            self.told(id, key, &joined, stage);
+        let entries = tail.before(Position(u64::MAX), self.page_size());
+        let is_cut = entries.first().is_some_and(|first| tail.reaches_before(first.position));
+        let is_page = is_cut || entries.len() == self.bounds.page_entries;
+        if is_page || tail.floor() == Position::START || !self.journaled.keeps_history {
+            self.tell_tail(id, key, start, stage)
         } else {
             let upto = self.journaled.position;
-            self.stand(id, key, Standing::Reading);
-            self.read(id, key, Part::Before(upto.next()), page, Purpose::Newest { upto, gap }, commands);
+            self.read_for(id, key, Part::Before(upto.next()), Purpose::Newest { upto, start }, commands);
+            Fed::Enough
         }
     }
 
-    /// Tells a joiner of chat.v1 that it is in, and what was said.
-    fn told<S: Stage>(&mut self, id: MemberId, key: usize, joined: &Joined, stage: &mut S) {
+    /// Tells a joiner of chat.v1 the newest entries of the tail.
+    fn tell_tail<S: Stage>(&mut self, id: MemberId, key: usize, start: Start, stage: &mut S) -> Fed {
+        let tail = &self.rooms[key].tail;
+        let entries = tail.before(Position(u64::MAX), self.page_size());
+        let is_cut = entries.first().is_some_and(|first| tail.reaches_before(first.position));
+        let joined = Joined {
+            upto: tail.last(),
+            older: is_cut || (self.journaled.keeps_history && tail.floor() > Position::START),
+            entries,
+            gap: start == Start::Lost,
+            more: false,
+            missed: None,
+        };
+        self.told(id, key, start, &joined, stage)
+    }
+
+    /// Tells a joiner of chat.v1 that it is in, and what was said; later, if its outbox has no room for that.
+    fn told<S: Stage>(&mut self, id: MemberId, key: usize, start: Start, joined: &Joined, stage: &mut S) -> Fed {
         let names = self.names(key);
         let room = &self.rooms[key];
         let reply = Reply::Joined {
@@ -221,11 +271,28 @@ impl Hub {
             older: joined.older,
             members: Members { count: room.presence.count(), names: Person::all(&names) },
         };
-        stage.send(id, framed::<S>(&reply));
-        self.stand(id, key, Standing::CatchingUp { after: joined.upto });
+        if stage.offer(id, &framed::<S>(&reply), joined.entries.len()) {
+            let updates = room.updates;
+            if let Some(seat) = self.seat_mut(id, key) {
+                seat.standing = Standing::CatchingUp { after: joined.upto };
+                (seat.knows_update, seat.missed_presence) = (updates, false);
+            }
+            Fed::Enough
+        } else {
+            self.stand(id, key, Standing::Joining(start));
+            Fed::Full
+        }
+    }
+
+    fn page_size(&self) -> PageSize {
+        PageSize { entries: self.bounds.page_entries, bytes: self.bounds.page_bytes }
     }
 
     /// A member of chat.v1 asked for older entries.
+    ///
+    /// # Errors
+    ///
+    /// When its outbox has no room for them.
     pub(super) fn history<S: Stage>(
         &mut self,
         id: MemberId,
@@ -234,18 +301,19 @@ impl Hub {
         limit: usize,
         stage: &mut S,
         commands: &mut Vec<Command>,
-    ) {
+    ) -> Result<(), OutboxFull> {
         let Room { name, tail, .. } = &self.rooms[key];
-        let mut entries = tail.before(before, limit + 1);
-        let is_whole = entries.len() > limit || tail.floor() == Position::START || !self.journaled.keeps_history;
-        if is_whole {
-            let more = entries.len() > limit;
-            entries.drain(..entries.len().saturating_sub(limit));
+        let entries = tail.before(before, PageSize { entries: limit, ..self.page_size() });
+        let more = entries.first().is_some_and(|first| tail.reaches_before(first.position));
+        if more || tail.floor() == Position::START || !self.journaled.keeps_history {
             let reply = Reply::History { room: name.as_str(), entries: Said::all_within(&entries), more };
-            stage.send(id, framed::<S>(&reply));
+            if !stage.offer(id, &framed::<S>(&reply), entries.len()) {
+                return Err(OutboxFull);
+            }
         } else {
             self.read(id, key, Part::Before(before), limit, Purpose::History, commands);
         }
+        Ok(())
     }
 
     /// A member of chat.v1 searches.
@@ -262,6 +330,12 @@ impl Hub {
         self.read(id, key, part, limit, Purpose::Search { query }, commands);
     }
 
+    /// Reads a page that a seat waits for.
+    fn read_for(&mut self, id: MemberId, key: usize, part: Part, purpose: Purpose, commands: &mut Vec<Command>) {
+        let serial = self.read(id, key, part, self.bounds.page_entries, purpose, commands);
+        self.stand(id, key, Standing::Reading { serial });
+    }
+
     fn read(
         &mut self,
         member: MemberId,
@@ -270,7 +344,7 @@ impl Hub {
         limit: usize,
         purpose: Purpose,
         commands: &mut Vec<Command>,
-    ) {
+    ) -> u32 {
         let room = self.rooms[key].name.clone();
         // The highest bit of a ticket is left to others who read.
         self.next_read = self.next_read.wrapping_add(1) & (u32::MAX >> 1);
@@ -281,6 +355,7 @@ impl Hub {
         let place = self.reads.insert(Pending { serial, member, room: room.clone(), purpose });
         let ticket = u64::from(serial) << 32 | place as u64;
         commands.push(Command::Read(Wanted { ticket, room, part, limit }));
+        serial
     }
 
     /// Takes what was read. Comes before [`commit`](Hub::commit), in which whoever it is for goes on.
@@ -311,11 +386,12 @@ impl Hub {
                 let reply = Reply::Found { room: room.as_str(), query: &query, entries, more: pages.more };
                 stage.send(id, framed::<S>(&reply));
             }
-            // It may have left the room, and come back, in the meantime: then it is not reading.
-            _ if self.seat_mut(id, key).is_none_or(|seat| seat.standing != Standing::Reading) => {}
+            // It may have left the room, and come back, in the meantime: then this is not what it waits for.
+            _ if self.seat_mut(id, key).is_none_or(|seat| seat.standing != Standing::Reading { serial }) => {}
             Purpose::Feed { after, upto } => {
-                self.take_feed(id, key, dialect, (after, upto), pages, stage, commands);
-                self.drained(id);
+                if self.take_feed(id, key, dialect, (after, upto), pages, stage, commands) == Fed::Enough {
+                    self.drained(id);
+                }
             }
             Purpose::Resume { after, upto } => {
                 let is_told = pages.entries.is_some()
@@ -325,25 +401,31 @@ impl Hub {
                     Some(entries) if is_told => {
                         let upto = entries.last().filter(|_| pages.more).map_or(upto, |entry| entry.position);
                         let (more, missed) = (pages.more, Some(pages.in_part));
-                        let joined = Joined { entries, upto, gap: false, more, older: true, missed };
-                        self.told(id, key, &joined, stage);
+                        let older = after > Position::START;
+                        let joined = Joined { entries, upto, gap: false, more, older, missed };
+                        if self.told(id, key, Start::After(after), &joined, stage) == Fed::Enough {
+                            self.drained(id);
+                        }
                     }
-                    _ => self.welcome_newest(id, key, true, stage, commands),
+                    _ => {
+                        self.stand(id, key, Standing::Joining(Start::Lost));
+                        self.drained(id);
+                    }
                 }
-                self.drained(id);
             }
-            Purpose::Newest { upto, gap } => {
-                let is_lost = pages.entries.is_none();
-                let joined = Joined {
-                    entries: pages.entries.unwrap_or_default(),
-                    upto,
-                    gap: gap || is_lost,
-                    more: false,
-                    older: pages.more,
-                    missed: None,
+            Purpose::Newest { upto, start } => {
+                let fed = match pages.entries {
+                    Some(entries) => {
+                        let gap = start == Start::Lost;
+                        let joined = Joined { entries, upto, gap, more: false, older: pages.more, missed: None };
+                        self.told(id, key, start, &joined, stage)
+                    }
+                    // Better what there is than nothing: the rest can be asked for when it can be read again.
+                    None => self.tell_tail(id, key, start, stage),
                 };
-                self.told(id, key, &joined, stage);
-                self.drained(id);
+                if fed == Fed::Enough {
+                    self.drained(id);
+                }
             }
         }
     }
@@ -359,16 +441,16 @@ impl Hub {
         pages: Pages,
         stage: &mut S,
         commands: &mut Vec<Command>,
-    ) {
+    ) -> Fed {
         self.stand(id, key, Standing::CatchingUp { after });
         let Some(entries) = pages.entries else {
             let floor = self.rooms[key].tail.floor();
             self.skip(id, key, dialect, floor, stage, commands);
-            return;
+            return Fed::Enough;
         };
         if pages.floor > after {
             self.skip(id, key, dialect, pages.floor.min(upto), stage, commands);
-            return;
+            return Fed::Enough;
         }
         let mut bytes = Vec::new();
         for entry in &entries {
@@ -377,6 +459,10 @@ impl Hub {
         let reaches = entries.last().filter(|_| pages.more).map_or(upto, |entry| entry.position);
         if entries.is_empty() || stage.offer(id, &bytes.into(), entries.len()) {
             self.stand(id, key, Standing::CatchingUp { after: reaches });
+            Fed::Enough
+        } else {
+            // What was read is read again when there is room for it, and not before.
+            Fed::Full
         }
     }
 }

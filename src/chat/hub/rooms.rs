@@ -16,6 +16,7 @@ impl Hub {
                 news: Vec::new(),
                 tail: Tail::new(forgotten),
                 presence: Presence::default(),
+                updates: 0,
                 typing: ephemeral::Typing::default(),
                 is_restless: false,
                 used: commits,

@@ -1,5 +1,8 @@
 //! The hub without a socket in sight.
 
+mod talk;
+mod walk;
+
 use std::collections::BTreeMap;
 
 use super::*;
