@@ -23,7 +23,7 @@ pub enum CloseReason {
     Protocol,
     /// A text message was not UTF-8 (1007).
     InvalidUtf8,
-    /// Something allowed by the protocol but not by this server (1008).
+    /// Something allowed by the protocol but not by this server: a message that did not come to its end in time (1008).
     Policy,
     /// A message was longer than the limit (1009).
     MessageTooBig,
@@ -115,7 +115,7 @@ impl CloseReason {
         match self {
             CloseReason::Protocol => Some((1002, "protocol error")),
             CloseReason::InvalidUtf8 => Some((1007, "text is not UTF-8")),
-            CloseReason::Policy => Some((1008, "not allowed here")),
+            CloseReason::Policy => Some((1008, "message took too long")),
             CloseReason::MessageTooBig => Some((1009, "message too big")),
             CloseReason::PingTimeout => Some((1001, "no answer to pings")),
             CloseReason::FellBehind => Some((1013, "fell behind, connect again")),

@@ -25,6 +25,9 @@ use crate::limits::Limits;
 /// The port that is used when none is given.
 const DEFAULT_PORT: u16 = 8080;
 
+/// The folder in which messages are kept when none is given.
+const DEFAULT_DATA: &str = "chat-data";
+
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Command {
@@ -50,8 +53,12 @@ pub struct Config {
     pub port: u16,
     /// Folder to serve, as given; [`site`](Self::site) knows what to do without.
     pub public: Option<PathBuf>,
+    /// Folder in which messages are kept, as given; [`store`](Self::store) knows the file.
+    pub data: PathBuf,
     /// Messages are kept in memory only.
     pub memory: bool,
+    /// When messages are on the disk.
+    pub sync: SyncMode,
     /// Which log lines are written.
     pub log: Targets,
     /// Origins whose pages may open WebSockets besides our own, as browsers send them; `*` means all.
@@ -60,6 +67,16 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Every bound of the server.
     pub limits: Limits,
+}
+
+/// When messages are on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SyncMode {
+    /// When the system has written them; a machine that loses its power may lose the last moments.
+    #[default]
+    Normal,
+    /// Before anybody hears them.
+    Full,
 }
 
 /// Where the files of the site come from.
@@ -122,6 +139,9 @@ impl Config {
             }
             (named, bare) => named.or(bare).map_or(DEFAULT_PORT, |Port(port)| port),
         };
+        if args.memory && args.data.is_some() {
+            return Err(UsageError("--data and --memory contradict each other.".to_owned()));
+        }
         let hosts_are_default = args.host.is_empty();
         let mut hosts = Vec::new();
         for Host(host) in flat(args.host) {
@@ -137,12 +157,20 @@ impl Config {
             hosts_are_default,
             port,
             public: args.public,
-            memory: args.memory,
+            memory: args.memory || port == 0 && args.data.is_none(),
+            data: args.data.unwrap_or_else(|| DEFAULT_DATA.into()),
+            sync: args.sync.map_or(SyncMode::default(), |values::SyncMode(sync)| sync),
             log: args.log.map_or(Targets::new().with_default(LevelFilter::INFO), |LogFilter(filter)| filter),
             allow_origins: flat(args.allow_origin).map(|Origin(origin)| origin).collect(),
             trusted_proxies: flat(args.trust_proxy).map(|Network(network)| network).collect(),
             limits,
         })
+    }
+
+    /// The file in which messages are kept, for the port that was bound; `None` if they are kept in memory only.
+    #[must_use]
+    pub fn store(&self, bound_port: u16) -> Option<PathBuf> {
+        (!self.memory).then(|| self.data.join(format!("{bound_port}.db")))
     }
 
     /// Finds the site: the folder of `--public`; else `public` in `working_directory`, if it holds an `index.html`;
@@ -280,6 +308,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_and_where() {
+        for (line, port, expected) in [
+            ("", 8080, Some("chat-data/8080.db")),
+            ("--port 80 --data /var/lib/chat", 80, Some("/var/lib/chat/80.db")),
+            ("--memory", 8080, None),
+            ("--port 0", 40_000, None),
+            ("--port 0 --data here", 40_000, Some("here/40000.db")),
+        ] {
+            assert_eq!(config(line, &[]).store(port), expected.map(PathBuf::from), "{line}");
+        }
+        let both = config("--sync full --keep 90d,10GiB --keep 1000 --keep 30d", &[]);
+        assert_eq!(both.sync, SyncMode::Full);
+        let Limits { keep_age, keep_entries, keep_bytes, .. } = both.limits;
+        let month = Duration::from_secs(30 * 86_400);
+        assert_eq!((keep_age, keep_entries, keep_bytes), (Some(month), Some(1000), Some(10 << 30)), "the least wins");
+    }
+
+    #[test]
     fn mistakes_are_told_in_one_sentence() {
         let sizes = "expected bytes such as 65536, 64KiB or 8MiB, from 1 to 1024GiB";
         for (line, environment, expected) in [
@@ -299,6 +345,8 @@ mod tests {
                 Some(("CHAT_MEMORY", "maybe")),
                 "Error parsing CHAT_MEMORY with value 'maybe': expected 1, true, yes, 0, false or no",
             ),
+            ("--memory --data x", None, "--data and --memory contradict each other."),
+            ("", Some(("CHAT_SYNC", "always")), "Error parsing CHAT_SYNC with value 'always': expected normal or full"),
             (
                 "--outbox-low-water 256KiB",
                 None,
@@ -308,6 +356,17 @@ mod tests {
                 "--read-per-connection 2MiB",
                 None,
                 "--read-per-connection (2MiB) must not exceed --read-per-turn (1MiB).",
+            ),
+            (
+                "--file-piece 4095",
+                None,
+                "Error parsing option '--file-piece' with value '4095': expected bytes such as 65536, 64KiB or 8MiB, \
+                 from 4096 to 1024GiB",
+            ),
+            (
+                "--max-header-fields 4097",
+                None,
+                "Error parsing option '--max-header-fields' with value '4097': expected a whole number from 1 to 4096",
             ),
             ("--max-head 1000", None, "--max-target (8KiB) must not exceed --max-head (1000 bytes)."),
             ("--max-message 2MiB", None, "--max-message (2MiB) must not exceed --tail-bytes (1MiB)."),

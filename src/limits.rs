@@ -21,7 +21,7 @@ pub struct Limits {
     pub max_head_bytes: usize,
     /// Bytes of one request target (RFC 9112, section 3.2); longer ones get 414.
     pub max_target_bytes: usize,
-    /// Fields in one request head; more get 431.
+    /// Fields in one request head; more get 431. At most 4,096, since each costs memory and time before it is read.
     pub max_header_fields: usize,
     /// From the first byte of a connection or request until its head is complete; then 408.
     pub handshake_timeout: Duration,
@@ -29,15 +29,25 @@ pub struct Limits {
     pub keep_alive_timeout: Duration,
     /// Requests answered on one connection before it is closed.
     pub max_requests_per_connection: u32,
+    /// Requests answered in one turn, for all connections together; the others wait for the next.
+    pub requests_per_turn: usize,
     /// Bytes of files and their compressed forms kept in memory.
     pub cache_bytes: usize,
     /// Files up to this size are kept in memory; larger ones are streamed.
     pub cached_file_bytes: usize,
     /// Bytes of a streamed file that are read, and queued in an outbox, at once.
     pub file_piece_bytes: usize,
+    /// Large files that are open at once in order to be streamed, each for any number of clients; for others it is 503.
+    pub max_open_files: usize,
+    /// Requests that wait for the disk at once; further ones get 503.
+    pub max_lookups: usize,
+    /// Bytes of streamed files that are read in one turn, for all connections together; the others wait for the next.
+    pub stream_bytes_per_turn: usize,
 
     /// Payload bytes of one WebSocket message, whole or reassembled; longer ones are closed with 1009.
     pub max_message_bytes: usize,
+    /// From the first byte of a message until it is whole; then 1008. So what is begun and left holds memory for no longer.
+    pub message_timeout: Duration,
     /// Silence after which a peer is pinged; after two intervals without any byte it is closed.
     pub ping_interval: Duration,
     /// How long we wait for the peer to finish a close that we began, or to read our last bytes.
@@ -45,7 +55,7 @@ pub struct Limits {
     /// Bytes read and thrown away while a connection lingers.
     pub linger_bytes: usize,
 
-    /// Above this an outbox is not pushed to: the member catches up later, and its own socket is not read.
+    /// Above this an outbox is not pushed to (each slice counts with its place in the queue): the member catches up later, and its own socket is not read.
     pub outbox_high_water_bytes: usize,
     /// Below this a member that fell behind is fed again.
     pub outbox_low_water_bytes: usize,
@@ -61,6 +71,8 @@ pub struct Limits {
     /// Payload bytes of those drafts.
     pub max_draft_bytes_in_flight: usize,
 
+    /// Entries taken from the journal in one turn; the others come with the next.
+    pub entries_per_turn: usize,
     /// Entries among which a repeated nonce is recognised where nothing is stored; a store knows all that it keeps.
     pub repeat_window: usize,
     /// Entries kept in memory for one room.
@@ -98,6 +110,13 @@ pub struct Limits {
     /// Requests that it may make at once.
     pub ask_burst: u32,
 
+    /// Entries older than this are removed from the store. `None` keeps them.
+    pub keep_age: Option<Duration>,
+    /// Entries that the store keeps. `None` keeps all.
+    pub keep_entries: Option<u64>,
+    /// Bytes of the store above which its oldest entries are removed. `None` lets it grow.
+    pub keep_bytes: Option<u64>,
+
     /// From the signal to stop until everything is closed, finished or not.
     pub drain_timeout: Duration,
 }
@@ -117,10 +136,15 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(60),
             max_requests_per_connection: 10_000,
+            requests_per_turn: 256,
             cache_bytes: 32 * MIB,
             cached_file_bytes: 256 * KIB,
             file_piece_bytes: 128 * KIB,
+            max_open_files: 64,
+            max_lookups: 1_024,
+            stream_bytes_per_turn: 4 * MIB,
             max_message_bytes: 64 * KIB,
+            message_timeout: Duration::from_secs(60),
             ping_interval: Duration::from_secs(30),
             linger_timeout: Duration::from_secs(2),
             linger_bytes: 256 * KIB,
@@ -131,6 +155,7 @@ impl Default for Limits {
             notsent_low_water_bytes: 128 * 1024,
             max_drafts_in_flight: 10_000,
             max_draft_bytes_in_flight: 8 * MIB,
+            entries_per_turn: 20_000,
             repeat_window: 10_000,
             tail_entries: 1_000,
             tail_bytes: MIB,
@@ -149,6 +174,9 @@ impl Default for Limits {
             say_burst: 200,
             ask_rate: 20,
             ask_burst: 200,
+            keep_age: None,
+            keep_entries: None,
+            keep_bytes: None,
             drain_timeout: Duration::from_secs(10),
         }
     }

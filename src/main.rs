@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         Ok(Command::Serve(config)) => {
             // Lines still on their way are written when the guard goes.
             let _log = logging::start(config.log.clone());
-            serve(*config).map_or_else(|error| fail(FAILED, &error), |()| ExitCode::SUCCESS)
+            serve(&config).map_or_else(|error| fail(FAILED, &error), |()| ExitCode::SUCCESS)
         }
         Ok(Command::Print(text)) => {
             print(&text);
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(config: Config) -> Result<(), Box<dyn Error>> {
+fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     let reactor = Reactor::start(config)?;
     for (place, address) in reactor.addresses().iter().enumerate() {
         let url = url(*address);

@@ -9,6 +9,7 @@
 //! over, and the next poll does not sleep; what is held back (own outbox full, journal full, no descriptor free) is
 //! listed again by what frees it.
 
+mod api;
 mod end;
 mod serve;
 mod start;
@@ -16,8 +17,10 @@ mod talk;
 
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -34,7 +37,7 @@ use crate::journal::Journal;
 use crate::limits::Limits;
 use crate::logging::Chatter;
 use crate::metrics::{Kind, Metrics, Refusal};
-use crate::net::connection::{Connection, ConnectionId, Due, Phase, Protocol};
+use crate::net::connection::{Backlog, Connection, ConnectionId, Due, Phase, Protocol};
 use crate::net::connections::{Connections, Flushed};
 use crate::net::listener::{AcceptOutcome, Listener};
 use crate::net::timers::Timers;
@@ -67,25 +70,52 @@ pub struct Reactor {
     /// No descriptor was free; accepting rests until one of ours is, or until then.
     accept_paused_until: Option<Instant>,
     connections: Connections,
+    /// Connections beyond the limit that are on their way out.
+    surplus: usize,
     timers: Timers,
     hub: Hub,
     journal: Journal,
     site: Site,
-    /// Large files that wait for the outbox they go to.
-    streams: HashMap<ConnectionId, FileStream>,
+    /// What is still to be sent of large files. `None` while the worker of the site reads on.
+    streams: HashMap<ConnectionId, Option<FileStream>>,
+    /// HTTP connections whose work goes on in the next turn, in the order in which it was interrupted.
+    waiting: VecDeque<ConnectionId>,
+    budgets: Budgets,
+    /// HTTP requests that wait for the journal.
+    desk: api::Desk,
     gate: talk::Gate,
     workbench: Workbench,
     dates: DateCache,
     metrics: Metrics,
     lines: Chatter,
     started: Instant,
+    /// When the present turn began.
+    now: Instant,
     /// Set by the first signal: when the server ends, whoever is left.
     drain_until: Option<Instant>,
-    /// Connections that are not read because the journal has no room.
-    parked: Vec<ConnectionId>,
     /// Who ends in this turn, after what was said before has been handed out.
     farewells: Vec<Farewell>,
     scratch: Scratch,
+}
+
+/// What is left of the bounds on one turn's work for HTTP.
+#[derive(Debug, Default)]
+struct Budgets {
+    requests: usize,
+    /// Bytes of streamed files.
+    stream_bytes: usize,
+    /// Something was left for the next turn that is in none of the lists.
+    is_exceeded: bool,
+}
+
+impl Budgets {
+    fn new(limits: &Limits) -> Self {
+        Budgets { requests: limits.requests_per_turn, stream_bytes: limits.stream_bytes_per_turn, is_exceeded: false }
+    }
+
+    fn is_spent(&self) -> bool {
+        self.requests == 0 || self.stream_bytes == 0
+    }
 }
 
 /// Buffers that live as long as the loop, so that no turn allocates them.
@@ -154,7 +184,10 @@ impl Reactor {
 
     /// One turn, but for the poll before it and the marks that came of it.
     fn turn(&mut self, now: Instant) {
+        self.now = now;
+        self.budgets = Budgets::new(&self.limits);
         self.accept(now);
+        self.serve_waiting(now);
         self.read(now);
         self.expire(now);
         self.commit(now);
@@ -164,9 +197,7 @@ impl Reactor {
 
     /// How long the poll may sleep: not at all if work was carried over.
     fn sleep(&mut self, now: Instant) -> Option<Duration> {
-        let may_accept = self.accept_paused_until.is_none() && self.has_slot();
-        let accept_carried_over = may_accept && self.listeners.iter().any(|listener| listener.ready);
-        if accept_carried_over || self.connections.has_carried_over() || self.hub.has_carried_over() {
+        if self.is_carried_over() {
             return Some(Duration::ZERO);
         }
         let deadlines = [
@@ -180,9 +211,24 @@ impl Reactor {
         Some(next.saturating_duration_since(now))
     }
 
+    /// Whether something was left that no edge and no deadline will announce.
+    fn is_carried_over(&self) -> bool {
+        let may_accept = self.accept_paused_until.is_none() && self.has_slot();
+        may_accept && self.listeners.iter().any(|listener| listener.ready)
+            || self.connections.has_carried_over()
+            || self.hub.has_carried_over()
+            || !self.waiting.is_empty()
+            || self.budgets.is_exceeded
+    }
+
     /// Whether another connection can be taken in, if only to be refused.
     fn has_slot(&self) -> bool {
-        self.connections.len() < self.max_connections.saturating_add(REFUSALS_AT_ONCE)
+        !self.is_full() || self.surplus < REFUSALS_AT_ONCE
+    }
+
+    /// Whether as many connections as are allowed are there, not counting those that were refused.
+    fn is_full(&self) -> bool {
+        self.connections.len() - self.surplus >= self.max_connections
     }
 
     /// Accepts within the turn's budget.
@@ -220,7 +266,7 @@ impl Reactor {
             return;
         }
         self.metrics.opened();
-        let is_full = self.connections.len() >= self.max_connections;
+        let is_full = self.is_full();
         let id = self.connections.insert(transport, peer, now);
         if is_full {
             self.metrics.refused(Refusal::Full);
@@ -230,21 +276,32 @@ impl Reactor {
         }
     }
 
+    /// Goes on with those whom the last turns had no time for, whoever has waited longest first.
+    fn serve_waiting(&mut self, now: Instant) {
+        for _ in 0..self.waiting.len() {
+            if self.budgets.is_spent() {
+                break;
+            }
+            let Some(id) = self.waiting.pop_front() else { break };
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            if let Protocol::Http(http) = &mut connection.protocol {
+                http.backlog = Backlog::None;
+                self.serve_on(id, now);
+            }
+        }
+    }
+
     /// Reads from those who are listed, within the turn's budget.
     fn read(&mut self, now: Instant) {
         let mut budget = self.limits.read_bytes_per_turn;
-        let mut slots = std::mem::take(&mut self.scratch.slots);
-        self.connections.take_readable(&mut slots);
-        for slot in slots.drain(..) {
-            let Some(connection) = self.connections.at_mut(slot) else { continue };
-            connection.listed = false;
+        // Those who are listed again while we read come in the next turn.
+        for _ in 0..self.connections.readable() {
             if budget == 0 {
-                self.connections.list_readable(slot);
-            } else {
-                budget -= self.read_from(slot, budget, now);
+                break;
             }
+            let Some(slot) = self.connections.poll_readable() else { break };
+            budget -= self.read_from(slot, budget, now);
         }
-        self.scratch.slots = slots;
     }
 
     /// Reads once from a connection, gives what came to its machine, and returns how much that was.
@@ -253,12 +310,12 @@ impl Reactor {
         if connection.is_open() {
             match &connection.protocol {
                 Protocol::WebSocket(_) if !self.journal.has_room() => {
-                    self.parked.push(connection.id);
+                    self.connections.park(slot);
                     return 0;
                 }
-                // Its response lists it again.
-                Protocol::Http(http) if !http.machine.wants_input() => return 0,
-                Protocol::WebSocket(_) | Protocol::Http(_) => {}
+                // What it has sent already is answered first, which lists it again.
+                Protocol::Http(http) if http.backlog != Backlog::None || !http.machine.wants_input() => return 0,
+                Protocol::WebSocket(_) | Protocol::Http(_) | Protocol::Events => {}
             }
             if self.connections.hold_back_if_full(slot) {
                 return 0;
@@ -312,10 +369,10 @@ impl Reactor {
                 *dropped += input.len();
                 if *dropped > self.limits.linger_bytes {
                     let reason = *reason;
-                    self.connections.close(slot, reason);
+                    self.close(slot, reason);
                 }
             }
-            (Phase::Draining { .. }, Protocol::Http(_)) | (Phase::Closed { .. }, _) => {}
+            (_, Protocol::Events) | (Phase::Draining { .. }, Protocol::Http(_)) | (Phase::Closed { .. }, _) => {}
         }
     }
 
@@ -342,7 +399,7 @@ impl Reactor {
                     if reason == CloseReason::Stalled {
                         connection.transport.reset_on_close();
                     }
-                    self.connections.close(slot, reason);
+                    self.close(slot, reason);
                 }
             },
             _ => {}
@@ -370,9 +427,12 @@ impl Reactor {
         self.obey(now);
         self.carry_out_farewells(now);
         if self.journal.has_room() {
-            for id in self.parked.drain(..) {
-                self.connections.list_readable(id.slot);
+            let mut released = std::mem::take(&mut self.scratch.ids);
+            self.connections.release_parked(now, &mut released);
+            for id in released.drain(..) {
+                self.set_timer(id.slot);
             }
+            self.scratch.ids = released;
         }
     }
 
@@ -382,7 +442,7 @@ impl Reactor {
         self.connections.take_drained(&mut drained);
         for id in drained.drain(..) {
             match self.connections.get(id).map(|connection| &connection.protocol) {
-                Some(Protocol::WebSocket(_)) => self.hub.drained(member_id(id)),
+                Some(Protocol::WebSocket(_) | Protocol::Events) => self.hub.drained(member_id(id)),
                 Some(Protocol::Http(_)) => self.serve_on(id, now),
                 None => {}
             }
@@ -397,6 +457,10 @@ impl Reactor {
         for slot in dirty.drain(..) {
             match self.connections.flush(slot, now, &mut self.metrics.bytes_written) {
                 Flushed::Empty => self.settle(slot, now),
+                Flushed::Relieved => {
+                    self.settle(slot, now);
+                    self.set_timer(slot);
+                }
                 Flushed::Blocked => self.timers.hasten(slot, now + self.limits.stall_timeout),
                 Flushed::Failed(_) => self.lost(slot),
             }
@@ -412,8 +476,7 @@ impl Reactor {
             self.timers.cancel(slot);
             // Dropping the socket takes it out of the poll as well.
             let connection = self.connections.remove(slot);
-            self.hub.exit(member_id(connection.id), now);
-            self.streams.remove(&connection.id);
+            self.surplus -= usize::from(connection.surplus);
             self.part_with(&connection, now);
             // A descriptor is free again.
             self.accept_paused_until = None;
@@ -434,6 +497,10 @@ impl Reactor {
                 if self.lines.left(now) {
                     tracing::info!("client {id} from {peer} left after {age:.1?}: {reason}");
                 }
+            }
+            Protocol::Events => {
+                self.metrics.closed(Kind::Http, reason);
+                tracing::debug!("stream {id} to {peer} ended after {age:.1?}: {reason}");
             }
             Protocol::Http(http) => {
                 self.metrics.closed(Kind::Http, reason);

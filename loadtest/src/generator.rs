@@ -1,6 +1,6 @@
 //! The loop: one thread that opens, feeds and reads all clients.
 //!
-//! A run goes through `connect → settle → run → drain → close`. In all of them [`Generator::turn`] polls once and handles
+//! A run goes through `connect → settle → talk → drain → close`. In all of them `turn` polls once and handles
 //! what has come; between turns the phase sends what is due. Sockets are edge-triggered, so a turn reads each one until
 //! a read leaves room in the buffer.
 //!

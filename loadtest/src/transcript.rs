@@ -2,8 +2,8 @@
 //!
 //! A broadcast server tells every member the same bytes. The member that is first to hear a frame writes it down with
 //! its stamp; for all others comparing bytes proves that they have heard the same, and what that was is known already.
-//! This makes a delivery three times cheaper than taking each frame apart. A member that hears something else has lost
-//! the thread: its frames are taken apart one by one, so nothing depends on the server being that simple.
+//! With large batches this takes a third off what a delivery costs in our own code. A member that hears something else
+//! has lost the thread: its frames are taken apart one by one, so nothing depends on the server being that simple.
 
 use crate::stamp::Stamp;
 

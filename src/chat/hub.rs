@@ -350,7 +350,50 @@ impl Hub {
         !self.hungry.is_empty()
     }
 
+    /// The last entry that was committed.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.journaled.position
+    }
+
+    /// What a person is called who is here now.
+    #[must_use]
+    pub fn name_of(&self, person: PersonId) -> Option<Arc<str>> {
+        let connection = self.people.get(&person)?.first()?;
+        Some(self.member(*connection)?.speaker.as_ref()?.author.name.clone())
+    }
+
+    /// A part of a room's history as far as it is in memory, and whether there is more of it; `None` if the store has to
+    /// be read.
+    #[must_use]
+    pub fn look(&self, room: &RoomName, part: &Part, limit: usize) -> Option<(Vec<Entry>, bool)> {
+        let Some(room) = self.by_name.get(room).map(|key| &self.rooms[*key]) else {
+            return (!self.journaled.keeps_history).then(|| (Vec::new(), false));
+        };
+        let is_whole = |entries: &[Entry]| {
+            entries.len() > limit || room.tail.floor() == Position::START || !self.journaled.keeps_history
+        };
+        match part {
+            Part::After { after, .. } if *after >= room.tail.floor() || !self.journaled.keeps_history => {
+                let mut entries = room.tail.after(*after, limit + 1);
+                let more = entries.len() > limit;
+                entries.truncate(limit);
+                Some((entries, more))
+            }
+            Part::Before(before) => {
+                let mut entries = room.tail.before(*before, limit + 1);
+                let more = entries.len() > limit;
+                is_whole(&entries).then(|| {
+                    entries.drain(..entries.len().saturating_sub(limit));
+                    (entries, more)
+                })
+            }
+            Part::After { .. } | Part::Matching { .. } => None,
+        }
+    }
+
     /// The identities of this hub, for whoever speaks without being a member.
+    #[must_use]
     pub fn identities(&self) -> &Identities {
         &self.identities
     }

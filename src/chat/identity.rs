@@ -46,6 +46,16 @@ impl Identities {
         PersonId(u64::from_be_bytes(bytes[..ID_BYTES].try_into().expect("eight bytes of 32")).max(1))
     }
 
+    /// Whoever is known by a label alone, and has no token: the same person for the same label.
+    #[must_use]
+    pub fn guest(&self, label: &str) -> PersonId {
+        let mut mac = keyed(&self.key);
+        mac.update(b"guest");
+        mac.update(label.as_bytes());
+        let bytes = mac.finalize().into_bytes();
+        PersonId(u64::from_be_bytes(bytes[..ID_BYTES].try_into().expect("eight bytes of 32")).max(1))
+    }
+
     /// A new session's secret.
     pub fn new_session(&mut self) -> Session {
         Session(URL_SAFE_NO_PAD.encode(&self.derive(b"session")[..16]))

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use argh::{ArgsInfo, EarlyExit, FlagInfo, FlagInfoKind, FromArgs};
 
-use super::values::{Count, Host, List, LogFilter, Network, Origin, Port, Size, Span, Switch};
+use super::values::{Count, Host, Keep, List, LogFilter, Network, Origin, Port, Size, Span, Switch, SyncMode};
 use crate::limits::Limits;
 
 /// A chat server in one binary: one port, a chat page, every WebSocket.
@@ -37,9 +37,20 @@ pub(super) struct Args {
     /// folder to serve (default: ./public if it holds an index.html, else the page inside the binary)
     #[argh(option)]
     pub(super) public: Option<PathBuf>,
-    /// keep messages in memory only
+    /// folder in which messages are kept, in a file named after the port (default: chat-data)
+    #[argh(option)]
+    pub(super) data: Option<PathBuf>,
+    /// keep messages in memory only; --port 0 without --data does so too
     #[argh(switch)]
     pub(super) memory: bool,
+    /// what a machine that loses its power may lose: normal, the last moments of messages; full, nothing, and
+    /// every message waits for the disk (default: normal)
+    #[argh(option)]
+    pub(super) sync: Option<SyncMode>,
+    /// which messages are kept: an age such as 90d or 12h, a number such as 1000000, or a size of the file such as
+    /// 10GiB; the oldest that exceed any of those given are removed; repeatable (default: all)
+    #[argh(option)]
+    keep: Vec<List<Keep>>,
     /// least level of log lines on standard error: error, warn, info, debug or trace; or levels by module such as
     /// info,chat_app::net=debug (default: info)
     #[argh(option)]
@@ -73,7 +84,7 @@ pub(super) struct Args {
     max_target: Option<Size>,
     /// fields in one request head; more get 431 (default: 100)
     #[argh(option)]
-    max_header_fields: Option<Count>,
+    max_header_fields: Option<Count<1, 4_096>>,
     /// time for a request head to arrive; then 408 (default: 10s)
     #[argh(option)]
     handshake_timeout: Option<Span>,
@@ -83,6 +94,9 @@ pub(super) struct Args {
     /// requests answered on one connection (default: 10000)
     #[argh(option)]
     max_requests: Option<Count>,
+    /// requests answered in one turn, for all connections (default: 256)
+    #[argh(option)]
+    requests_per_turn: Option<Count>,
     /// bytes of files kept in memory; 0 for none (default: 32MiB)
     #[argh(option)]
     cache_bytes: Option<Size<0>>,
@@ -91,11 +105,23 @@ pub(super) struct Args {
     cached_file: Option<Size<0>>,
     /// bytes of a streamed file that are queued at once (default: 128KiB)
     #[argh(option)]
-    file_piece: Option<Size>,
+    file_piece: Option<Size<{ 4 * 1024 }>>,
+    /// large files that are open at once; for further ones it is 503 (default: 64)
+    #[argh(option)]
+    max_open_files: Option<Count>,
+    /// requests that wait for the disk at once; further ones get 503 (default: 1024)
+    #[argh(option)]
+    max_lookups: Option<Count>,
+    /// bytes of streamed files that are read in one turn, for all connections (default: 4MiB)
+    #[argh(option)]
+    stream_per_turn: Option<Size>,
 
     /// bytes of one message; longer ones are closed with 1009 (default: 64KiB)
     #[argh(option)]
     max_message: Option<Size>,
+    /// time for a message to arrive; then 1008 (default: 60s)
+    #[argh(option)]
+    message_timeout: Option<Span>,
     /// silence after which a client is pinged; after two it is closed (default: 30s)
     #[argh(option)]
     ping_interval: Option<Span>,
@@ -129,6 +155,9 @@ pub(super) struct Args {
     #[argh(option)]
     draft_bytes_in_flight: Option<Size>,
 
+    /// messages taken from the journal in one turn (default: 20000)
+    #[argh(option)]
+    entries_per_turn: Option<Count>,
     /// messages among which one that is sent again is recognised, with --memory (default: 10000)
     #[argh(option)]
     repeat_window: Option<Count>,
@@ -230,6 +259,7 @@ impl Args {
         fn or<T: Copy, V: Copy + Into<T>>(given: Option<V>, default: T) -> T {
             given.map_or(default, Into::into)
         }
+        let keep = || self.keep.iter().flat_map(|List(bounds)| bounds.iter().copied());
         Limits {
             max_connections: or(self.max_connections, default.max_connections),
             accepts_per_turn: or(self.accepts_per_turn, default.accepts_per_turn),
@@ -241,10 +271,15 @@ impl Args {
             handshake_timeout: or(self.handshake_timeout, default.handshake_timeout),
             keep_alive_timeout: or(self.keep_alive_timeout, default.keep_alive_timeout),
             max_requests_per_connection: or(self.max_requests, default.max_requests_per_connection),
+            requests_per_turn: or(self.requests_per_turn, default.requests_per_turn),
             cache_bytes: or(self.cache_bytes, default.cache_bytes),
             cached_file_bytes: or(self.cached_file, default.cached_file_bytes),
             file_piece_bytes: or(self.file_piece, default.file_piece_bytes),
+            max_open_files: or(self.max_open_files, default.max_open_files),
+            max_lookups: or(self.max_lookups, default.max_lookups),
+            stream_bytes_per_turn: or(self.stream_per_turn, default.stream_bytes_per_turn),
             max_message_bytes: or(self.max_message, default.max_message_bytes),
+            message_timeout: or(self.message_timeout, default.message_timeout),
             ping_interval: or(self.ping_interval, default.ping_interval),
             linger_timeout: or(self.linger_timeout, default.linger_timeout),
             linger_bytes: or(self.linger_bytes, default.linger_bytes),
@@ -255,6 +290,7 @@ impl Args {
             notsent_low_water_bytes: or(self.notsent_low_water, default.notsent_low_water_bytes),
             max_drafts_in_flight: or(self.drafts_in_flight, default.max_drafts_in_flight),
             max_draft_bytes_in_flight: or(self.draft_bytes_in_flight, default.max_draft_bytes_in_flight),
+            entries_per_turn: or(self.entries_per_turn, default.entries_per_turn),
             repeat_window: or(self.repeat_window, default.repeat_window),
             tail_entries: or(self.tail_entries, default.tail_entries),
             tail_bytes: or(self.tail_bytes, default.tail_bytes),
@@ -273,6 +309,9 @@ impl Args {
             say_burst: or(self.say_burst, default.say_burst),
             ask_rate: or(self.ask_rate, default.ask_rate),
             ask_burst: or(self.ask_burst, default.ask_burst),
+            keep_age: keep().filter_map(Keep::age).min().or(default.keep_age),
+            keep_entries: keep().filter_map(Keep::entries).min().or(default.keep_entries),
+            keep_bytes: keep().filter_map(Keep::bytes).min().or(default.keep_bytes),
             drain_timeout: or(self.drain_timeout, default.drain_timeout),
         }
     }
@@ -354,17 +393,20 @@ mod tests {
     fn every_limit_reaches_its_own_field() {
         let mut seen = Vec::new();
         for (name, _) in options() {
-            if matches!(name, "--port" | "--public" | "--memory" | "--version") {
+            if matches!(name, "--port" | "--public" | "--data" | "--memory" | "--version") {
                 continue;
             }
-            let Some(args) = ["77", "77ms"].iter().find_map(|value| read(&[name, value]).ok()) else { continue };
+            let Some(args) = ["77", "77ms", "7777"].iter().find_map(|value| read(&[name, value]).ok()) else {
+                continue;
+            };
             let limits = args.limits(&Limits::default());
             assert_ne!(limits, Limits::default(), "{name} changes something");
             assert!(!seen.contains(&limits), "{name} changes what another option changes");
             seen.push(limits);
         }
         let fields = format!("{:?}", Limits::default()).matches(": ").count();
-        assert_eq!(seen.len(), fields, "one option for each limit");
+        // An age, a number and a size are three fields and one option.
+        assert_eq!(seen.len(), fields - 2, "one option for each limit");
     }
 
     #[test]

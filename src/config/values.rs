@@ -71,31 +71,31 @@ impl<const LEAST: usize> From<Size<LEAST>> for u32 {
 
 /// A whole number of things; where zero is allowed it mostly means that there is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Count<const LEAST: u32 = 1>(u32);
+pub(super) struct Count<const LEAST: u32 = 1, const MOST: u32 = { u32::MAX }>(u32);
 
-impl<const LEAST: u32> FromStr for Count<LEAST> {
+impl<const LEAST: u32, const MOST: u32> FromStr for Count<LEAST, MOST> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let count = text.parse().ok().filter(|count| *count >= LEAST);
-        count.map(Count).ok_or_else(|| format!("expected a whole number from {LEAST} to {}", u32::MAX))
+        let count = text.parse().ok().filter(|count| (LEAST..=MOST).contains(count));
+        count.map(Count).ok_or_else(|| format!("expected a whole number from {LEAST} to {MOST}"))
     }
 }
 
-impl<const LEAST: u32> From<Count<LEAST>> for u32 {
-    fn from(count: Count<LEAST>) -> u32 {
+impl<const LEAST: u32, const MOST: u32> From<Count<LEAST, MOST>> for u32 {
+    fn from(count: Count<LEAST, MOST>) -> u32 {
         count.0
     }
 }
 
-impl<const LEAST: u32> From<Count<LEAST>> for usize {
-    fn from(count: Count<LEAST>) -> usize {
+impl<const LEAST: u32, const MOST: u32> From<Count<LEAST, MOST>> for usize {
+    fn from(count: Count<LEAST, MOST>) -> usize {
         count.0 as usize
     }
 }
 
-impl From<Count> for Option<usize> {
-    fn from(count: Count) -> Option<usize> {
+impl<const MOST: u32> From<Count<MOST>> for Option<usize> {
+    fn from(count: Count<MOST>) -> Option<usize> {
         Some(count.into())
     }
 }
@@ -132,6 +132,87 @@ impl<const LEAST_MILLIS: u64> FromStr for Span<LEAST_MILLIS> {
 impl<const LEAST_MILLIS: u64> From<Span<LEAST_MILLIS>> for Duration {
     fn from(span: Span<LEAST_MILLIS>) -> Duration {
         span.0
+    }
+}
+
+/// A bound on what is kept, told apart by its unit: an age, a number of messages, or a size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// No bound.
+    All,
+    /// Not older than this.
+    Age(Duration),
+    /// Not more messages.
+    Entries(u64),
+    /// Not a larger file.
+    Bytes(u64),
+}
+
+/// A smaller file would hold little but its index.
+const LEAST_KEPT_BYTES: u64 = 16 * MIB as u64;
+/// So that numbers fit wherever they are counted: a thousand years, and more messages than a disk holds.
+const MOST_KEPT_SECONDS: u64 = 1_000 * 365 * 86_400;
+const MOST_KEPT_ENTRIES: u64 = 1 << 48;
+
+impl FromStr for Keep {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const EXPECTED: &str = "expected all, an age such as 90d or 12h, a number of messages such as 1000000, \
+                                or a size from 16MiB such as 10GiB";
+        if text == "all" {
+            return Ok(Keep::All);
+        }
+        let (number, unit) = split_unit(text);
+        let number = number.parse::<u64>().ok().filter(|number| *number > 0).ok_or(EXPECTED)?;
+        let age = |seconds: u64| {
+            let seconds = number.checked_mul(seconds).filter(|seconds| *seconds <= MOST_KEPT_SECONDS);
+            seconds.map(|seconds| Keep::Age(Duration::from_secs(seconds)))
+        };
+        let bytes = |scale: u64| number.checked_mul(scale).filter(|bytes| *bytes >= LEAST_KEPT_BYTES).map(Keep::Bytes);
+        match unit {
+            "" => Some(number).filter(|number| *number <= MOST_KEPT_ENTRIES).map(Keep::Entries),
+            "s" => age(1),
+            "m" => age(60),
+            "h" => age(3_600),
+            "d" => age(86_400),
+            "w" => age(7 * 86_400),
+            "MiB" => bytes(1 << 20),
+            "GiB" => bytes(1 << 30),
+            "TiB" => bytes(1 << 40),
+            _ => None,
+        }
+        .ok_or(EXPECTED)
+    }
+}
+
+impl Keep {
+    pub(super) fn age(self) -> Option<Duration> {
+        if let Keep::Age(age) = self { Some(age) } else { None }
+    }
+
+    pub(super) fn entries(self) -> Option<u64> {
+        if let Keep::Entries(entries) = self { Some(entries) } else { None }
+    }
+
+    pub(super) fn bytes(self) -> Option<u64> {
+        if let Keep::Bytes(bytes) = self { Some(bytes) } else { None }
+    }
+}
+
+/// When messages are on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SyncMode(pub(super) super::SyncMode);
+
+impl FromStr for SyncMode {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "normal" => Ok(SyncMode(super::SyncMode::Normal)),
+            "full" => Ok(SyncMode(super::SyncMode::Full)),
+            _ => Err("expected normal or full"),
+        }
     }
 }
 
@@ -319,6 +400,35 @@ mod tests {
         }
         assert_eq!("0".parse::<Span<0>>(), Ok(Span(Duration::ZERO)));
         assert_eq!("0s".parse::<Span<0>>(), Ok(Span(Duration::ZERO)));
+    }
+
+    #[test]
+    fn what_is_kept() {
+        const DAY: u64 = 86_400;
+        for (text, expected) in [
+            ("all", Some(Keep::All)),
+            ("90d", Some(Keep::Age(Duration::from_secs(90 * DAY)))),
+            ("2w", Some(Keep::Age(Duration::from_secs(14 * DAY)))),
+            ("12h", Some(Keep::Age(Duration::from_secs(DAY / 2)))),
+            ("5m", Some(Keep::Age(Duration::from_secs(300)))),
+            ("365000d", Some(Keep::Age(Duration::from_secs(365_000 * DAY)))),
+            ("1000000", Some(Keep::Entries(1_000_000))),
+            ("16MiB", Some(Keep::Bytes(16 << 20))),
+            ("10GiB", Some(Keep::Bytes(10 << 30))),
+            ("1TiB", Some(Keep::Bytes(1 << 40))),
+            ("0", None),
+            ("0d", None),
+            ("15MiB", None),
+            ("365001d", None),
+            ("18446744073709551615TiB", None),
+            ("18446744073709551615", None),
+            ("10g", None),
+            ("90 d", None),
+            ("-1d", None),
+            ("", None),
+        ] {
+            assert_eq!(text.parse::<Keep>().ok(), expected, "{text:?}");
+        }
     }
 
     #[test]

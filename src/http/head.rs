@@ -168,10 +168,7 @@ impl Scan {
                 _ => return Err(BARE_LINE_FEED),
             }
             if self.fields > limits.max_header_fields {
-                return Err(Fault::new(
-                    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                    "The request has too many header fields.",
-                ));
+                return Err(TOO_MANY_FIELDS);
             }
         }
         self.seen = bytes.len();
@@ -193,6 +190,8 @@ impl Scan {
 
 const UNKNOWN_METHOD: Fault = Fault::new(StatusCode::NOT_IMPLEMENTED, "The request method is not known here.");
 const BARE_LINE_FEED: Fault = Fault::bad_request("A line of the request ends without a carriage return.");
+pub(super) const TOO_MANY_FIELDS: Fault =
+    Fault::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The request has too many header fields.");
 const HEAD_TOO_LARGE: Fault =
     Fault::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of the request is too large.");
 

@@ -9,6 +9,7 @@
 //! where a request ends, it refuses the request and lets nothing after it be read. It has never seen a socket, a
 //! file or a clock.
 
+mod body;
 pub mod conditional;
 pub mod date;
 pub mod forwarded;
@@ -23,6 +24,7 @@ use bytes::{Buf, BytesMut};
 use http::{Method, StatusCode};
 
 use crate::limits::Limits;
+use body::Body as RequestBody;
 use framing::Content;
 use head::Scan;
 
@@ -71,6 +73,8 @@ pub struct Http {
     buffer: BytesMut,
     scan: Scan,
     empty_lines: u8,
+    /// The content that is being received.
+    body: Option<Box<RequestBody>>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +82,8 @@ enum State {
     /// A request is awaited, or its head is coming.
     #[default]
     Reading,
+    /// A request was given out, and its content is coming. Whether the connection may live on after it.
+    Receiving(bool),
     /// A request was given out and is not answered; what follows it waits.
     Answering,
     /// As `Answering`, and the connection ends after the response (RFC 9112, section 9.6).
@@ -112,7 +118,7 @@ impl Http {
     pub fn poll_request(&mut self, limits: &Limits) -> Result<Option<Request>, Fault> {
         match self.state {
             State::Reading => {}
-            State::Answering | State::AnsweringLast | State::Finished => return Ok(None),
+            State::Receiving(_) | State::Answering | State::AnsweringLast | State::Finished => return Ok(None),
             State::Failed(fault) => return Err(fault),
         }
         match self.next_request(limits) {
@@ -121,12 +127,52 @@ impl Http {
                 Ok(Some(request))
             }
             Ok(None) => Ok(None),
-            Err(fault) => {
-                self.state = State::Failed(fault);
-                self.buffer = BytesMut::new();
-                Err(fault)
-            }
+            Err(fault) => Err(self.fail(fault)),
         }
+    }
+
+    /// Has the content of the polled request received, if it has any and is at most `max_bytes` long. Without this call
+    /// it is not read, and the connection ends with the response.
+    ///
+    /// # Errors
+    ///
+    /// 413 if it is announced to be longer. This is final.
+    pub fn receive_body(&mut self, request: &Request, max_bytes: usize) -> Result<(), Fault> {
+        match RequestBody::new(request.content, max_bytes) {
+            Ok(body) => {
+                self.body = Some(Box::new(body));
+                self.state = State::Receiving(request.may_keep_alive);
+                Ok(())
+            }
+            Err(fault) => Err(self.fail(fault)),
+        }
+    }
+
+    /// The whole content, once, after [`receive_body`](Http::receive_body); `None` while it has not come.
+    ///
+    /// # Errors
+    ///
+    /// The content is malformed or too long. This is final.
+    #[must_use = "a request that is not answered stops the connection"]
+    pub fn poll_body(&mut self) -> Result<Option<Vec<u8>>, Fault> {
+        let Some(body) = &mut self.body else { return Ok(None) };
+        match body.take(&mut self.buffer) {
+            Ok(Some(content)) => {
+                let may_keep_alive = matches!(self.state, State::Receiving(true));
+                self.state = if may_keep_alive { State::Answering } else { State::AnsweringLast };
+                self.body = None;
+                Ok(Some(content))
+            }
+            Ok(None) => Ok(None),
+            Err(fault) => Err(self.fail(fault)),
+        }
+    }
+
+    fn fail(&mut self, fault: Fault) -> Fault {
+        self.state = State::Failed(fault);
+        self.buffer = BytesMut::new();
+        self.body = None;
+        fault
     }
 
     /// The response to the polled request has been queued whole: the next one, if it is there, may be polled.
@@ -137,7 +183,9 @@ impl Http {
                 self.state = State::Finished;
                 self.buffer = BytesMut::new();
             }
-            State::Reading | State::Finished | State::Failed(_) => debug_assert!(false, "no request to respond to"),
+            State::Reading | State::Receiving(_) | State::Finished | State::Failed(_) => {
+                debug_assert!(false, "no request to respond to");
+            }
         }
     }
 
@@ -147,10 +195,10 @@ impl Http {
         matches!(self.state, State::Answering | State::AnsweringLast)
     }
 
-    /// Bytes of a head have come, but not all: if time runs out now, the answer is 408.
+    /// Bytes of a head or its content have come, but not all: if time runs out now, the answer is 408.
     #[must_use]
     pub fn is_mid_head(&self) -> bool {
-        self.state == State::Reading && !self.buffer.is_empty()
+        matches!(self.state, State::Receiving(_)) || (self.state == State::Reading && !self.buffer.is_empty())
     }
 
     /// Whether the socket should be read: not while something pipelined already waits for a response to be done. So

@@ -8,7 +8,7 @@ use httparse::{EMPTY_HEADER, Status};
 use smallvec::{SmallVec, smallvec};
 
 use super::framing::{self, Content};
-use super::head::Head;
+use super::head::{Head, TOO_MANY_FIELDS};
 use super::{Fault, Recipient, host, list};
 
 /// Fields for which parsing needs no memory from the heap: more than browsers send.
@@ -31,6 +31,8 @@ pub struct Request {
     pub content: Content,
     /// Whether the connection may live on after the response.
     pub keep_alive: bool,
+    /// Whether it may if the content is received as well.
+    pub may_keep_alive: bool,
 }
 
 impl Request {
@@ -38,6 +40,14 @@ impl Request {
     #[must_use]
     pub fn recipient(&self) -> Recipient {
         Recipient { version: self.version, method: self.method.clone(), keep_alive: self.keep_alive }
+    }
+
+    /// Whether the client waits for `100 Continue` before it sends the content (RFC 9110, section 10.1.1).
+    #[must_use]
+    pub fn expects_continue(&self) -> bool {
+        self.version == Version::HTTP_11
+            && self.content != Content::None
+            && list::contains(&self.headers, &EXPECT, "100-continue")
     }
 
     /// The value of `Host`; empty for an HTTP/1.0 request without one.
@@ -83,8 +93,9 @@ pub(super) fn read(bytes: &Bytes, head: Head) -> Result<Request, Fault> {
     }
     let content = framing::content(version, &headers)?;
     check_expectation(version, &headers)?;
-    let keep_alive = content == Content::None && wants_keep_alive(version, &headers);
-    Ok(Request { method, target, version, headers, content, keep_alive })
+    let may_keep_alive = wants_keep_alive(version, &headers);
+    let keep_alive = content == Content::None && may_keep_alive;
+    Ok(Request { method, target, version, headers, content, keep_alive, may_keep_alive })
 }
 
 fn read_fields(bytes: &Bytes, range: std::ops::Range<usize>, count: usize) -> Result<HeaderMap, Fault> {
@@ -94,14 +105,14 @@ fn read_fields(bytes: &Bytes, range: std::ops::Range<usize>, count: usize) -> Re
         Ok(Status::Complete((length, parsed))) if length == range.len() && parsed.len() == count => {}
         _ => return Err(Fault::bad_request("A header field is malformed.")),
     }
-    let mut headers = HeaderMap::with_capacity(count);
+    let Ok(mut headers) = HeaderMap::try_with_capacity(count) else { return Err(TOO_MANY_FIELDS) };
     for field in &fields {
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
         let (Ok(name), Ok(value)) = (name, value) else {
             return Err(Fault::bad_request("A header field is malformed."));
         };
-        headers.append(name, value);
+        headers.try_append(name, value).map_err(|_| TOO_MANY_FIELDS)?;
     }
     Ok(headers)
 }
@@ -150,7 +161,7 @@ fn scheme_length(target: &[u8]) -> Option<usize> {
         .map(|scheme| scheme.len())
 }
 
-/// RFC 9110, section 10.1.1: HTTP/1.0 expects nothing; `100-continue` is not answered, since no content is read.
+/// RFC 9110, section 10.1.1: HTTP/1.0 expects nothing, and nothing but `100-continue` can be expected.
 fn check_expectation(version: Version, headers: &HeaderMap) -> Result<(), Fault> {
     let is_met = version == Version::HTTP_10
         || list::elements(headers, &EXPECT).all(|element| element.eq_ignore_ascii_case(b"100-continue"));

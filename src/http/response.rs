@@ -31,6 +31,9 @@ pub enum Body {
     Bytes(Bytes),
     /// So many bytes, which are pushed by the caller behind the head.
     Streamed(u64),
+    /// Nobody knows how many bytes, pushed by the caller behind the head; the content ends with the connection
+    /// (RFC 9112, section 6.3).
+    Endless,
 }
 
 impl Body {
@@ -41,6 +44,7 @@ impl Body {
             Body::Empty => 0,
             Body::Bytes(bytes) => bytes.len() as u64,
             Body::Streamed(length) => *length,
+            Body::Endless => 0,
         }
     }
 }
@@ -160,7 +164,8 @@ impl Response {
             return;
         }
         // A 304 may tell the length that a 200 would have (RFC 9110, section 8.6); it does not know it here.
-        if !matches!(self.status.as_u16(), 204 | 304) {
+        let has_length = !matches!(self.status.as_u16(), 204 | 304) && self.body != Body::Endless;
+        if has_length {
             push_field_line(head, "Content-Length", itoa::Buffer::new().format(self.body.length()).as_bytes());
         }
         match (recipient.keep_alive, recipient.version) {

@@ -38,7 +38,7 @@ fn run<'a>(pieces: impl Iterator<Item = &'a [u8]>, limits: &Limits) -> Outcome {
 }
 
 fn describe(request: &Request) -> String {
-    let Request { method, target, version, headers, content, keep_alive } = request;
+    let Request { method, target, version, headers, content, keep_alive, .. } = request;
     format!("{method} {} {version:?} {headers:?} {content:?} {keep_alive}", target.as_str())
 }
 
@@ -364,5 +364,17 @@ proptest! {
         let whole = run(std::iter::once(bytes.as_slice()), &limits);
         prop_assert_eq!(&run(pieces, &limits), &whole);
         prop_assert_eq!(&run(bytes.chunks(1), &limits), &whole);
+    }
+}
+
+/// More fields than a header map can hold, whatever the limits say.
+#[test]
+fn no_number_of_fields_is_too_much_to_be_refused() {
+    let limits = Limits { max_head_bytes: usize::MAX, max_header_fields: usize::MAX, ..Limits::default() };
+    for (count, expected) in [(20_000, None), (30_000, Some(431)), (40_000, Some(431))] {
+        let fields: String = (0..count).map(|number| format!("X-{number}: y\r\n")).collect();
+        let head = format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+        let outcome = run(std::iter::once(head.as_bytes()), &limits);
+        assert_eq!(outcome.fault.map(|fault| fault.status.as_u16()), expected, "{count} fields");
     }
 }

@@ -19,6 +19,8 @@ pub enum Event {
     },
     /// What was read.
     Page(Page),
+    /// What was found.
+    Found(Found),
     /// Whether what is appended gets through has changed.
     Status(Status),
 }
@@ -39,7 +41,8 @@ pub enum Status {
     Waiting,
 }
 
-/// Something to be read from what is kept. It is answered by one [`Event::Page`], sooner or later.
+/// Something to be read from what is kept. It is answered by one [`Event::Page`], or for [`Range::Matching`] by one
+/// [`Event::Found`], sooner or later, and with nothing that the journal has not emitted before it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read {
     /// Whatever the reader needs to recognise the answer.
@@ -70,10 +73,13 @@ pub enum Range {
     Matching {
         /// Not this one.
         before: Position,
-        /// Words, "phrases" and from:name.
+        /// Words, "phrases" and from:name, as people write them; all of them must match.
         query: String,
     },
 }
+
+/// So far a range is counted. Whoever missed more is not told how many they were.
+pub const COUNT_LIMIT: u64 = 100_000;
 
 /// What was read, the oldest entry first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +92,52 @@ pub struct Page {
     pub entries: Result<Vec<Entry>, Refused>,
     /// There is more in the range than the page has.
     pub more: bool,
+    /// Entries in a [`Range::After`], counted up to [`COUNT_LIMIT`].
+    pub in_range: u64,
     /// Entries of this room may be missing up to here, because they are no longer kept.
     pub floor: Position,
+}
+
+/// What was found, the oldest entry first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The ticket of the [`Read`].
+    pub ticket: u64,
+    /// Of which room.
+    pub room: RoomName,
+    /// The entries, or why nothing was looked for.
+    pub hits: Result<Vec<Hit>, SearchError>,
+    /// There are more before the oldest of these.
+    pub more: bool,
+    /// Entries of this room may be missing up to here, because they are no longer kept.
+    pub floor: Position,
+}
+
+/// An entry that matches a search.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hit {
+    /// The entry.
+    pub entry: Entry,
+    /// Where its text has what was looked for: first unit and the one behind the last, in order, apart from each other.
+    ///
+    /// They count UTF-16 units, as strings in a browser do: `text.slice(start, end)`. A long text has the first few.
+    /// There are none if only the author was looked for.
+    pub matches: Vec<(u32, u32)>,
+}
+
+/// Why nothing was looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SearchError {
+    /// What is kept cannot be read now, or nothing is.
+    #[error("nothing can be searched now")]
+    Unavailable,
+    /// The query has neither letters nor digits.
+    #[error("a search needs a word")]
+    NoWords,
+    /// The query has more words than are looked for at once.
+    #[error("a search has at most {limit} words")]
+    TooManyWords {
+        /// The limit.
+        limit: usize,
+    },
 }

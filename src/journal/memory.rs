@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use crate::chat::entry::{Draft, Entry, Epoch, Nonce, PersonId, Position};
 use crate::limits::Limits;
 
-use super::contract::{Event, Page, Read, Refused};
+use super::contract::{Event, Found, Page, Range, Read, Refused, SearchError};
 
 /// Orders drafts as they come.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub struct MemoryJournal {
     /// The keys of `said`, the oldest first.
     order: VecDeque<(PersonId, Nonce)>,
     said_bytes: usize,
-    pages: VecDeque<Page>,
+    answers: VecDeque<Event>,
     max_drafts: usize,
     max_bytes: usize,
     max_said: usize,
@@ -38,7 +38,7 @@ impl MemoryJournal {
             said: HashMap::new(),
             order: VecDeque::new(),
             said_bytes: 0,
-            pages: VecDeque::new(),
+            answers: VecDeque::new(),
             max_drafts: limits.max_drafts_in_flight,
             max_bytes: limits.max_draft_bytes_in_flight,
             max_said: limits.repeat_window,
@@ -69,13 +69,21 @@ impl MemoryJournal {
 
     /// There is nothing to be read: what the rooms' tails do not have is gone.
     pub(super) fn read(&mut self, read: Read) {
-        let Read { ticket, room, .. } = read;
-        self.pages.push_back(Page { ticket, room, entries: Err(Refused::Unavailable), more: false, floor: self.last });
+        let Read { ticket, room, range, .. } = read;
+        let (more, floor) = (false, self.last);
+        self.answers.push_back(match range {
+            Range::Matching { .. } => {
+                Event::Found(Found { ticket, room, hits: Err(SearchError::Unavailable), more, floor })
+            }
+            Range::After { .. } | Range::Before(_) => {
+                Event::Page(Page { ticket, room, entries: Err(Refused::Unavailable), more, in_range: 0, floor })
+            }
+        });
     }
 
     pub(super) fn poll_event(&mut self) -> Option<Event> {
-        if let Some(page) = self.pages.pop_front() {
-            return Some(Event::Page(page));
+        if let Some(answer) = self.answers.pop_front() {
+            return Some(answer);
         }
         let draft = self.drafts.pop_front()?;
         self.bytes -= draft.content.bytes().len();

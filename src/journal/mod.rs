@@ -6,18 +6,26 @@
 
 pub mod contract;
 mod memory;
+mod sqlite;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
 
 use crate::chat::entry::{Draft, Epoch, Position};
 use crate::limits::Limits;
 
-pub use contract::{Event, Page, Range, Read, Refused, Status};
+pub use contract::{Event, Found, Hit, Page, Range, Read, Refused, SearchError, Status};
 pub use memory::MemoryJournal;
+pub use sqlite::{OpenError, SqliteJournal, SyncMode};
 
 /// A journal of one of the kinds there are.
 #[derive(Debug)]
 pub enum Journal {
     /// Orders in this process and keeps nothing.
     Memory(MemoryJournal),
+    /// Orders in this process and keeps in a file.
+    Sqlite(Box<SqliteJournal>),
 }
 
 impl Journal {
@@ -27,11 +35,36 @@ impl Journal {
         Journal::Memory(MemoryJournal::new(limits, epoch))
     }
 
+    /// A journal in the file at `path`, which is made if it is not there. `wake` is called from other threads whenever
+    /// there is something for [`poll_event`](Journal::poll_event).
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be had, in a sentence for whoever started the program.
+    pub fn sqlite(
+        path: &Path,
+        sync: SyncMode,
+        limits: &Limits,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Self, OpenError> {
+        SqliteJournal::open(path, sync, limits, wake).map(|journal| Journal::Sqlite(Box::new(journal)))
+    }
+
+    /// A key that lasts as long as what is kept, and that nobody else knows; `None` if nothing is kept.
+    #[must_use]
+    pub fn secret(&self) -> Option<[u8; 32]> {
+        match self {
+            Journal::Memory(_) => None,
+            Journal::Sqlite(journal) => Some(journal.secret()),
+        }
+    }
+
     /// The life of this journal.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         match self {
             Journal::Memory(journal) => journal.epoch(),
+            Journal::Sqlite(journal) => journal.epoch(),
         }
     }
 
@@ -40,6 +73,7 @@ impl Journal {
     pub fn opened_at(&self) -> Position {
         match self {
             Journal::Memory(_) => Position::START,
+            Journal::Sqlite(journal) => journal.opened_at(),
         }
     }
 
@@ -48,6 +82,7 @@ impl Journal {
     pub fn keeps_history(&self) -> bool {
         match self {
             Journal::Memory(_) => false,
+            Journal::Sqlite(_) => true,
         }
     }
 
@@ -56,6 +91,7 @@ impl Journal {
     pub fn has_room(&self) -> bool {
         match self {
             Journal::Memory(journal) => journal.has_room(),
+            Journal::Sqlite(journal) => journal.has_room(),
         }
     }
 
@@ -64,6 +100,7 @@ impl Journal {
     pub fn in_flight(&self) -> usize {
         match self {
             Journal::Memory(journal) => journal.in_flight(),
+            Journal::Sqlite(journal) => journal.in_flight(),
         }
     }
 
@@ -72,6 +109,7 @@ impl Journal {
     pub fn in_flight_bytes(&self) -> usize {
         match self {
             Journal::Memory(journal) => journal.in_flight_bytes(),
+            Journal::Sqlite(journal) => journal.in_flight_bytes(),
         }
     }
 
@@ -79,6 +117,7 @@ impl Journal {
     pub fn append(&mut self, draft: Draft) {
         match self {
             Journal::Memory(journal) => journal.append(draft),
+            Journal::Sqlite(journal) => journal.append(draft),
         }
     }
 
@@ -86,6 +125,7 @@ impl Journal {
     pub fn read(&mut self, read: Read) {
         match self {
             Journal::Memory(journal) => journal.read(read),
+            Journal::Sqlite(journal) => journal.read(read),
         }
     }
 
@@ -93,6 +133,7 @@ impl Journal {
     pub fn flush(&mut self) {
         match self {
             Journal::Memory(_) => {}
+            Journal::Sqlite(journal) => journal.flush(),
         }
     }
 
@@ -101,6 +142,7 @@ impl Journal {
     pub fn poll_event(&mut self) -> Option<Event> {
         match self {
             Journal::Memory(journal) => journal.poll_event(),
+            Journal::Sqlite(journal) => journal.poll_event(),
         }
     }
 }

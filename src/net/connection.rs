@@ -14,6 +14,9 @@ use crate::ws::session::Session;
 use super::outbox::Outbox;
 use super::transport::Transport;
 
+/// The least rate at which a peer that is to end takes what is left for it. Slower ones would hold their slot for hours.
+const FAREWELL_BYTES_PER_SECOND: usize = 1024;
+
 /// Names a connection for as long as it lives: a slot of the slab, and a serial that no later tenant of it shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId {
@@ -44,6 +47,8 @@ pub enum Phase {
     Open,
     /// The farewell is queued: the outbox empties, and a WebSocket's peer is heard out for its own close frame.
     Draining {
+        /// When we stop waiting for the peer to take what is left, even if it takes a byte now and then.
+        until: Instant,
         /// Why it ends.
         reason: CloseReason,
     },
@@ -68,6 +73,8 @@ pub enum Phase {
 pub enum Protocol {
     /// Requests and responses.
     Http(Box<HttpExchange>),
+    /// A response without end: what is said in a room, as events. Its member of the hub has the same id.
+    Events,
     /// A WebSocket; its member of the hub has the same id.
     WebSocket(Session),
 }
@@ -81,6 +88,32 @@ pub struct HttpExchange {
     pub answering: Option<Recipient>,
     /// Requests that came so far.
     pub requests: u32,
+    /// When the first byte of the head came that is not whole yet; for the first head, when the connection was accepted.
+    pub head_began: Option<Instant>,
+    /// What its work waits for.
+    pub backlog: Backlog,
+}
+
+/// Why a connection is not read although there is something. Whatever frees it lists it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// It is read.
+    No,
+    /// Its own outbox is above high water, until that has drained.
+    OwnOutbox,
+    /// The journal has no room for what it says, until it has.
+    Journal,
+}
+
+/// What work that could be done waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backlog {
+    /// There is none.
+    None,
+    /// Its outbox is full; what drains it goes on.
+    Outbox,
+    /// Another turn: the budget of this one is spent, and the connection stands in the queue for the next.
+    Turn,
 }
 
 /// What a connection's timer is for.
@@ -113,8 +146,11 @@ pub struct Connection {
     pub outbox: Outbox,
     /// When it was accepted.
     pub opened: Instant,
-    /// When the last byte came from the peer; for HTTP also when the last response was queued.
+    /// When the last byte came from the peer, when we began to listen to it again, or when an outbox that it had not taken
+    /// at once was empty; for HTTP also when the last response was queued.
     pub last_heard: Instant,
+    /// When the first byte of a WebSocket message, or of a control frame, came that is not whole yet.
+    pub message_began: Option<Instant>,
     /// When the peer last took a byte, or when the outbox last went from empty to waiting.
     pub last_progress: Instant,
     /// An edge was seen and the socket has not answered `Blocked` since.
@@ -127,16 +163,20 @@ pub struct Connection {
     pub hung_up: bool,
     /// The peer's end of stream has been read: nothing more will come.
     pub ended: bool,
+    /// The socket has answered `Blocked` since the outbox was last empty.
+    pub backed_up: bool,
     /// It stands in the list of those to be read.
     pub listed: bool,
     /// It stands in the list of those to be flushed.
     pub dirty: bool,
-    /// It is not read, because its own outbox is above high water; what drains the outbox lists it again.
-    pub held: bool,
+    /// Whether it may be read.
+    pub held: Held,
     /// Somebody was turned away by its full outbox and wants to know when it has drained.
     pub awaited: bool,
-    /// A ping was sent since the last byte came.
+    /// A ping was queued since `last_heard`.
     pub pinged: bool,
+    /// It was one too many, and is here to be told so: it takes no place among those that are allowed.
+    pub surplus: bool,
 }
 
 impl Connection {
@@ -151,11 +191,12 @@ impl Connection {
     pub fn due(&self, limits: &Limits) -> Option<(Instant, Due)> {
         let stalled = || (self.last_progress + limits.stall_timeout, Due::Drop(CloseReason::Stalled));
         match self.phase {
-            Phase::Open if self.outbox.is_empty() => self.due_of_peer(limits),
-            Phase::Open => earlier(Some(stalled()), self.due_of_peer(limits)),
+            Phase::Open => earlier(self.backed_up.then(stalled), self.due_of_peer(limits)),
             // As long as the peer takes bytes it may have its farewell; then it has a while to answer it.
-            Phase::Draining { .. } if !self.outbox.is_empty() => Some(stalled()),
-            Phase::Draining { reason } => Some((self.last_progress + limits.linger_timeout, Due::Drop(reason))),
+            Phase::Draining { until, .. } if !self.outbox.is_empty() => {
+                earlier(Some(stalled()), Some((until, Due::Drop(CloseReason::Stalled))))
+            }
+            Phase::Draining { reason, .. } => Some((self.last_progress + limits.linger_timeout, Due::Drop(reason))),
             Phase::Lingering { until, reason, .. } => Some((until, Due::Drop(reason))),
             Phase::Closed { .. } => None,
         }
@@ -164,23 +205,55 @@ impl Connection {
     /// What the peer's silence leads to.
     fn due_of_peer(&self, limits: &Limits) -> Option<(Instant, Due)> {
         match &self.protocol {
-            // While we do not read, we cannot know that it is silent.
-            Protocol::WebSocket(_) if self.held => None,
-            Protocol::WebSocket(_) if self.pinged => {
-                Some((self.last_heard + limits.ping_interval * 2, Due::Close(CloseReason::PingTimeout)))
+            // While we do not read, we cannot know whether it is silent or slow.
+            _ if self.held != Held::No => None,
+            Protocol::WebSocket(_) => {
+                let late = |began| (began + limits.message_timeout, Due::Close(CloseReason::Policy));
+                earlier(self.message_began.map(late), self.due_of_silence(limits))
             }
-            Protocol::WebSocket(_) => Some((self.last_heard + limits.ping_interval, Due::Ping)),
-            Protocol::Http(http) if http.answering.is_some() => None,
-            Protocol::Http(http) if http.machine.is_mid_head() => {
-                Some((self.last_heard + limits.handshake_timeout, Due::SlowHead))
-            }
-            Protocol::Http(http) if http.requests == 0 => {
-                Some((self.opened + limits.handshake_timeout, Due::Close(CloseReason::KeepAliveTimeout)))
-            }
-            Protocol::Http(_) => {
-                Some((self.last_heard + limits.keep_alive_timeout, Due::Close(CloseReason::KeepAliveTimeout)))
-            }
+            // Nothing is expected of it, but proxies forget who is silent.
+            Protocol::Events => (!self.backed_up).then(|| (self.last_heard + limits.ping_interval, Due::Ping)),
+            // Counted from its beginning, since another byte now and then is no progress.
+            Protocol::Http(http) => match http.head_began {
+                Some(began) => Some((began + limits.handshake_timeout, Due::SlowHead)),
+                None if http.answering.is_some() => None,
+                // It is still busy with what it has been answered.
+                None if self.backed_up => None,
+                None if http.requests == 0 => {
+                    Some((self.opened + limits.handshake_timeout, Due::Close(CloseReason::KeepAliveTimeout)))
+                }
+                None => Some((self.last_heard + limits.keep_alive_timeout, Due::Close(CloseReason::KeepAliveTimeout))),
+            },
         }
+    }
+
+    /// Whatever its peer is given time for begins anew, as we have not listened to it for a while.
+    pub(super) fn restart_clocks(&mut self, now: Instant) {
+        self.last_heard = now;
+        self.pinged = false;
+        self.message_began = self.message_began.map(|_| now);
+        if let Protocol::Http(http) = &mut self.protocol {
+            http.head_began = http.head_began.map(|_| now);
+        }
+    }
+
+    /// What it leads to that nothing comes from the peer of a WebSocket.
+    fn due_of_silence(&self, limits: &Limits) -> Option<(Instant, Due)> {
+        if self.backed_up {
+            // A ping behind bytes that it has not taken would tell nothing, and nor does its silence.
+            None
+        } else if self.pinged {
+            Some((self.last_heard + limits.ping_interval * 2, Due::Close(CloseReason::PingTimeout)))
+        } else {
+            Some((self.last_heard + limits.ping_interval, Due::Ping))
+        }
+    }
+
+    /// Nothing follows what is queued, and the connection ends when that has been taken: at the least rate, or not at all.
+    pub fn begin_draining(&mut self, reason: CloseReason, limits: &Limits, now: Instant) {
+        let time = Duration::from_secs((self.outbox.len() / FAREWELL_BYTES_PER_SECOND) as u64);
+        self.phase = Phase::Draining { until: now + 2 * limits.stall_timeout + time, reason };
+        self.outbox.seal();
     }
 
     /// How long it has been there.

@@ -1,5 +1,6 @@
 //! All connections: a slab of them, the lists of those with work, and the sum of what their outboxes hold.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -11,7 +12,7 @@ use crate::close::CloseReason;
 use crate::http::Http;
 use crate::limits::Limits;
 
-use super::connection::{Connection, ConnectionId, HttpExchange, Phase, Protocol};
+use super::connection::{Backlog, Connection, ConnectionId, Held, HttpExchange, Phase, Protocol};
 use super::outbox::Outbox;
 use super::transport::{Transport, WriteOutcome};
 
@@ -20,6 +21,8 @@ use super::transport::{Transport, WriteOutcome};
 pub enum Flushed {
     /// All is written.
     Empty,
+    /// All is written, after the socket had taken no more for a while.
+    Relieved,
     /// The socket takes no more now.
     Blocked,
     /// The socket is lost.
@@ -31,12 +34,16 @@ pub enum Flushed {
 pub struct Connections {
     slab: Slab<Connection>,
     next_serial: u32,
-    /// Bytes in all outboxes.
+    /// The load of all outboxes.
     outbox_bytes: usize,
     /// Slots with something to flush.
     dirty: Vec<u32>,
-    /// Slots that are readable and may be read.
-    readable: Vec<u32>,
+    /// Slots that are readable and may be read, those first that have waited longest.
+    readable: VecDeque<u32>,
+    /// Connections that are not read because the journal has no room, in the order in which they came upon it.
+    parked: Vec<ConnectionId>,
+    /// Connections that are held back from being read, for whatever reason.
+    held: usize,
     /// Whoever was turned away by a full outbox which has drained since.
     drained: Vec<ConnectionId>,
     /// Slots that wait for the end of the turn.
@@ -55,7 +62,9 @@ impl Connections {
             next_serial: 0,
             outbox_bytes: 0,
             dirty: Vec::new(),
-            readable: Vec::new(),
+            readable: VecDeque::new(),
+            parked: Vec::new(),
+            held: 0,
             drained: Vec::new(),
             closed: Vec::new(),
             high_water_bytes: limits.outbox_high_water_bytes,
@@ -76,7 +85,7 @@ impl Connections {
         self.slab.is_empty()
     }
 
-    /// Bytes in all outboxes together.
+    /// The [load](Outbox::load) of all outboxes together.
     #[must_use]
     pub fn outbox_bytes(&self) -> usize {
         self.outbox_bytes
@@ -93,7 +102,13 @@ impl Connections {
         let entry = self.slab.vacant_entry();
         let id = ConnectionId { slot: entry.key() as u32, serial: self.next_serial };
         self.next_serial = self.next_serial.wrapping_add(1);
-        let exchange = HttpExchange { machine: Http::new(), answering: None, requests: 0 };
+        let exchange = HttpExchange {
+            machine: Http::new(),
+            answering: None,
+            requests: 0,
+            head_began: None,
+            backlog: Backlog::None,
+        };
         entry.insert(Connection {
             id,
             peer,
@@ -103,17 +118,20 @@ impl Connections {
             outbox: Outbox::default(),
             opened: now,
             last_heard: now,
+            message_began: None,
             last_progress: now,
             readable: false,
             // A new socket can be written, and its first edge will say so again.
             writable: true,
             hung_up: false,
             ended: false,
+            backed_up: false,
             listed: false,
             dirty: false,
-            held: false,
+            held: Held::No,
             awaited: false,
             pinged: false,
+            surplus: false,
         });
         id
     }
@@ -159,15 +177,72 @@ impl Connections {
     /// Lists a connection for reading, unless it is listed already, held back, or has nothing to be read.
     pub fn list_readable(&mut self, slot: u32) {
         let Some(connection) = self.slab.get_mut(slot as usize) else { return };
-        if connection.readable && !connection.listed && !connection.held {
+        if connection.readable && !connection.listed && connection.held == Held::No {
             connection.listed = true;
-            self.readable.push(slot);
+            self.readable.push_back(slot);
         }
     }
 
-    /// Takes the list of connections to be read in this turn.
-    pub fn take_readable(&mut self, into: &mut Vec<u32>) {
-        into.append(&mut self.readable);
+    /// Connections that are listed for reading.
+    #[must_use]
+    pub fn readable(&self) -> usize {
+        self.readable.len()
+    }
+
+    /// Takes whoever has been listed for reading longest. Those who are left when a turn's budget ends stay in front of
+    /// those who are listed again.
+    pub fn poll_readable(&mut self) -> Option<u32> {
+        while let Some(slot) = self.readable.pop_front() {
+            // It may have been listed by a former tenant of the slot.
+            if let Some(connection) = self.slab.get_mut(slot as usize)
+                && std::mem::take(&mut connection.listed)
+            {
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    /// Connections that are held back from being read.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Does not let a connection be read until [`release_parked`](Connections::release_parked), as the journal has no
+    /// room.
+    pub fn park(&mut self, slot: u32) {
+        let id = self.slab[slot as usize].id;
+        self.hold(slot, Held::Journal);
+        self.parked.push(id);
+    }
+
+    /// Lets all who are parked be read again, before others, and appends them to `released`.
+    pub fn release_parked(&mut self, now: Instant, released: &mut Vec<ConnectionId>) {
+        // Each is put in front of those behind it.
+        for id in std::mem::take(&mut self.parked).into_iter().rev() {
+            let Some(connection) = self.get_mut(id).filter(|connection| connection.held == Held::Journal) else {
+                continue;
+            };
+            connection.restart_clocks(now);
+            connection.listed = true;
+            self.hold(id.slot, Held::No);
+            self.readable.push_front(id.slot);
+            released.push(id);
+        }
+    }
+
+    /// Lets a connection be read that was held back for whatever reason, if it was.
+    pub fn release(&mut self, slot: u32) {
+        self.hold(slot, Held::No);
+        self.list_readable(slot);
+    }
+
+    fn hold(&mut self, slot: u32, held: Held) {
+        let connection = &mut self.slab[slot as usize];
+        self.held -= usize::from(connection.held != Held::No);
+        connection.held = held;
+        self.held += usize::from(connection.held != Held::No);
     }
 
     /// Whether something was left that no edge will announce: the next poll must not sleep.
@@ -219,7 +294,7 @@ impl Connections {
     pub fn offer(&mut self, id: ConnectionId, batch: &Bytes, now: Instant) -> bool {
         let high_water = self.high_water_bytes();
         let Some(connection) = self.get_mut(id).filter(|connection| connection.is_open()) else { return false };
-        if connection.outbox.len() > high_water {
+        if connection.outbox.load() > high_water {
             connection.awaited = true;
             return false;
         }
@@ -232,7 +307,7 @@ impl Connections {
     pub fn has_room(&mut self, id: ConnectionId) -> bool {
         let high_water = self.high_water_bytes();
         let Some(connection) = self.get_mut(id) else { return false };
-        let is_full = connection.outbox.len() > high_water;
+        let is_full = connection.outbox.load() > high_water;
         connection.awaited |= is_full;
         !is_full
     }
@@ -255,16 +330,18 @@ impl Connections {
 
     /// Whether the connection's own outbox forbids reading from it now. If so, what drains the outbox lists it again.
     pub fn hold_back_if_full(&mut self, slot: u32) -> bool {
-        let high_water = self.high_water_bytes();
-        let connection = &mut self.slab[slot as usize];
-        connection.held = connection.outbox.len() > high_water;
-        connection.held
+        let is_full = self.slab[slot as usize].outbox.load() > self.high_water_bytes();
+        if is_full {
+            self.hold(slot, Held::OwnOutbox);
+        }
+        is_full
     }
 
     /// Writes the outbox of `slot` until it is empty or the socket takes no more. Adds what was written to `written`.
     pub fn flush(&mut self, slot: u32, now: Instant, written: &mut u64) -> Flushed {
         let connection = &mut self.slab[slot as usize];
         connection.dirty = false;
+        let load_before = connection.outbox.load();
         let flushed = loop {
             if connection.outbox.is_empty() {
                 break Flushed::Empty;
@@ -274,7 +351,6 @@ impl Connections {
                     let offered = connection.outbox.offered();
                     connection.outbox.advance(taken);
                     connection.last_progress = now;
-                    self.outbox_bytes -= taken;
                     *written += taken as u64;
                     // The kernel took less than it was offered: its buffer is full, and an edge will follow.
                     if taken < offered {
@@ -285,26 +361,38 @@ impl Connections {
                 Err(err) => break Flushed::Failed(err),
             }
         };
+        let load = connection.outbox.load();
+        self.outbox_bytes -= load_before - load;
         connection.writable = !matches!(flushed, Flushed::Blocked);
-        if connection.outbox.len() <= self.low_water_bytes {
+        connection.backed_up |= !connection.writable;
+        let is_relieved = connection.backed_up && matches!(flushed, Flushed::Empty);
+        if is_relieved {
+            connection.backed_up = false;
+            // It has read all the time, however slowly: its silence counts from now.
+            connection.last_heard = now;
+            connection.pinged = false;
+        }
+        if load <= self.low_water_bytes {
             if std::mem::take(&mut connection.awaited) {
                 self.drained.push(connection.id);
             }
-            if std::mem::take(&mut connection.held) {
-                // While it was held back its peer was not heard; its silence counts from now.
-                connection.last_heard = now;
-                self.list_readable(slot);
+            if connection.held == Held::OwnOutbox {
+                connection.restart_clocks(now);
+                self.release(slot);
             }
         }
-        flushed
+        if is_relieved { Flushed::Relieved } else { flushed }
     }
 
-    /// Drops what waits, and gives the slot back at the end of the turn.
+    /// Drops what waits, takes nothing more, and gives the slot back at the end of the turn.
     pub fn close(&mut self, slot: u32, reason: CloseReason) {
         let connection = &mut self.slab[slot as usize];
         if !matches!(connection.phase, Phase::Closed { .. }) {
             connection.phase = Phase::Closed { reason };
+            // An answer may still be on its way to it: what it brought would never be subtracted from the sum.
+            connection.outbox.seal();
             self.outbox_bytes -= connection.outbox.clear();
+            self.hold(slot, Held::No);
             self.closed.push(slot);
         }
     }
@@ -312,6 +400,7 @@ impl Connections {
     /// Gives the slot back and returns its last tenant, whose socket closes when it is dropped.
     pub fn remove(&mut self, slot: u32) -> Connection {
         let connection = self.slab.remove(slot as usize);
+        debug_assert!(connection.outbox.is_empty(), "a closed outbox takes nothing");
         if self.slab.is_empty() {
             // A burst that has passed leaves no memory behind.
             self.slab.shrink_to_fit();

@@ -11,6 +11,10 @@ use bytes::{Buf, Bytes};
 /// How many slices one `writev` takes at the most; the kernel's own bound (`IOV_MAX`) is 1024.
 pub const MAX_SLICES: usize = 64;
 
+/// What a slice costs beside its bytes: its place in the queue, which may be twice as long as what is in it. The first is
+/// in the outbox itself.
+const SLICE_BYTES: usize = 2 * size_of::<Bytes>();
+
 /// Bytes queued for one socket, in order.
 #[derive(Debug, Default)]
 pub struct Outbox {
@@ -32,6 +36,13 @@ impl Outbox {
         self.len
     }
 
+    /// Memory that is taken by what waits, about: many small slices cost more than their bytes. This is what bounds are
+    /// about.
+    #[must_use]
+    pub fn load(&self) -> usize {
+        self.len + self.rest.as_ref().map_or(0, |rest| rest.len() * SLICE_BYTES)
+    }
+
     /// Nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -40,19 +51,20 @@ impl Outbox {
 
     /// Queues `bytes` behind all that waits. Once sealed, nothing more is taken.
     ///
-    /// Returns how many bytes were queued.
+    /// Returns by how much the [`load`](Self::load) has grown.
     pub fn push(&mut self, bytes: Bytes) -> usize {
         let added = bytes.len();
         if added == 0 || self.sealed {
             return 0;
         }
-        if self.len == 0 {
-            self.front = bytes;
-        } else {
-            self.rest.get_or_insert_default().push_back(bytes);
-        }
+        let is_first = self.len == 0;
         self.len += added;
-        added
+        if is_first {
+            self.front = bytes;
+            return added;
+        }
+        self.rest.get_or_insert_default().push_back(bytes);
+        added + SLICE_BYTES
     }
 
     /// Lets nothing follow what is queued by now: it ends with a close frame, or with the last response.
@@ -118,11 +130,13 @@ impl Outbox {
         self.front.advance(written);
     }
 
-    /// Drops all that waits and returns how many bytes that were.
+    /// Drops all that waits and returns the load that it was.
     pub fn clear(&mut self) -> usize {
+        let load = self.load();
         self.front = Bytes::new();
         self.rest = None;
-        std::mem::take(&mut self.len)
+        self.len = 0;
+        load
     }
 }
 
@@ -157,6 +171,23 @@ mod tests {
                 assert_eq!(outbox.is_empty(), first + second == text.len());
             }
         }
+    }
+
+    #[test]
+    fn the_load_grows_and_shrinks_with_the_slices() {
+        let mut outbox = Outbox::default();
+        let (mut load, bytes) = (0, 100);
+        for count in 0..bytes {
+            assert_eq!((outbox.len(), outbox.load()), (count, load));
+            load += outbox.push(Bytes::from_static(b"x"));
+        }
+        assert_eq!(load, bytes + (bytes - 1) * SLICE_BYTES, "the first has its place in the outbox");
+        for left in (0..bytes).rev() {
+            outbox.advance(1);
+            assert_eq!(outbox.load(), left + left.saturating_sub(1) * SLICE_BYTES);
+        }
+        let mut outbox = self::outbox(&["a", "b", "c"]);
+        assert_eq!((outbox.load(), outbox.clear(), outbox.load()), (3 + 2 * SLICE_BYTES, 3 + 2 * SLICE_BYTES, 0));
     }
 
     #[test]

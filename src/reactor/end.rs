@@ -5,9 +5,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use crate::chat::v1::Reply;
 use crate::close::CloseReason;
 use crate::net::connection::{ConnectionId, Phase, Protocol};
 
+use super::talk::Outboxes;
 use super::{Reactor, member_id};
 
 /// Somebody who ends in this turn, once all that was said before has been handed out.
@@ -34,7 +36,14 @@ impl Reactor {
     pub(super) fn carry_out_farewells(&mut self, now: Instant) {
         for Farewell { id, reason, reply } in std::mem::take(&mut self.farewells) {
             let Some(connection) = self.connections.get_mut(id) else { continue };
-            if !connection.is_open() {
+            // Nor has anything to be said to whoever has asked meanwhile: it ends when it has its response.
+            if !connection.is_open() || is_busy(&connection.protocol) {
+                continue;
+            }
+            // What it said before it closed is told to all before it is told goodbye, itself included.
+            let is_leaving = matches!(reason, CloseReason::PeerClosed | CloseReason::PeerVanished);
+            if is_leaving && self.hub.in_flight(member_id(id)) > 0 {
+                self.farewells.push(Farewell { id, reason, reply });
                 continue;
             }
             let words = match (&mut connection.protocol, reason.close_code()) {
@@ -56,12 +65,10 @@ impl Reactor {
         if !connection.is_open() {
             return;
         }
-        connection.phase = Phase::Draining { reason };
-        connection.outbox.seal();
-        // Nothing it sends means anything now, but it has to be read so that its end is seen.
-        connection.held = false;
+        connection.begin_draining(reason, &self.limits, now);
         self.hub.exit(member_id(id), now);
-        self.connections.list_readable(id.slot);
+        // Nothing it sends means anything now, but it has to be read so that its end is seen.
+        self.connections.release(id.slot);
         self.connections.list_dirty(id.slot);
         self.set_timer(id.slot);
     }
@@ -69,9 +76,9 @@ impl Reactor {
     /// An outbox is empty. If it was the last that this peer is owed, writing is shut down.
     pub(super) fn settle(&mut self, slot: u32, now: Instant) {
         let Some(connection) = self.connections.at_mut(slot) else { return };
-        let Phase::Draining { reason } = connection.phase else { return };
+        let Phase::Draining { reason, .. } = connection.phase else { return };
         if connection.ended {
-            self.connections.close(slot, reason);
+            self.close(slot, reason);
             return;
         }
         if let Protocol::WebSocket(session) = &connection.protocol
@@ -93,11 +100,11 @@ impl Reactor {
         connection.ended = true;
         let id = connection.id;
         match (connection.phase, &connection.protocol) {
-            (Phase::Open, Protocol::WebSocket(_)) => self.farewell(id, CloseReason::PeerVanished),
+            (Phase::Open, Protocol::WebSocket(_) | Protocol::Events) => self.farewell(id, CloseReason::PeerVanished),
             (Phase::Open, Protocol::Http(_)) => self.serve(id, now),
-            (Phase::Draining { reason }, _) if connection.outbox.is_empty() => self.connections.close(slot, reason),
+            (Phase::Draining { reason, .. }, _) if connection.outbox.is_empty() => self.close(slot, reason),
             (Phase::Draining { .. }, _) => {}
-            (Phase::Lingering { reason, .. }, _) => self.connections.close(slot, reason),
+            (Phase::Lingering { reason, .. }, _) => self.close(slot, reason),
             (Phase::Closed { .. }, _) => {}
         }
     }
@@ -107,9 +114,20 @@ impl Reactor {
         let Some(connection) = self.connections.at_mut(slot) else { return };
         let reason = match connection.phase {
             Phase::Open => CloseReason::PeerReset,
-            Phase::Draining { reason } | Phase::Lingering { reason, .. } | Phase::Closed { reason } => reason,
+            Phase::Draining { reason, .. } | Phase::Lingering { reason, .. } | Phase::Closed { reason } => reason,
         };
+        self.close(slot, reason);
+    }
+
+    /// Ends a connection here and now: all that closes comes through here. Nobody hears of it any more, and nothing more
+    /// is made for it; the slot is given back at the end of the turn.
+    pub(super) fn close(&mut self, slot: u32, reason: CloseReason) {
+        let Some(connection) = self.connections.at_mut(slot) else { return };
+        let id = connection.id;
         self.connections.close(slot, reason);
+        self.hub.exit(member_id(id), self.now);
+        self.streams.remove(&id);
+        self.forget_requests_of(id);
     }
 
     /// The first signal drains the server; the second ends it at once.
@@ -135,15 +153,23 @@ impl Reactor {
         );
         self.drain_until = Some(now + self.limits.drain_timeout);
         self.listeners.clear();
+        // People are told when to come back, so that they do not all come at once.
+        let spread = u64::try_from(self.limits.drain_timeout.as_millis()).unwrap_or(u64::MAX).max(1);
+        let mut stage = Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
+        self.hub.announce(&mut stage, |number| Reply::Draining { reconnect_ms: 200 + number as u64 * 37 % spread });
         let mut ending = std::mem::take(&mut self.scratch.ids);
-        let is_ending = |protocol: &Protocol| match protocol {
-            Protocol::WebSocket(_) => true,
-            Protocol::Http(http) => http.answering.is_none() && !http.machine.is_mid_head(),
-        };
-        ending.extend(self.connections.iter().filter(|it| is_ending(&it.protocol)).map(|it| it.id));
+        ending.extend(self.connections.iter().filter(|it| !is_busy(&it.protocol)).map(|it| it.id));
         for id in ending.drain(..) {
             self.farewell(id, CloseReason::Draining);
         }
         self.scratch.ids = ending;
+    }
+}
+
+/// Whether a response is being made or a request has begun to come, which is finished before the connection ends.
+fn is_busy(protocol: &Protocol) -> bool {
+    match protocol {
+        Protocol::WebSocket(_) | Protocol::Events => false,
+        Protocol::Http(http) => http.answering.is_some() || http.machine.is_mid_head(),
     }
 }

@@ -8,33 +8,56 @@ use http::{HeaderValue, Method, StatusCode};
 use crate::close::CloseReason;
 use crate::http::{Body, Encoded, Recipient, Request, Response};
 use crate::metrics::Gauges;
-use crate::net::connection::{ConnectionId, Protocol};
+use crate::net::connection::{Backlog, ConnectionId, Protocol};
 use crate::site::{Answer, FileStream};
 use crate::ws::upgrade;
 
 use super::Reactor;
 
+/// Requests that one connection has answered in one turn before others have theirs.
+const REQUESTS_AT_ONCE: usize = 16;
+/// The metrics are text that is made anew each time: as much work as so many other requests.
+const METRICS_COST: usize = 16;
+
 impl Reactor {
-    /// Answers the requests that a connection has brought, in order, as far as they and their responses are there.
+    /// Answers the requests that a connection has brought, in order, as far as they and their responses are there, and
+    /// no more of them than its share of the turn.
     pub(super) fn serve(&mut self, id: ConnectionId, now: Instant) {
+        let mut share = REQUESTS_AT_ONCE;
         loop {
-            if !self.connections.has_room(id) {
-                return;
-            }
+            let has_room = self.connections.has_room(id);
             let Some(connection) = self.connections.get_mut(id).filter(|connection| connection.is_open()) else {
                 return;
             };
             let Protocol::Http(http) = &mut connection.protocol else { return };
+            if http.backlog == Backlog::Turn || http.answering.is_some() {
+                self.take_post(id, now);
+                return;
+            }
+            if http.machine.is_mid_head() {
+                if !has_room {
+                    http.backlog = Backlog::Outbox;
+                    return;
+                }
+                if share == 0 || self.budgets.requests == 0 {
+                    return self.wait_for_turn(id);
+                }
+            }
+            http.backlog = Backlog::None;
+            let head_began = http.head_began.take();
             match http.machine.poll_request(&self.limits) {
                 Ok(Some(request)) => {
+                    let cost = cost(&request);
+                    share = share.saturating_sub(cost);
+                    self.budgets.requests = self.budgets.requests.saturating_sub(cost);
                     http.requests += 1;
+                    http.head_began = None;
                     let is_last = http.requests >= self.limits.max_requests_per_connection;
                     let mut recipient = request.recipient();
-                    recipient.keep_alive &= !is_last && self.drain_until.is_none();
+                    recipient.keep_alive &= !is_last;
                     http.answering = Some(recipient);
                     self.answer(id, &request, now);
                 }
-                Ok(None) if http.answering.is_some() => return,
                 Ok(None) => {
                     if connection.ended {
                         let reason = match http.machine.is_mid_head() {
@@ -43,6 +66,12 @@ impl Reactor {
                         };
                         self.drain(id, reason, now);
                     } else {
+                        if http.machine.is_mid_head() {
+                            let began = if http.requests == 0 { connection.opened } else { now };
+                            http.head_began = head_began.or(Some(began));
+                        }
+                        // It was not read while it had more to ask than we had answered.
+                        self.connections.list_readable(id.slot);
                         self.set_timer(id.slot);
                     }
                     return;
@@ -58,6 +87,9 @@ impl Reactor {
     fn answer(&mut self, id: ConnectionId, request: &Request, now: Instant) {
         if upgrade::is_upgrade(&request.headers) {
             return self.upgrade(id, request, now);
+        }
+        if self.serve_room(id, request, now) {
+            return;
         }
         let response = match request.target.path() {
             "/healthz" => only_read(request, || self.health()),
@@ -99,24 +131,47 @@ impl Reactor {
 
     /// Queues the response to the request that is being answered.
     pub(super) fn respond(&mut self, id: ConnectionId, response: &Response, now: Instant) {
-        let Some(connection) = self.connections.get(id) else { return };
-        let Protocol::Http(http) = &connection.protocol else { return };
-        let Some(recipient) = &http.answering else { return };
-        let encoded = response.encode(recipient, self.dates.at(SystemTime::now()));
-        self.metrics.responded(response.status);
-        self.push_response(id, encoded, now);
-        self.responded(id, now);
+        if self.begin_response(id, response, now) {
+            self.responded(id, now);
+        }
     }
 
     /// Queues the head of a response whose content follows in pieces.
     fn respond_with_stream(&mut self, id: ConnectionId, response: &Response, file: FileStream, now: Instant) {
-        let Some(connection) = self.connections.get(id) else { return };
-        let Protocol::Http(http) = &connection.protocol else { return };
-        let Some(recipient) = &http.answering else { return };
+        if self.begin_response(id, response, now) {
+            self.streams.insert(id, Some(file));
+            self.stream(id, now);
+        }
+    }
+
+    /// Queues a response as far as it is there. False if nobody waits for it any more.
+    fn begin_response(&mut self, id: ConnectionId, response: &Response, now: Instant) -> bool {
+        let Some(connection) = self.connections.get_mut(id).filter(|connection| connection.is_open()) else {
+            return false;
+        };
+        let Protocol::Http(http) = &mut connection.protocol else { return false };
+        let Some(recipient) = &mut http.answering else { return false };
+        recipient.keep_alive &= self.drain_until.is_none();
         let encoded = response.encode(recipient, self.dates.at(SystemTime::now()));
         self.metrics.responded(response.status);
         self.push_response(id, encoded, now);
-        self.stream(id, file, now);
+        true
+    }
+
+    /// Queues the head of a response that has no end, and makes the connection a stream.
+    pub(super) fn begin_stream(&mut self, id: ConnectionId, response: &Response, now: Instant) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Protocol::Http(http) = &mut connection.protocol else { return };
+        let Some(mut recipient) = http.answering.take() else { return };
+        recipient.keep_alive = false;
+        connection.protocol = Protocol::Events;
+        connection.last_heard = now;
+        let encoded = response.encode(&recipient, self.dates.at(SystemTime::now()));
+        self.metrics.responded(response.status);
+        self.push_response(id, encoded, now);
+        // What else it sends means nothing, but its end does.
+        self.connections.list_readable(id.slot);
+        self.set_timer(id.slot);
     }
 
     fn push_response(&mut self, id: ConnectionId, encoded: Encoded, now: Instant) {
@@ -133,16 +188,16 @@ impl Reactor {
         let Some(recipient) = http.answering.take() else { return };
         http.machine.responded();
         connection.last_heard = now;
-        if recipient.keep_alive {
-            // It may not have been read while it had more to ask than we had answered.
-            self.connections.list_readable(id.slot);
-        } else {
+        if !recipient.keep_alive {
             self.drain(id, CloseReason::Finished, now);
+        } else if self.drain_until.is_some() {
+            // It was told otherwise when its response began.
+            self.drain(id, CloseReason::Draining, now);
         }
     }
 
     /// Answers whoever cannot be served, and ends the connection.
-    fn refuse(&mut self, id: ConnectionId, response: &Response, reason: CloseReason, now: Instant) {
+    pub(super) fn refuse(&mut self, id: ConnectionId, response: &Response, reason: CloseReason, now: Instant) {
         let encoded = response.encode(&Recipient::STRANGER, self.dates.at(SystemTime::now()));
         self.metrics.responded(response.status);
         self.push_response(id, encoded, now);
@@ -151,6 +206,9 @@ impl Reactor {
 
     /// Tells a connection that was one too many.
     pub(super) fn refuse_full(&mut self, id: ConnectionId, now: Instant) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.surplus = true;
+        self.surplus += 1;
         let response = Response::text(StatusCode::SERVICE_UNAVAILABLE, "The server is full. Please try again later.")
             .with("Retry-After", &HeaderValue::from_static("5"));
         self.refuse(id, &response, CloseReason::Full, now);
@@ -163,58 +221,85 @@ impl Reactor {
         self.refuse(id, &response, CloseReason::Refused(status), now);
     }
 
-    /// Takes what the site's worker has found.
+    /// Takes what the site's worker has found, as many answers as a turn has time for requests.
     pub(super) fn take_site_answers(&mut self, now: Instant) {
-        while let Some((ticket, answer)) = self.site.poll_answer() {
+        for _ in 0..self.limits.requests_per_turn {
+            let Some((ticket, answer)) = self.site.poll_answer() else { return };
             let id = ConnectionId::from_ticket(ticket);
             match answer {
                 Answer::Response(response) => self.respond(id, &response, now),
                 Answer::Streamed(response, file) => self.respond_with_stream(id, &response, file, now),
-                Answer::Piece { bytes, rest } => self.take_piece(id, bytes, rest, now),
+                Answer::Piece { bytes, rest } => {
+                    self.take_piece(id, bytes, rest, now);
+                    self.stream(id, now);
+                }
                 Answer::Lost => self.content_lost(id),
             }
             self.serve(id, now);
         }
+        // There may be more, and the worker has woken us for it already.
+        self.budgets.is_exceeded = true;
     }
 
-    /// Queues a file piece by piece, as long as the outbox has room and the pieces are in memory. A full outbox goes on
-    /// with it by [`serve_on`](Self::serve_on), a cold piece by [`take_site_answers`](Self::take_site_answers).
-    fn stream(&mut self, id: ConnectionId, file: FileStream, now: Instant) {
-        if !self.connections.has_room(id) {
-            self.streams.insert(id, file);
-            return;
-        }
-        match self.site.read_on(id.ticket(), file) {
-            Some(Answer::Piece { bytes, rest }) => self.take_piece(id, bytes, rest, now),
-            Some(_) => self.content_lost(id),
-            None => {}
+    /// Queues a file piece by piece, as long as there is more of it, the outbox has room, the turn's budget lasts and the
+    /// pieces are in memory. With a full outbox or in another turn [`serve_on`](Self::serve_on) goes on, with a cold piece
+    /// [`take_site_answers`](Self::take_site_answers).
+    fn stream(&mut self, id: ConnectionId, now: Instant) {
+        while let Some(Some(_)) = self.streams.get(&id) {
+            if !self.connections.has_room(id) {
+                return;
+            }
+            if self.budgets.stream_bytes == 0 {
+                return self.wait_for_turn(id);
+            }
+            let Some(file) = self.streams.get_mut(&id).and_then(Option::take) else { return };
+            match self.site.read_on(id.ticket(), file) {
+                Some(Answer::Piece { bytes, rest }) => self.take_piece(id, bytes, rest, now),
+                Some(_) => self.content_lost(id),
+                None => {}
+            }
         }
     }
 
+    /// Queues a piece of a file, unless nobody waits for it any more.
     fn take_piece(&mut self, id: ConnectionId, bytes: Bytes, rest: Option<FileStream>, now: Instant) {
-        if self.connections.get(id).is_none() {
-            return;
-        }
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        self.budgets.stream_bytes = self.budgets.stream_bytes.saturating_sub(bytes.len());
         self.connections.push(id, bytes, now);
-        match rest {
-            Some(file) => self.stream(id, file, now),
-            None => self.responded(id, now),
+        if rest.is_some() {
+            *stream = rest;
+        } else {
+            self.streams.remove(&id);
+            self.responded(id, now);
         }
     }
 
     fn content_lost(&mut self, id: ConnectionId) {
         if self.connections.get(id).is_some() {
-            self.connections.close(id.slot, CloseReason::ContentLost);
+            self.close(id.slot, CloseReason::ContentLost);
         }
     }
 
-    /// Goes on with a connection whose outbox was full and has drained.
-    pub(super) fn serve_on(&mut self, id: ConnectionId, now: Instant) {
-        if let Some(file) = self.streams.remove(&id) {
-            self.stream(id, file, now);
+    /// Lets the next turn go on with a connection.
+    fn wait_for_turn(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Protocol::Http(http) = &mut connection.protocol else { return };
+        if http.backlog != Backlog::Turn {
+            http.backlog = Backlog::Turn;
+            self.waiting.push_back(id);
         }
+    }
+
+    /// Goes on with a connection whose outbox has drained, or whose turn it is.
+    pub(super) fn serve_on(&mut self, id: ConnectionId, now: Instant) {
+        self.stream(id, now);
         self.serve(id, now);
     }
+}
+
+/// What a request takes of the budgets for requests.
+fn cost(request: &Request) -> usize {
+    if request.target.path() == "/metrics" { METRICS_COST } else { 1 }
 }
 
 /// Answers GET and HEAD, and tells others that these are what is answered.

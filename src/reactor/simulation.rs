@@ -230,7 +230,7 @@ impl World {
         let batch = 2 * limits.read_bytes_per_turn + 300;
         let mut sum = 0;
         for connection in self.reactor.connections.iter() {
-            let len = connection.outbox.len();
+            let len = connection.outbox.load();
             assert!(len <= limits.outbox_high_water_bytes + batch, "seed {}: {len} bytes in an outbox", self.seed);
             sum += len;
         }
@@ -329,13 +329,13 @@ impl World {
         assert!(reactor.hub.is_empty() && reactor.hub.rooms() == 0, "seed {}", self.seed);
         assert_eq!((reactor.hub.catching_up(), reactor.journal.in_flight()), (0, 0), "seed {}", self.seed);
         assert!(reactor.timers.is_empty(), "seed {}: {} timers", self.seed, reactor.timers.len());
-        assert!(reactor.streams.is_empty(), "seed {}", self.seed);
-        assert!(reactor.parked.is_empty() && reactor.farewells.is_empty(), "seed {}", self.seed);
+        assert!(reactor.streams.is_empty() && reactor.waiting.is_empty(), "seed {}", self.seed);
+        assert!(reactor.connections.held() == 0 && reactor.farewells.is_empty(), "seed {}", self.seed);
     }
 }
 
 /// A client's frame, masked with a key that is easy to read.
-fn masked(head: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn masked(head: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![head];
     match u8::try_from(payload.len()) {
         Ok(len @ 0..=125) => frame.push(0x80 | len),
@@ -351,7 +351,7 @@ fn masked(head: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Takes a whole server's frame off the front, if there is one.
-fn take_frame(bytes: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
+pub(super) fn take_frame(bytes: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
     let (head, len) = match *bytes.get(1)? {
         126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
         len @ 0..=125 => (2, usize::from(len)),

@@ -1,6 +1,6 @@
 //! How the server comes up: limits of the process, sockets, signals, and what each part needs from the configuration.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,9 +16,9 @@ use thiserror::Error;
 use crate::chat::entry::Epoch;
 use crate::chat::hub::{Hub, Journaled};
 use crate::chat::identity::Identities;
-use crate::config::{Config, SiteError, SiteRoot};
+use crate::config::{self, Config, SiteError, SiteRoot};
 use crate::http::DateCache;
-use crate::journal::Journal;
+use crate::journal::{Journal, OpenError, SyncMode};
 use crate::limits::Limits;
 use crate::logging::Chatter;
 use crate::metrics::Metrics;
@@ -29,12 +29,13 @@ use crate::site::{Root, Site};
 use crate::ws::origin::{InvalidOrigin, OriginPolicy};
 use crate::ws::session::Workbench;
 
+use super::api::Desk;
 use super::talk::Gate;
-use super::{FIRST_LISTENER, Reactor, SIGNALS, Scratch, WAKER};
+use super::{Budgets, FIRST_LISTENER, Reactor, SIGNALS, Scratch, WAKER};
 
-/// Descriptors that are not for clients: the poll, the waker, signals, listeners, standard streams, and files that are
-/// being sent.
-const RESERVED_DESCRIPTORS: usize = 128;
+/// Descriptors that are neither for clients nor for files that are being sent: the poll, the waker, signals, listeners,
+/// standard streams, a file that is being looked at.
+const RESERVED_DESCRIPTORS: usize = 64;
 /// Lines about clients in the log, in one second.
 const CLIENT_LINES_PER_SECOND: u32 = 20;
 
@@ -50,6 +51,9 @@ pub enum StartError {
     /// An allowed origin is not an origin.
     #[error("--allow-origin: {0}")]
     Origin(#[from] InvalidOrigin),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {why}", why = describe(.error))]
     Listen {
@@ -78,11 +82,11 @@ impl Reactor {
     /// # Errors
     ///
     /// When something the configuration asks for cannot be had.
-    pub fn start(config: Config) -> Result<Reactor, StartError> {
+    pub fn start(config: &Config) -> Result<Reactor, StartError> {
         let root = config.site(Path::new("."))?;
         let descriptors = raise_descriptor_limit();
-        let mut limits = config.limits;
-        let most = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1);
+        let mut limits = config.limits.clone();
+        let most = descriptors.saturating_sub(RESERVED_DESCRIPTORS + limits.max_open_files).max(1);
         let max_connections = limits.max_connections.unwrap_or(most);
         if max_connections > most {
             tracing::warn!(
@@ -110,12 +114,30 @@ impl Reactor {
             SiteRoot::Folder(folder) => Root::Folder(folder),
             SiteRoot::Embedded => Root::Embedded,
         };
-        let site = Site::start(root, &limits, wake).map_err(StartError::Files)?;
-        let gate = Gate { origins: OriginPolicy::new(&config.allow_origins)?, trusted_proxies: config.trusted_proxies };
+        let site = Site::start(root, &limits, wake.clone()).map_err(StartError::Files)?;
+        let gate = Gate {
+            origins: OriginPolicy::new(&config.allow_origins)?,
+            trusted_proxies: config.trusted_proxies.clone(),
+        };
         tracing::info!("up to {max_connections} connections, as {descriptors} open files are allowed");
-        let epoch = Epoch(getrandom::u64().map_err(io::Error::from)?);
-        let journal = Journal::memory(&limits, epoch);
-        let identities = Identities::new(random()?, random()?);
+        let bound_port = listeners.first().map_or(config.port, |listener| listener.address().port());
+        let sync = match config.sync {
+            config::SyncMode::Normal => SyncMode::Normal,
+            config::SyncMode::Full => SyncMode::Full,
+        };
+        let journal = match config.store(bound_port) {
+            None => {
+                tracing::info!("messages are kept in memory, and are gone when this process ends");
+                Journal::memory(&limits, Epoch(getrandom::u64().map_err(io::Error::from)?))
+            }
+            Some(path) => {
+                let journal = Journal::sqlite(&path, sync, &limits, wake)?;
+                tracing::info!("messages are kept in {}", path.display());
+                journal
+            }
+        };
+        let key = journal.secret().map_or_else(random, Ok)?;
+        let identities = Identities::new(key, random()?);
         let reactor = Reactor::new(poll, journal, identities, site, gate, limits, Instant::now());
         let addresses = listeners.iter().map(Listener::address).collect();
         Ok(Reactor { signals: Some(signals), listeners, addresses, ..reactor })
@@ -142,19 +164,23 @@ impl Reactor {
             max_connections: limits.max_connections.unwrap_or(usize::MAX),
             accept_paused_until: None,
             connections: Connections::new(&limits),
+            surplus: 0,
             timers: Timers::new(now),
             hub: Hub::new(&limits, journaled, identities),
             journal,
             site,
             streams: HashMap::new(),
+            waiting: VecDeque::new(),
+            budgets: Budgets::default(),
+            desk: Desk::default(),
             gate,
             workbench: Workbench::new(limits.max_message_bytes),
             dates: DateCache::new(),
             metrics: Metrics::default(),
             lines: Chatter::new(CLIENT_LINES_PER_SECOND),
             started: now,
+            now,
             drain_until: None,
-            parked: Vec::new(),
             farewells: Vec::new(),
             scratch: Scratch { input, ..Scratch::default() },
             limits,

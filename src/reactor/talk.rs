@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::HOST;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 
@@ -37,7 +37,7 @@ pub(super) struct Gate {
 
 impl Gate {
     /// Where a request comes from, and for which host, as far as whoever sent it may be believed.
-    fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> Client {
+    pub(super) fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> Client {
         forwarded::client(peer.ip(), headers, &self.trusted_proxies)
     }
 }
@@ -58,6 +58,7 @@ impl Reactor {
         else {
             unreachable!("only HTTP is upgraded")
         };
+        let has_ended = connection.ended;
         let rest = exchange.machine.into_rest();
         self.metrics.responded(StatusCode::SWITCHING_PROTOCOLS);
         self.metrics.upgraded();
@@ -70,10 +71,15 @@ impl Reactor {
         if dialect == Dialect::Raw {
             self.hub.sit(member_id(id), room, Start::Present);
         }
+        self.connections.list_readable(id.slot);
         self.set_timer(id.slot);
         // What came in the same packet as the request.
         if !rest.is_empty() {
             self.listen_to(id, &rest, now);
+        }
+        if has_ended {
+            // It had asked for something else before, and its end was read while that was answered.
+            self.farewell(id, CloseReason::PeerVanished);
         }
     }
 
@@ -84,6 +90,14 @@ impl Reactor {
         request: &Request,
         now: Instant,
     ) -> Result<(upgrade::Handshake, RoomName), Response> {
+        if self.drain_until.is_some() {
+            self.metrics.refused(Refusal::Draining);
+            return Err(Response::text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The server is stopping. Please try again later.",
+            )
+            .with("Retry-After", &HeaderValue::from_static("5")));
+        }
         let handshake = upgrade::negotiate(&request.method, request.version, &request.headers, &[v1::PROTOCOL])
             .map_err(|refusal| {
                 self.metrics.refused(Refusal::Upgrade);
@@ -112,6 +126,11 @@ impl Reactor {
         let is_empty = connection.outbox.is_empty();
         let (events, output) = (&mut self.scratch.events, &mut self.scratch.output);
         session.receive(input, &mut self.workbench, events, output);
+        let began_before = connection.message_began.filter(|_| events.is_empty());
+        connection.message_began = session.is_midway().then(|| began_before.unwrap_or(now));
+        if connection.message_began.is_some() && began_before.is_none() {
+            self.timers.hasten(id.slot, now + self.limits.message_timeout);
+        }
         if !output.is_empty() {
             let output = Bytes::copy_from_slice(output);
             self.scratch.output.clear();
@@ -170,14 +189,28 @@ impl Reactor {
 
     /// Takes what the journal has to say.
     pub(super) fn take_journal_events(&mut self, now: Instant) {
-        let commands = &mut self.scratch.commands;
-        let mut stage = Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
-        while let Some(event) = self.journal.poll_event() {
+        for taken in 0.. {
+            if taken == self.limits.entries_per_turn {
+                self.budgets.is_exceeded = true;
+                break;
+            }
+            let Some(event) = self.journal.poll_event() else { break };
+            // Whoever has posted is answered, and waits in no room.
+            match &event {
+                journal::Event::Entry(entry) => self.stored(entry, StatusCode::CREATED, now),
+                journal::Event::Repeat(original) => self.stored(original, StatusCode::OK, now),
+                journal::Event::Refused { draft, .. } => self.not_stored(draft, now),
+                journal::Event::Page(page) if self.take_page(page, now) => continue,
+                journal::Event::Page(_) | journal::Event::Found(_) | journal::Event::Status(_) => {}
+            }
+            let commands = &mut self.scratch.commands;
+            let mut stage = Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
             match event {
                 journal::Event::Entry(entry) => self.hub.committed(entry),
                 journal::Event::Repeat(original) => self.hub.repeated(&original, &mut stage),
                 journal::Event::Refused { draft, .. } => self.hub.refused(&draft, &mut stage, commands),
                 journal::Event::Page(page) => self.hub.page(pages_of(page), &mut stage, commands),
+                journal::Event::Found(found) => self.hub.page(pages_found(found), &mut stage, commands),
                 journal::Event::Status(status) => {
                     let journal = match status {
                         journal::Status::Ok => "ok",
@@ -192,20 +225,21 @@ impl Reactor {
     /// Asks a silent peer whether it is there.
     pub(super) fn ping(&mut self, id: ConnectionId, now: Instant) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.pinged = true;
-        // Behind bytes that it has not taken, a ping would tell nothing.
-        if let Protocol::WebSocket(session) = &connection.protocol
-            && connection.outbox.is_empty()
-        {
+        if let Protocol::WebSocket(session) = &connection.protocol {
             let mut frame = Vec::new();
             session.ping(&mut frame);
+            connection.pinged = true;
             self.connections.push(id, frame.into(), now);
+        } else if let Protocol::Events = &connection.protocol {
+            // A comment, which keeps proxies from taking the stream for dead. It needs no answer.
+            connection.last_heard = now;
+            self.connections.push(id, Bytes::from_static(b":\n\n"), now);
         }
     }
 }
 
 /// The time of day.
-fn wall_clock() -> Timestamp {
+pub(super) fn wall_clock() -> Timestamp {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
 }
@@ -223,8 +257,17 @@ fn read_of(wanted: Wanted, limits: &Limits) -> journal::Read {
 
 /// What the journal has read, as the hub takes it.
 fn pages_of(page: journal::Page) -> Pages {
-    let journal::Page { ticket, entries, more, floor, .. } = page;
-    Pages { ticket, entries: entries.ok(), matches: Vec::new(), more, in_part: 0, floor }
+    let journal::Page { ticket, entries, more, in_range, floor, .. } = page;
+    Pages { ticket, entries: entries.ok(), matches: Vec::new(), more, in_part: in_range, floor }
+}
+
+/// What the journal has found, as the hub takes it.
+fn pages_found(found: journal::Found) -> Pages {
+    let journal::Found { ticket, hits, more, floor, .. } = found;
+    let hits = hits.ok().map(|hits| hits.into_iter().map(|journal::Hit { entry, matches }| (entry, matches)).unzip());
+    let (entries, matches) = hits.map_or((None, Vec::new()), |(entries, matches)| (Some(entries), matches));
+    let in_part = entries.as_ref().map_or(0, Vec::len) as u64;
+    Pages { ticket, entries, matches, more, in_part, floor }
 }
 
 /// The response to an upgrade that cannot be.

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -90,10 +91,31 @@ impl Whole {
     }
 }
 
+/// A large file, open for all who are being sent it. Reads name their offset, so they share it.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    file: File,
+    /// How many there are. Only the worker makes them, everybody ends them.
+    count: Arc<AtomicUsize>,
+}
+
+impl OpenFile {
+    pub(super) fn new(file: File, count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        OpenFile { file, count: Arc::clone(count) }
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The rest of a large file that is being sent. It holds the file open.
 #[derive(Debug, Clone)]
 pub struct FileStream {
-    file: Arc<File>,
+    file: Arc<OpenFile>,
     next: u64,
     end: u64,
 }
@@ -110,8 +132,8 @@ pub(super) enum Piece {
 }
 
 impl FileStream {
-    pub(super) fn new(file: File, length: u64) -> Self {
-        FileStream { file: Arc::new(file), next: 0, end: length }
+    pub(super) fn new(file: Arc<OpenFile>, length: u64) -> Self {
+        FileStream { file, next: 0, end: length }
     }
 
     /// The bytes that are still to come.
@@ -123,7 +145,7 @@ impl FileStream {
     /// Reads up to so many bytes if they are in the page cache. It never waits.
     pub(super) fn read_warm(self, max_bytes: usize) -> Piece {
         let mut buffer = self.buffer(max_bytes);
-        let read = preadv2(&self.file, &mut [IoSliceMut::new(&mut buffer)], self.next, ReadWriteFlags::NOWAIT);
+        let read = preadv2(&self.file.file, &mut [IoSliceMut::new(&mut buffer)], self.next, ReadWriteFlags::NOWAIT);
         match read {
             Ok(length) => self.advance(buffer, length),
             // Cold, or a file system that cannot tell.
@@ -136,7 +158,7 @@ impl FileStream {
     pub(super) fn read_waiting(self, max_bytes: usize) -> Piece {
         let mut buffer = self.buffer(max_bytes);
         loop {
-            match self.file.read_at(&mut buffer, self.next) {
+            match self.file.file.read_at(&mut buffer, self.next) {
                 Ok(length) => return self.advance(buffer, length),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Piece::Lost,
@@ -227,7 +249,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("large");
         std::fs::write(&path, vec![b'x'; 700]).unwrap();
-        let mut stream = FileStream::new(File::open(&path).unwrap(), 700);
+        let open = || Arc::new(OpenFile::new(File::open(&path).unwrap(), &Arc::default()));
+        let mut stream = FileStream::new(open(), 700);
         let mut lengths = Vec::new();
         loop {
             let Piece::Read(bytes, rest) = stream.read_waiting(300) else { panic!("lost") };
@@ -238,7 +261,7 @@ mod tests {
             }
         }
         assert_eq!(lengths, [300, 300, 100]);
-        let beyond = FileStream::new(File::open(&path).unwrap(), 701);
+        let beyond = FileStream::new(open(), 701);
         let Piece::Read(_, Some(rest)) = beyond.read_waiting(700) else { panic!("the first piece is there") };
         assert!(matches!(rest.read_waiting(700), Piece::Lost));
     }

@@ -20,6 +20,7 @@ use std::collections::hash_map::{Entry as MapEntry, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Instant;
@@ -83,6 +84,10 @@ struct Folder {
     cache: Cache,
     /// The paths that the worker is looking at.
     looks: HashMap<Box<[u8]>, Look>,
+    /// Requests that wait for those looks.
+    waiting: usize,
+    max_waiting: usize,
+    open_files: Arc<AtomicUsize>,
     jobs: Sender<Job>,
     done: Receiver<Done>,
     answers: VecDeque<(u64, Answer)>,
@@ -108,7 +113,8 @@ impl Site {
             Root::Folder(root) => root,
             Root::Embedded => return Ok(Site { source: Source::Embedded(Embedded::new()) }),
         };
-        let worker = Worker::new(root, limits.cached_file_bytes, limits.file_piece_bytes)?;
+        let worker = Worker::new(root, limits)?;
+        let open_files = worker.open_count();
         let (jobs, jobs_of_worker) = channel();
         let (done_by_worker, done) = channel();
         thread::Builder::new()
@@ -118,6 +124,9 @@ impl Site {
             source: Source::Folder(Folder {
                 cache: Cache::new(limits.cache_bytes),
                 looks: HashMap::new(),
+                waiting: 0,
+                max_waiting: limits.max_lookups,
+                open_files,
                 jobs,
                 done,
                 answers: VecDeque::new(),
@@ -184,12 +193,24 @@ impl Site {
             Source::Folder(folder) => folder.cache.bytes(),
         }
     }
+
+    /// Large files that are open in order to be sent, for the metrics.
+    #[must_use]
+    pub fn open_files(&self) -> usize {
+        match &self.source {
+            Source::Embedded(_) => 0,
+            Source::Folder(folder) => folder.open_files.load(Ordering::Relaxed),
+        }
+    }
 }
 
 impl Folder {
     fn handle(&mut self, ticket: u64, path: &[u8], request: &Request, now: Instant) -> Option<Response> {
         if let Some(file) = self.cache.fresh(path, now) {
             return Some(file.respond(request));
+        }
+        if self.waiting >= self.max_waiting {
+            return Some(busy());
         }
         let waiting = (ticket, request.clone());
         match self.looks.entry(path.into()) {
@@ -202,17 +223,21 @@ impl Folder {
                 place.insert(Look { asked_at: now, waiting: vec![waiting] });
             }
         }
+        self.waiting += 1;
         None
     }
 
     /// Takes over what the worker has found, and answers everybody who waits for it.
     fn looked(&mut self, path: &[u8], found: &Found) {
         let Some(Look { asked_at, waiting }) = self.looks.remove(path) else { return };
+        self.waiting -= waiting.len();
         match found {
             Found::Whole(file, stamp) => self.cache.insert(path, Arc::clone(file), *stamp, asked_at),
             // What cannot be looked at is better served as it was than not at all.
             Found::Unchanged | Found::Failed(_) => self.cache.renew(path, asked_at),
-            Found::Large(..) | Found::Folder | Found::Nothing | Found::Forbidden => self.cache.remove(path),
+            Found::Large(..) | Found::Busy | Found::Folder | Found::Nothing | Found::Forbidden => {
+                self.cache.remove(path);
+            }
         }
         let last_known = self.cache.last_known(path);
         for (ticket, request) in waiting {
@@ -221,6 +246,7 @@ impl Folder {
                     Some(Answer::Response(file.respond(&request)))
                 }
                 (Found::Large(representation, stream), _) => Some(large(representation, stream, &request)),
+                (Found::Busy, _) => Some(Answer::Response(busy())),
                 (Found::Folder, _) => Some(Answer::Response(redirect_to_folder(path, &request))),
                 (Found::Nothing, _) => Some(Answer::Response(nothing_there())),
                 (Found::Forbidden, _) => Some(Answer::Response(forbidden())),
@@ -253,6 +279,11 @@ fn forbidden() -> Response {
 fn unavailable() -> Response {
     Response::text(StatusCode::SERVICE_UNAVAILABLE, "The file cannot be read at the moment. Try again later.")
         .with("Retry-After", &HeaderValue::from_static("1"))
+}
+
+fn busy() -> Response {
+    Response::text(StatusCode::SERVICE_UNAVAILABLE, "Too many files are asked for at the moment. Try again later.")
+        .with("Retry-After", &HeaderValue::from_static("5"))
 }
 
 /// Redirects to the path of a folder with a slash at its end, without which relative links would lead astray.

@@ -366,6 +366,60 @@ fn requests_for_one_path_share_a_look() {
 }
 
 #[test]
+fn only_so_many_requests_wait_for_the_disk() {
+    let dir = furnished();
+    let limits = Limits { max_lookups: 3, ..Limits::default() };
+    let mut served = Served::start(Root::Folder(dir.path().join("root")), &limits);
+    let targets = ["/style.css", "/nothing", "/style.css"];
+    for (ticket, target) in targets.iter().enumerate() {
+        assert!(served.site.handle(ticket as u64, &request(&format!("GET {target}")), served.now).is_none());
+    }
+    let refused = served.site.handle(9, &request("GET /style.css"), served.now).expect("an answer at once");
+    assert_eq!(refused.status.as_u16(), 503);
+    assert!(field(&text(&refused, &request("GET /")), "Retry-After").is_some());
+    targets.iter().for_each(|_| drop(served.wait()));
+    assert!(served.get("GET /style.css").starts_with("HTTP/1.1 200 "));
+    assert!(served.get("GET /nothing").starts_with("HTTP/1.1 404 "));
+}
+
+#[test]
+fn large_files_are_open_once_and_only_so_many() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { cached_file_bytes: 10, max_open_files: 2, ..Limits::default() };
+    let mut served = Served::start(Root::Folder(dir.path().to_owned()), &limits);
+    for name in ["a", "b", "c"] {
+        write(dir.path().join(name), format!("{name} is large enough"));
+    }
+    let status = |answer: &Answer| match answer {
+        Answer::Streamed(..) => 200,
+        Answer::Response(response) => response.status.as_u16(),
+        other => panic!("{other:?}"),
+    };
+    let mut open = Vec::new();
+    for (target, expected, files) in
+        [("/a", 200, 1), ("/a", 200, 1), ("/b", 200, 2), ("/c", 503, 2), ("/a", 200, 2), ("/b", 200, 2)]
+    {
+        let answer = served.ask(&request(&format!("GET {target}")));
+        assert_eq!((status(&answer), served.site.open_files()), (expected, files), "{target}");
+        open.push(answer);
+    }
+    open.retain(|answer| matches!(answer, Answer::Streamed(_, stream) if stream.remaining_bytes() > 0));
+    let Some(Answer::Streamed(_, stream)) = open.pop() else { panic!("the last was for b") };
+    drop(open);
+    assert_eq!(served.site.open_files(), 1);
+    let answer = served.ask(&request("GET /c"));
+    assert_eq!((status(&answer), served.site.open_files()), (200, 2));
+    let piece = served.site.read_on(0, stream);
+    let Answer::Piece { bytes, rest: None } = piece.unwrap_or_else(|| served.wait().1) else { panic!("one piece") };
+    assert_eq!(bytes, "b is large enough");
+    // What replaces it is another file.
+    write(dir.path().join("c.new"), "C is even larger");
+    std::fs::rename(dir.path().join("c.new"), dir.path().join("c")).unwrap();
+    served.now += Duration::from_secs(2);
+    assert_eq!(served.download("/c", || {}).as_deref(), Some(&b"C is even larger"[..]));
+}
+
+#[test]
 fn large_files_come_in_pieces() {
     let dir = tempfile::tempdir().unwrap();
     let limits = Limits { cached_file_bytes: 1000, file_piece_bytes: 300, ..Limits::default() };

@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use rustix::fd::OwnedFd;
@@ -12,9 +13,10 @@ use rustix::fs::{FileType, Stat, fstat};
 use rustix::io::Errno;
 
 use super::Answer;
-use super::file::{Author, FileStream, Piece, Representation, Whole};
+use super::file::{Author, FileStream, OpenFile, Piece, Representation, Whole};
 use super::lookup::{self, Resolution};
 use crate::http::conditional::{Validators, seconds};
+use crate::limits::Limits;
 
 /// A file that was changed within this time before it was read may change again without its time stamps telling: the
 /// kernel's clock for them ticks every few milliseconds.
@@ -52,6 +54,8 @@ pub(super) enum Found {
     Folder,
     /// Nothing that is served.
     Nothing,
+    /// A large file, of which as many are open as may be.
+    Busy,
     /// Something that we may not read.
     Forbidden,
     /// It is not known: the disk, or the number of open files, is in the way.
@@ -111,6 +115,10 @@ pub(super) struct Worker {
     resolution: Resolution,
     max_whole_bytes: usize,
     piece_bytes: usize,
+    max_open_files: usize,
+    /// Large files that somebody is being sent, at most so many.
+    open_files: Vec<(Stamp, Weak<OpenFile>)>,
+    open_count: Arc<AtomicUsize>,
     /// So that a disk that fails is told of once, not with each request.
     is_failing: bool,
 }
@@ -119,12 +127,26 @@ impl Worker {
     /// # Errors
     ///
     /// The root is not a folder that can be opened.
-    pub(super) fn new(root: PathBuf, max_whole_bytes: usize, piece_bytes: usize) -> io::Result<Self> {
+    pub(super) fn new(root: PathBuf, limits: &Limits) -> io::Result<Self> {
         let resolution = Resolution::probe(&lookup::open_root(&root)?);
         if resolution == Resolution::NoLinks {
             tracing::info!("openat2 does not work here: symbolic links in the public folder are not followed");
         }
-        Ok(Worker { root, resolution, max_whole_bytes, piece_bytes, is_failing: false })
+        Ok(Worker {
+            root,
+            resolution,
+            max_whole_bytes: limits.cached_file_bytes,
+            piece_bytes: limits.file_piece_bytes,
+            max_open_files: limits.max_open_files,
+            open_files: Vec::new(),
+            open_count: Arc::default(),
+            is_failing: false,
+        })
+    }
+
+    /// How many large files are open, now and later.
+    pub(super) fn open_count(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.open_count)
     }
 
     /// Works until the site is dropped.
@@ -155,7 +177,7 @@ impl Worker {
     }
 
     /// Looks at what lies below the root at this path; that of a folder stands for its index.html.
-    pub(super) fn look(&self, path: &[u8], known: Option<Stamp>) -> Found {
+    pub(super) fn look(&mut self, path: &[u8], known: Option<Stamp>) -> Found {
         let is_folder = path.is_empty() || path.ends_with(b"/");
         let name = if is_folder { [path, b"index.html"].concat() } else { path.to_vec() };
         for _ in 0..MAX_READS {
@@ -170,7 +192,7 @@ impl Worker {
     }
 
     /// `None` if the file has changed while it was read.
-    fn look_once(&self, name: &[u8], known: Option<Stamp>) -> io::Result<Option<Found>> {
+    fn look_once(&mut self, name: &[u8], known: Option<Stamp>) -> io::Result<Option<Found>> {
         let file = self.open(name)?;
         let now = SystemTime::now();
         let stat = fstat(&file)?;
@@ -186,13 +208,30 @@ impl Worker {
         let representation = Representation::new(name, stamp.validators(now), Author::Operator);
         let file = File::from(file);
         if stamp.size > self.max_whole_bytes as u64 {
-            return Ok(Some(Found::Large(representation, FileStream::new(file, stamp.size))));
+            let shared = self.share(file, stamp);
+            let large = shared.map(|file| Found::Large(representation, FileStream::new(file, stamp.size)));
+            return Ok(Some(large.unwrap_or(Found::Busy)));
         }
         let Some(content) = read_whole(&file, stamp.size)? else { return Ok(None) };
         if !Stamp::of(&fstat(&file)?, now).is_same_state(&stamp) {
             return Ok(None);
         }
         Ok(Some(Found::Whole(Arc::new(Whole { representation, content: content.into() }), stamp)))
+    }
+
+    /// The file, or the one in the same state that is open already. `None` if too many are open.
+    fn share(&mut self, file: File, stamp: Stamp) -> Option<Arc<OpenFile>> {
+        self.open_files.retain(|(_, file)| file.strong_count() > 0);
+        let same = self.open_files.iter().filter(|(known, _)| known.is_same_state(&stamp));
+        if let Some(open) = same.filter_map(|(_, file)| file.upgrade()).next() {
+            return Some(open);
+        }
+        if self.open_files.len() >= self.max_open_files {
+            return None;
+        }
+        let file = Arc::new(OpenFile::new(file, &self.open_count));
+        self.open_files.push((stamp, Arc::downgrade(&file)));
+        Some(file)
     }
 
     fn open(&self, name: &[u8]) -> io::Result<OwnedFd> {
@@ -206,7 +245,7 @@ impl Worker {
                 self.is_failing = true;
                 tracing::warn!("files cannot be read: {error}");
             }
-            Found::Failed(_) | Found::Forbidden | Found::Nothing => {}
+            Found::Failed(_) | Found::Forbidden | Found::Nothing | Found::Busy => {}
             Found::Unchanged | Found::Whole(..) | Found::Large(..) | Found::Folder => self.is_failing = false,
         }
     }
@@ -255,8 +294,9 @@ mod tests {
         fs::write(&path, "css").unwrap();
         let an_hour_ago = SystemTime::now() - Duration::from_secs(3600);
         File::options().write(true).open(&path).unwrap().set_modified(an_hour_ago).unwrap();
-        let worker = Worker::new(dir.path().to_owned(), 1000, 1000).unwrap();
-        let stamp = |known| match worker.look(b"style.css", known) {
+        let limits = Limits { cached_file_bytes: 1000, ..Limits::default() };
+        let mut worker = Worker::new(dir.path().to_owned(), &limits).unwrap();
+        let mut stamp = |known| match worker.look(b"style.css", known) {
             Found::Whole(_, stamp) => Some(stamp),
             Found::Unchanged => None,
             other => panic!("{other:?}"),

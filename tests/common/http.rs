@@ -1,8 +1,10 @@
 //! HTTP by hand: bytes out, and what comes back, down to how the connection ends.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::DEADLINE;
 
@@ -51,7 +53,11 @@ pub struct Raw {
 impl Raw {
     /// Connects.
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, DEADLINE).expect("the server accepts");
+        Raw::over(TcpStream::connect_timeout(&address, DEADLINE).expect("the server accepts"))
+    }
+
+    /// Takes a connection that was prepared otherwise, by [`connect_from`] or [`connect_narrow`] for example.
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("TCP_NODELAY");
         stream.set_write_timeout(Some(DEADLINE)).expect("a write timeout");
         Raw { stream, unread: Vec::new() }
@@ -65,6 +71,11 @@ impl Raw {
     /// Ends our side of the stream; the other stays open.
     pub fn shut_down_writing(&mut self) {
         self.stream.shutdown(Shutdown::Write).expect("shutdown");
+    }
+
+    /// Cuts the connection: the server sees a reset.
+    pub fn reset(self) {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
     }
 
     /// The socket itself.
@@ -125,8 +136,17 @@ impl Raw {
         }
     }
 
+    /// The next `length` bytes.
+    ///
+    /// # Panics
+    /// When they have not come at the end of the stream or at [`DEADLINE`].
+    pub fn take(&mut self, length: usize) -> Vec<u8> {
+        self.fill_until("so many bytes", |unread| (unread.len() >= length).then_some(()));
+        self.unread.drain(..length).collect()
+    }
+
     /// Reads until `take` finds in what has come what it looks for.
-    fn fill_until<T>(&mut self, what: &str, mut take: impl FnMut(&[u8]) -> Option<T>) -> T {
+    pub(super) fn fill_until<T>(&mut self, what: &str, mut take: impl FnMut(&[u8]) -> Option<T>) -> T {
         let deadline = Instant::now() + DEADLINE;
         loop {
             if let Some(found) = take(&self.unread) {
@@ -145,7 +165,7 @@ impl Raw {
             return Some(End::Open);
         }
         self.stream.set_read_timeout(Some(left)).expect("a read timeout");
-        let mut buffer = [0; 64 * 1024];
+        let mut buffer = [0; 16 * 1024];
         match self.stream.read(&mut buffer) {
             Ok(0) => Some(End::Closed),
             Ok(length) => {
@@ -160,6 +180,25 @@ impl Raw {
             },
         }
     }
+}
+
+/// Connects from this address of ours, which a server that listens on 127.0.0.1 sees as the client's.
+pub fn connect_from(source: IpAddr, address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::new(source, 0).into()).expect("an address of this machine");
+    socket.connect_timeout(&address.into(), DEADLINE).expect("the server accepts");
+    socket.into()
+}
+
+/// Connects with small buffers, so that either side soon notices when the other does not read.
+pub fn connect_narrow(address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(16 * 1024).expect("SO_RCVBUF");
+    socket.set_send_buffer_size(16 * 1024).expect("SO_SNDBUF");
+    // Segments as on a real network: the huge ones of the loopback would not fit, and be sent again and again.
+    socket.set_tcp_mss(1_400).expect("TCP_MAXSEG");
+    socket.connect_timeout(&address.into(), DEADLINE).expect("the server accepts");
+    socket.into()
 }
 
 /// Sends one request on a connection of its own, byte for byte, and reads the response.

@@ -10,7 +10,7 @@
 mod http;
 mod ws;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -18,10 +18,11 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::param::clock_ticks_per_second;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit, setrlimit};
 
-pub use self::http::{End, Raw, Response, get, http};
-pub use self::ws::{WsClient, frame, upgrade_request};
+pub use self::http::{End, Raw, Response, connect_from, connect_narrow, get, http};
+pub use self::ws::{Frame, WsClient, close_frame, crowd, frame, upgrade_request};
 
 /// The longest that anything may take on a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -47,6 +48,12 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
 /// When [`DEADLINE`] has passed.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     wait_for(what, || condition().then_some(()));
+}
+
+/// Allows this process as many open files as it may have, for tests with many clients.
+pub fn raise_descriptor_limit() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("up to the hard limit anybody may");
 }
 
 /// The binary with its output in pipes, and none of the variables that may be set around us.
@@ -80,10 +87,11 @@ impl Process {
         wait_for("the process ends", || self.0.try_wait().expect("a child can be waited for"))
     }
 
-    /// Gathers, from now on, what it writes on standard error.
+    /// Gathers, from now on, what it writes on standard error; nothing, if that is no pipe of ours.
     pub fn gather_log(&mut self) -> Arc<Mutex<String>> {
-        let stderr = BufReader::new(self.0.stderr.take().expect("standard error is a pipe that nobody reads"));
         let log = Arc::new(Mutex::new(String::new()));
+        let Some(stderr) = self.0.stderr.take() else { return log };
+        let stderr = BufReader::new(stderr);
         let gathered = Arc::clone(&log);
         thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
@@ -176,7 +184,13 @@ impl Server {
 
     /// What `/metrics` says: a value for each series, by its name and labels as they stand in the text.
     pub fn metrics(&self) -> BTreeMap<String, f64> {
-        let response = get(self.address, "/metrics");
+        self.metrics_over(&mut Raw::connect(self.address))
+    }
+
+    /// What `/metrics` says on a connection that is there already, and stays.
+    pub fn metrics_over(&self, connection: &mut Raw) -> BTreeMap<String, f64> {
+        connection.send(format!("GET /metrics HTTP/1.1\r\nHost: {}\r\n\r\n", self.address));
+        let response = connection.response();
         assert_eq!(response.status, 200);
         let samples = response.text().lines().filter(|line| !line.starts_with('#'));
         let samples = samples.map(|line| line.rsplit_once(' ').expect("a series and its value"));
@@ -190,6 +204,69 @@ impl Server {
     pub fn metric(&self, series: &str) -> f64 {
         let metrics = self.metrics();
         *metrics.get(series).unwrap_or_else(|| panic!("{series} is not among {:?}", metrics.keys()))
+    }
+
+    /// Waits until one series of [`metrics`](Self::metrics) has a value.
+    ///
+    /// # Panics
+    /// When it has not by [`DEADLINE`].
+    pub fn wait_for_metric(&self, series: &str, expected: impl Fn(f64) -> bool) -> f64 {
+        let mut connection = Raw::connect(self.address);
+        wait_for(series, || {
+            let value = self.metrics_over(&mut connection)[series];
+            expected(value).then_some(value)
+        })
+    }
+
+    /// Waits until all have left and nothing of them has stayed behind.
+    ///
+    /// # Panics
+    /// When something is still there at [`DEADLINE`].
+    pub fn wait_until_empty(&self) {
+        let mut connection = Raw::connect(self.address);
+        // Whoever asks is a connection too.
+        let expected = [
+            ("chat_connections{kind=\"http\"}", 1.0),
+            ("chat_connections{kind=\"websocket\"}", 0.0),
+            ("chat_rooms", 0.0),
+            ("chat_catching_up_members", 0.0),
+            ("chat_outbox_bytes", 0.0),
+            ("chat_drafts_in_flight", 0.0),
+            ("chat_drafts_in_flight_bytes", 0.0),
+        ];
+        let mut left = Vec::new();
+        let deadline = Instant::now() + DEADLINE;
+        while Instant::now() < deadline {
+            let metrics = self.metrics_over(&mut connection);
+            left = expected.into_iter().filter(|(series, value)| metrics[*series] != *value).collect();
+            if left.is_empty() {
+                return;
+            }
+            thread::park_timeout(Duration::from_millis(5));
+        }
+        let metrics = self.metrics_over(&mut connection);
+        panic!("{:?}", left.iter().map(|(series, _)| (series, metrics[*series])).collect::<Vec<_>>());
+    }
+
+    /// Processor time it has used so far.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("the process lives");
+        // After the name, which may hold anything: state, and then eleven others before utime and stime.
+        let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
+        let ticks: u64 = fields.split_whitespace().skip(11).take(2).map(|it| it.parse::<u64>().expect("ticks")).sum();
+        Duration::from_secs(ticks) / u32::try_from(clock_ticks_per_second()).expect("a small number")
+    }
+
+    /// Lets it open so many files more than it has open now; what is open stays so.
+    pub fn allow_descriptors(&self, further: usize) {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the process lives");
+        let open =
+            open.map(|file| file.expect("a descriptor").file_name().to_string_lossy().parse().expect("a number"));
+        let open: HashSet<u64> = open.collect();
+        // New files get the lowest free number, and the limit is the first number that is not given out.
+        let limit = (0..).filter(|number| !open.contains(number)).nth(further);
+        let limit = Rlimit { current: limit, maximum: getrlimit(Resource::Nofile).maximum };
+        prlimit(Some(Pid::from_child(&self.process.0)), Resource::Nofile, limit).expect("a limit for our own child");
     }
 
     /// Sends a signal.

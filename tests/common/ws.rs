@@ -11,6 +11,7 @@ use tungstenite::protocol::CloseFrame;
 use tungstenite::{Error, Message, WebSocket};
 
 use super::DEADLINE;
+use super::http::{End, Raw};
 
 /// A connected client.
 #[derive(Debug)]
@@ -171,4 +172,106 @@ pub fn upgrade_request(address: SocketAddr, path: &str, lines: &[&str]) -> Strin
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{further}\r\n"
     )
+}
+
+/// A frame as the server sends it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// A text message.
+    Text(String),
+    /// A binary message.
+    Binary(Vec<u8>),
+    /// A close frame and its code.
+    Close(Option<u16>),
+    /// A ping.
+    Ping(Vec<u8>),
+    /// A pong.
+    Pong(Vec<u8>),
+}
+
+impl Frame {
+    /// A text message.
+    pub fn text(text: &str) -> Frame {
+        Frame::Text(text.to_owned())
+    }
+
+    /// The frame at the front of `bytes` and its length there; `None` if it is not whole.
+    ///
+    /// # Panics
+    /// When it is one that a server must not send (RFC 6455, sections 5.1 and 5.2), or is in fragments.
+    fn parse(bytes: &[u8]) -> Option<(usize, Frame)> {
+        let &[first, second, ref rest @ ..] = bytes else { return None };
+        assert!(second < 0x80, "a server does not mask");
+        let (head, length) = match second {
+            126 => (4, usize::from(u16::from_be_bytes(*rest.first_chunk()?))),
+            127 => (10, usize::try_from(u64::from_be_bytes(*rest.first_chunk()?)).expect("a length")),
+            length => (2, usize::from(length)),
+        };
+        let payload = bytes.get(head..head + length)?.to_vec();
+        let frame = match first {
+            0x81 => Frame::Text(String::from_utf8(payload).expect("text that is UTF-8")),
+            0x82 => Frame::Binary(payload),
+            0x88 => Frame::Close(payload.first_chunk().map(|code| u16::from_be_bytes(*code))),
+            0x89 => Frame::Ping(payload),
+            0x8a => Frame::Pong(payload),
+            _ => panic!("a frame that begins with {first:#04x}"),
+        };
+        Some((head + length, frame))
+    }
+}
+
+impl Raw {
+    /// Connects and upgrades.
+    ///
+    /// # Panics
+    /// When the server does not agree.
+    pub fn upgraded(address: SocketAddr, path: &str) -> Raw {
+        Raw::connect(address).upgrade(path)
+    }
+
+    /// Upgrades.
+    ///
+    /// # Panics
+    /// When the server does not agree.
+    pub fn upgrade(mut self, path: &str) -> Raw {
+        let address = self.stream().peer_addr().expect("connected");
+        self.send(upgrade_request(address, path, &[]));
+        assert_eq!(self.response_head().status, 101);
+        self
+    }
+
+    /// The next frame.
+    ///
+    /// # Panics
+    /// When it is incomplete at the end of the stream or at [`DEADLINE`].
+    pub fn frame(&mut self) -> Frame {
+        let (length, frame) = self.fill_until("a frame", Frame::parse);
+        self.take(length);
+        frame
+    }
+
+    /// All frames until the connection ends, and how it ends. Nothing is sent meanwhile: whoever waits for an answer to
+    /// its ping or its close frame waits in vain.
+    pub fn frames_to_end(&mut self, time: Duration) -> (Vec<Frame>, End) {
+        let (bytes, end) = self.read_to_end(time);
+        let mut rest = bytes.as_slice();
+        let frames = std::iter::from_fn(|| {
+            let (length, frame) = Frame::parse(rest)?;
+            rest = &rest[length..];
+            Some(frame)
+        })
+        .collect();
+        assert!(rest.is_empty() || end != End::Closed, "the stream ends in the middle of a frame: {rest:?}");
+        (frames, end)
+    }
+}
+
+/// A close frame of a client.
+pub fn close_frame(code: u16) -> Vec<u8> {
+    frame(0x88, &code.to_be_bytes())
+}
+
+/// Connects so many clients, one after the other.
+pub fn crowd(address: SocketAddr, path: &str, clients: usize) -> Vec<Raw> {
+    (0..clients).map(|_| Raw::upgraded(address, path)).collect()
 }

@@ -346,7 +346,8 @@ impl Hub {
         commands: &mut Vec<Command>,
     ) -> u32 {
         let room = self.rooms[key].name.clone();
-        self.next_read = self.next_read.wrapping_add(1);
+        // The highest bit of a ticket is left to others who read.
+        self.next_read = self.next_read.wrapping_add(1) & (u32::MAX >> 1);
         let serial = self.next_read;
         if let (Purpose::History | Purpose::Search { .. }, Some(speaker)) = (&purpose, self.speaker_mut(member)) {
             speaker.reads += 1;

@@ -1,0 +1,191 @@
+//! A batch of drafts becomes entries: one transaction, whole or not at all.
+
+use std::num::NonZeroUsize;
+
+use lru::LruCache;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::chat::entry::{Draft, Entry, Position, RoomName};
+use crate::journal::contract::{Event, Refused};
+
+use super::rows::{self, columns};
+use super::schema;
+
+/// Room numbers that are known without asking.
+const KNOWN_ROOMS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+
+/// Puts drafts in order, behind everything that is there.
+#[derive(Debug)]
+pub(super) struct Appender {
+    last: Position,
+    rooms: LruCache<RoomName, i64>,
+}
+
+/// The batch is not in the file, or it is not known whether it is.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) batch: Batch,
+    pub(super) error: rusqlite::Error,
+    pub(super) what: What,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    /// Nothing of it is in the file.
+    NotStored,
+    /// Its last step failed: it is in the file if the entry at this position is.
+    Unclear(Position),
+}
+
+/// Drafts, and what became of the first of them.
+#[derive(Debug)]
+pub(super) struct Batch {
+    drafts: Vec<Draft>,
+    outcomes: Vec<Outcome>,
+}
+
+#[derive(Debug)]
+enum Outcome {
+    Stored(Position),
+    Known(Box<Entry>),
+    /// It repeats what cannot be told of: a newer program, or older rules for names, have left it.
+    Unspeakable,
+}
+
+impl Appender {
+    pub(super) fn new(connection: &Connection) -> rusqlite::Result<Self> {
+        Ok(Appender { last: schema::last(connection)?, rooms: LruCache::new(KNOWN_ROOMS) })
+    }
+
+    /// The last position given.
+    pub(super) fn last(&self) -> Position {
+        self.last
+    }
+
+    /// Rooms have been removed.
+    pub(super) fn forget_rooms(&mut self) {
+        self.rooms.clear();
+    }
+
+    /// Stores the drafts. What came of them is in the file when this returns `Ok`.
+    pub(super) fn append(&mut self, connection: &Connection, drafts: Vec<Draft>) -> Result<Vec<Event>, Box<Failed>> {
+        let mut batch = Batch { outcomes: Vec::with_capacity(drafts.len()), drafts };
+        let stored = match self.fill(connection, &mut batch) {
+            Ok(stored) => stored,
+            Err(error) => {
+                self.roll_back(connection);
+                return Err(Box::new(Failed { batch, error, what: What::NotStored }));
+            }
+        };
+        match execute(connection, "COMMIT") {
+            Ok(()) => Ok(self.committed(batch)),
+            Err(error) => {
+                self.roll_back(connection);
+                let what = stored.map_or(What::NotStored, What::Unclear);
+                Err(Box::new(Failed { batch, error, what }))
+            }
+        }
+    }
+
+    /// What came of a batch that is in the file.
+    pub(super) fn committed(&mut self, batch: Batch) -> Vec<Event> {
+        let event = |(draft, outcome): (Draft, Outcome)| match outcome {
+            Outcome::Stored(position) => {
+                self.last = position;
+                Event::Entry(draft.at(position))
+            }
+            Outcome::Known(original) => Event::Repeat(Entry { origin: draft.origin, ..*original }),
+            Outcome::Unspeakable => Event::Refused { draft, reason: Refused::Unavailable },
+        };
+        batch.drafts.into_iter().zip(batch.outcomes).map(event).collect()
+    }
+
+    /// Ends a transaction that is still open. What was learnt in it is not true.
+    fn roll_back(&mut self, connection: &Connection) {
+        self.rooms.clear();
+        roll_back(connection);
+    }
+
+    /// Gives the last position that is new, if there is one.
+    fn fill(&mut self, connection: &Connection, batch: &mut Batch) -> rusqlite::Result<Option<Position>> {
+        roll_back(connection);
+        execute(connection, "BEGIN IMMEDIATE")?;
+        let mut insert = connection.prepare_cached(
+            "INSERT INTO entries (position, room, at, kind, author, author_name, nonce, content)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+             ON CONFLICT (author, nonce) WHERE nonce IS NOT NULL DO NOTHING",
+        )?;
+        let mut last = self.last;
+        for draft in &batch.drafts {
+            let position = last.next();
+            let author = draft.author.as_ref();
+            let inserted = insert.execute(params![
+                schema::number(position),
+                self.room(connection, &draft.room)?,
+                draft.at.0.cast_signed(),
+                rows::kind(&draft.content),
+                author.map(|author| author.id.0.cast_signed()),
+                author.map(|author| &*author.name),
+                author.and(draft.nonce.as_ref()).map(|nonce| &*nonce.0),
+                &**draft.content.bytes(),
+            ])?;
+            batch.outcomes.push(if inserted > 0 {
+                last = position;
+                Outcome::Stored(position)
+            } else {
+                original(connection, draft)?.map_or(Outcome::Unspeakable, |entry| Outcome::Known(Box::new(entry)))
+            });
+        }
+        Ok((last > self.last).then_some(last))
+    }
+
+    fn room(&mut self, connection: &Connection, name: &RoomName) -> rusqlite::Result<i64> {
+        if let Some(&room) = self.rooms.get(name) {
+            return Ok(room);
+        }
+        let mut known = connection.prepare_cached("SELECT id FROM rooms WHERE name = ?")?;
+        let room = match known.query_row([name.as_str()], |row| row.get(0)).optional()? {
+            Some(room) => room,
+            None => connection.prepare_cached("INSERT INTO rooms (name) VALUES (?)")?.insert([name.as_str()])?,
+        };
+        self.rooms.put(name.clone(), room);
+        Ok(room)
+    }
+}
+
+impl Batch {
+    pub(super) fn into_drafts(self) -> Vec<Draft> {
+        self.drafts
+    }
+}
+
+/// The entry that has the author and nonce of a draft.
+fn original(connection: &Connection, draft: &Draft) -> rusqlite::Result<Option<Entry>> {
+    let mut statement = connection.prepare_cached(concat!(
+        "SELECT ",
+        columns!(),
+        ", (SELECT name FROM rooms WHERE id = room) FROM entries WHERE author = ? AND nonce = ?"
+    ))?;
+    let author = draft.author.as_ref().map(|author| author.id.0.cast_signed());
+    let nonce = draft.nonce.as_ref().map(|nonce| &*nonce.0);
+    statement.query_row(params![author, nonce], |row| {
+        let name: String = row.get(7)?;
+        let room = if name == draft.room.as_str() { Some(draft.room.clone()) } else { room_name(&name) };
+        Ok(room.map(|room| rows::entry(row, &room)).transpose()?.flatten())
+    })
+}
+
+fn room_name(name: &str) -> Option<RoomName> {
+    RoomName::new(name, name.len()).ok()
+}
+
+/// Ends a transaction, if one is open. If that fails as well, the next attempt begins with it again.
+pub(super) fn roll_back(connection: &Connection) {
+    if !connection.is_autocommit() {
+        let _ = execute(connection, "ROLLBACK");
+    }
+}
+
+pub(super) fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(drop)
+}
