@@ -36,7 +36,7 @@ use crate::http::DateCache;
 use crate::journal::Journal;
 use crate::limits::Limits;
 use crate::logging::Chatter;
-use crate::metrics::{Kind, Metrics, Refusal};
+use crate::metrics::{Budget, Kind, Metrics, Refusal};
 use crate::net::connection::{Backlog, Connection, ConnectionId, Due, Phase, Protocol};
 use crate::net::connections::{Connections, Flushed};
 use crate::net::listener::{AcceptOutcome, Listener};
@@ -193,6 +193,12 @@ impl Reactor {
         self.commit(now);
         self.flush(now);
         self.reap(now);
+        if self.budgets.requests == 0 {
+            self.metrics.spent(Budget::Requests);
+        }
+        if self.budgets.stream_bytes == 0 {
+            self.metrics.spent(Budget::Streams);
+        }
     }
 
     /// How long the poll may sleep: not at all if work was carried over.
@@ -256,6 +262,9 @@ impl Reactor {
                 }
             }
         }
+        if budget == 0 {
+            self.metrics.spent(Budget::Accepts);
+        }
     }
 
     /// Takes in an accepted connection, or tells it that the server is full.
@@ -297,6 +306,7 @@ impl Reactor {
         // Those who are listed again while we read come in the next turn.
         for _ in 0..self.connections.readable() {
             if budget == 0 {
+                self.metrics.spent(Budget::Reads);
                 break;
             }
             let Some(slot) = self.connections.poll_readable() else { break };

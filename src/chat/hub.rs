@@ -33,7 +33,7 @@ use super::dialect::{DIALECTS, Dialect, Message};
 use super::entry::{Author, Content, Draft, Entry, Epoch, MemberId, PersonId, Position, RoomName, Timestamp};
 use super::identity::{Identities, Session};
 use super::presence::Presence;
-use super::tail::{Batch, Tail};
+use super::tail::{Batch, PageSize, Tail};
 pub use converse::Moment;
 
 /// Where the hub's decisions are carried out.
@@ -370,23 +370,18 @@ impl Hub {
         let Some(room) = self.by_name.get(room).map(|key| &self.rooms[*key]) else {
             return (!self.journaled.keeps_history).then(|| (Vec::new(), false));
         };
-        let is_whole = |entries: &[Entry]| {
-            entries.len() > limit || room.tail.floor() == Position::START || !self.journaled.keeps_history
-        };
+        let (tail, size) = (&room.tail, PageSize { entries: limit, bytes: self.bounds.page_bytes });
         match part {
-            Part::After { after, .. } if *after >= room.tail.floor() || !self.journaled.keeps_history => {
-                let mut entries = room.tail.after(*after, limit + 1);
-                let more = entries.len() > limit;
-                entries.truncate(limit);
+            Part::After { after, .. } if *after >= tail.floor() || !self.journaled.keeps_history => {
+                let entries = tail.after(*after, size);
+                let more = entries.last().is_some_and(|entry| entry.position < tail.last());
                 Some((entries, more))
             }
             Part::Before(before) => {
-                let mut entries = room.tail.before(*before, limit + 1);
-                let more = entries.len() > limit;
-                is_whole(&entries).then(|| {
-                    entries.drain(..entries.len().saturating_sub(limit));
-                    (entries, more)
-                })
+                let entries = tail.before(*before, size);
+                let more = entries.first().is_some_and(|entry| tail.reaches_before(entry.position));
+                let is_whole = more || tail.floor() == Position::START || !self.journaled.keeps_history;
+                is_whole.then_some((entries, more))
             }
             Part::After { .. } | Part::Matching { .. } => None,
         }

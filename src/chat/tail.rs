@@ -317,7 +317,9 @@ mod tests {
             }
         }
         // The content is 9 and 12, or 2 and 3 and 5.
-        for (bytes, newest, oldest) in [(0, &[12_u64][..], &[2_u64][..]), (2, &[12], &[2, 3]), (3, &[9, 12], &[2, 3, 5])] {
+        for (bytes, newest, oldest) in
+            [(0, &[12_u64][..], &[2_u64][..]), (2, &[12], &[2, 3]), (3, &[9, 12], &[2, 3, 5])]
+        {
             let size = PageSize { entries: 3, bytes };
             assert_eq!(positions(tail.before(Position(99), size)), newest, "{bytes} bytes");
             assert_eq!(positions(tail.after(Position(0), size)), oldest, "{bytes} bytes");

@@ -93,7 +93,7 @@ impl Reactor {
         }
         let response = match request.target.path() {
             "/healthz" => only_read(request, || self.health()),
-            "/metrics" => only_read(request, || self.metrics_text(now)),
+            "/metrics" => only_read(request, || self.metrics_page(now)),
             _ => match self.site.handle(id.ticket(), request, now) {
                 Some(response) => response,
                 None => return,
@@ -109,12 +109,23 @@ impl Reactor {
         }
     }
 
-    fn metrics_text(&self, now: Instant) -> Response {
+    fn metrics_page(&self, now: Instant) -> Response {
+        Response::new(StatusCode::OK)
+            .with("Content-Type", &HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"))
+            .with("Cache-Control", &HeaderValue::from_static("no-store"))
+            .with_body(Body::Bytes(self.metrics_text(now).into()))
+    }
+
+    pub(super) fn metrics_text(&self, now: Instant) -> String {
         let gauges = Gauges {
             uptime: now - self.started,
             resident_bytes: resident_bytes(),
             max_connections: self.max_connections,
             rooms: self.hub.rooms(),
+            held: self.connections.held(),
+            streams: self.streams.len(),
+            open_files: self.site.open_files(),
+            cache_bytes: self.site.cached_bytes(),
             outbox_bytes: self.connections.outbox_bytes(),
             catching_up: self.hub.catching_up(),
             drafts_in_flight: self.journal.in_flight(),
@@ -123,10 +134,7 @@ impl Reactor {
         };
         let mut text = String::new();
         self.metrics.render(&gauges, &mut text);
-        Response::new(StatusCode::OK)
-            .with("Content-Type", &HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"))
-            .with("Cache-Control", &HeaderValue::from_static("no-store"))
-            .with_body(Body::Bytes(text.into()))
+        text
     }
 
     /// Queues the response to the request that is being answered.

@@ -18,7 +18,7 @@ use crate::http::forwarded::{self, Client};
 use crate::http::{Request, Response};
 use crate::journal::{self, Range};
 use crate::limits::Limits;
-use crate::metrics::{Metrics, Refusal};
+use crate::metrics::{Budget, Metrics, Refusal};
 use crate::net::connection::{ConnectionId, Phase, Protocol};
 use crate::net::connections::Connections;
 use crate::ws::frame::{self, Opcode};
@@ -191,6 +191,7 @@ impl Reactor {
     pub(super) fn take_journal_events(&mut self, now: Instant) {
         for taken in 0.. {
             if taken == self.limits.entries_per_turn {
+                self.metrics.spent(Budget::Entries);
                 self.budgets.is_exceeded = true;
                 break;
             }

@@ -158,7 +158,9 @@ impl Talk {
     pub(super) fn order(&mut self) {
         for draft in std::mem::take(&mut self.drafts) {
             let is_it = |entry: &&Entry| {
-                draft.nonce.is_some() && entry.nonce == draft.nonce && entry.author.as_ref().map(|it| it.id) == draft.author.as_ref().map(|it| it.id)
+                draft.nonce.is_some()
+                    && entry.nonce == draft.nonce
+                    && entry.author.as_ref().map(|it| it.id) == draft.author.as_ref().map(|it| it.id)
             };
             match self.said.iter().find(is_it) {
                 Some(original) => {
