@@ -369,7 +369,7 @@ mod tests {
                 "Error parsing option '--max-header-fields' with value '4097': expected a whole number from 1 to 4096",
             ),
             ("--max-head 1000", None, "--max-target (8KiB) must not exceed --max-head (1000 bytes)."),
-            ("--max-message 2MiB", None, "--max-message (2MiB) must not exceed --tail-bytes (1MiB)."),
+            ("--max-message 8MiB", None, "--max-message (8MiB) must not exceed --tail-bytes (4MiB)."),
             ("--tail-bytes 1GiB", None, "--tail-bytes (1GiB) must not exceed --tails-total (64MiB)."),
         ] {
             let result = read(line, environment.as_slice());

@@ -161,10 +161,10 @@ pub(super) struct Args {
     /// messages among which one that is sent again is recognised, with --memory (default: 10000)
     #[argh(option)]
     repeat_window: Option<Count>,
-    /// recent messages of a room kept in memory (default: 1000)
+    /// recent messages of a room kept in memory (default: 10000)
     #[argh(option)]
     tail_entries: Option<Count>,
-    /// bytes of recent messages of a room kept in memory (default: 1MiB)
+    /// bytes of recent messages of a room kept in memory (default: 4MiB)
     #[argh(option)]
     tail_bytes: Option<Size>,
     /// bytes of recent messages of all rooms kept in memory (default: 64MiB)

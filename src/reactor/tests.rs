@@ -108,7 +108,7 @@ impl Stand {
         let mut wire = peer.wire.borrow_mut();
         let taken = most.min(wire.to_client.len());
         let bytes = wire.to_client.drain(..taken).collect();
-        if wire.writer_waits && taken > 0 {
+        if wire.writer_waits && wire.to_client.len() < wire.capacity {
             wire.writer_waits = false;
             self.reactor.connections.mark(peer.id.slot, false, true, false);
         }
@@ -611,4 +611,25 @@ fn members_that_read_nothing_hold_no_more_small_slices_than_fit() {
     }
     stand.turn();
     assert_eq!(stand.reactor.connections.outbox_bytes(), 0);
+}
+
+/// Between high and low water there are thousands of short messages; as many more are said meanwhile.
+#[test]
+fn by_default_a_reader_that_keeps_the_pace_does_not_fall_behind() {
+    let mut stand = Stand::new(Limits::default());
+    let (reader, speaker) = (stand.member(0), stand.member(WIDE));
+    let said = vec![masked(0x81, &[b'x'; 64]); 100].concat();
+    let turn = 100 * 66;
+    let mut was_behind = false;
+    for number in 0..200 {
+        stand.send(&speaker, &said);
+        stand.turn();
+        was_behind |= stand.reactor.hub.catching_up() == 1;
+        if was_behind {
+            reader.wire.borrow_mut().capacity = turn;
+            stand.take(&reader, turn);
+        }
+        assert!(stand.connection(&reader).is_some_and(Connection::is_open), "turn {number}");
+    }
+    assert!(was_behind && stand.reactor.hub.catching_up() == 1, "it keeps the pace from behind");
 }
