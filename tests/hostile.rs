@@ -39,7 +39,12 @@ impl Pair {
                 let text = count.load(Ordering::Relaxed).to_string();
                 let began = Instant::now();
                 one.send(frame(TEXT, text.as_bytes()));
-                assert_eq!([other.frame(), one.frame()], [(); 2].map(|()| Frame::text(&text)));
+                for member in [&mut other, &mut one] {
+                    // Whoever is kept waiting for too long by its machine may be asked whether it is there.
+                    let heard =
+                        std::iter::repeat_with(|| member.frame()).find(|frame| !matches!(frame, Frame::Ping(_)));
+                    assert_eq!(heard, Some(Frame::text(&text)));
+                }
                 slowest = slowest.max(began.elapsed());
                 count.fetch_add(1, Ordering::Relaxed);
                 thread::yield_now();
@@ -183,7 +188,7 @@ fn ten_thousand_tiny_fragments() {
         assert_eq!(text.len(), 10_000);
         assert!(text.bytes().enumerate().all(|(place, byte)| byte == b'a' + (place % 26) as u8));
         // Others never come to an end, and are many.
-        let mut endless = crowd(server.address(), "/", 50);
+        let mut endless = crowd(server.address(), "/", 10);
         let half = &packet[..packet.len() / 2 - 3];
         endless.iter_mut().for_each(|member| member.send(half));
     });
@@ -334,11 +339,11 @@ fn garbage_of_every_kind() {
 #[test]
 fn connections_that_are_held_for_nothing() {
     let arguments = [
-        ["--handshake-timeout", "300ms"],
-        ["--keep-alive-timeout", "300ms"],
-        ["--ping-interval", "200ms"],
-        ["--linger-timeout", "300ms"],
-        ["--stall-timeout", "300ms"],
+        ["--handshake-timeout", "1s"],
+        ["--keep-alive-timeout", "1s"],
+        ["--ping-interval", "500ms"],
+        ["--linger-timeout", "500ms"],
+        ["--stall-timeout", "1s"],
     ];
     survives(arguments.as_flattened(), |server, _| {
         let page = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", server.address());

@@ -2,13 +2,14 @@
 
 mod common;
 
-use std::net::IpAddr;
+use std::io::Write;
+use std::net::{IpAddr, Shutdown};
 use std::thread;
 use std::time::Duration;
 
 use common::{
-    DEADLINE, End, Frame, Raw, Server, WsClient, close_frame, connect_from, frame, upgrade_request, wait_for,
-    wait_until,
+    DEADLINE, End, Frame, Raw, Server, WsClient, close_frame, connect_from, connect_narrow, frame, upgrade_request,
+    wait_for, wait_until,
 };
 use tungstenite::Message;
 
@@ -317,6 +318,33 @@ fn a_client_that_only_stops_writing_still_hears_what_it_said() {
     }
     server.wait_for_metric("chat_closes_total{reason=\"peer_vanished\"}", |value| value == 2.0);
     server.wait_until_empty();
+}
+
+/// However much of it is still on its way, or not even that.
+#[test]
+fn a_client_that_stops_writing_and_then_begins_to_read_hears_everything() {
+    for (name, messages, arguments) in [
+        ("it waits in the outbox", 200, &[][..]),
+        ("it waits in the room's tail", 800, &["--outbox-high-water", "16KiB", "--outbox-low-water", "4KiB"]),
+    ] {
+        let server = Server::start(arguments);
+        let mut connection = Raw::over(connect_narrow(server.address())).upgrade("/");
+        let mut writer = connection.stream().try_clone().expect("a second handle");
+        let writing = thread::spawn(move || {
+            for number in 0..messages {
+                writer.write_all(&frame(TEXT, format!("{number:0>1000}").as_bytes())).expect("it is read in the end");
+            }
+            writer.shutdown(Shutdown::Write).expect("shutdown");
+        });
+        if arguments.is_empty() {
+            server.wait_for_metric("chat_messages_in_total", |read| read == f64::from(messages));
+        }
+        let (frames, end) = connection.frames_to_end(DEADLINE);
+        let expected: Vec<Frame> = (0..messages).map(|number| Frame::Text(format!("{number:0>1000}"))).collect();
+        assert_eq!((frames.len(), end), (expected.len(), End::Closed), "{name}");
+        assert!(frames == expected, "{name}");
+        writing.join().expect("all is written");
+    }
 }
 
 #[test]
