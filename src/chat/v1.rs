@@ -90,6 +90,38 @@ pub enum Request {
     },
 }
 
+/// What an answer is about, so that a client can tell to which of its requests it belongs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Subject<'a> {
+    /// The type of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<&'static str>,
+    /// The room it was about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room: Option<&'a str>,
+    /// The nonce of what was to be said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<&'a str>,
+}
+
+impl Request {
+    /// What an answer to this is about.
+    #[must_use]
+    pub fn subject(&self) -> Subject<'_> {
+        let (request, room, nonce) = match self {
+            Request::Hello { .. } => ("hello", None, None),
+            Request::Join { room, .. } => ("join", Some(room), None),
+            Request::Leave { room } => ("leave", Some(room), None),
+            Request::Say { room, nonce, .. } => ("say", Some(room), Some(nonce)),
+            Request::Typing { room } => ("typing", Some(room), None),
+            Request::Rename { .. } => ("rename", None, None),
+            Request::History { room, .. } => ("history", Some(room), None),
+            Request::Search { room, .. } => ("search", Some(room), None),
+        };
+        Subject { request: Some(request), room: room.map(String::as_str), nonce: nonce.map(String::as_str) }
+    }
+}
+
 /// The types of [`Request`], for whoever asks for another.
 const TYPES: [&str; 8] = ["hello", "join", "leave", "say", "typing", "rename", "history", "search"];
 
@@ -276,12 +308,9 @@ pub enum Reply<'a> {
         code: Code,
         /// What was wrong, for people.
         message: &'a str,
-        /// The nonce of what was not said.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        nonce: Option<&'a str>,
-        /// The room it was about.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        room: Option<&'a str>,
+        /// Which request.
+        #[serde(flatten)]
+        about: Subject<'a>,
         /// When to try again.
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_ms: Option<u64>,

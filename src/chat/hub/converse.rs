@@ -10,31 +10,21 @@ use super::{
 };
 use crate::chat::entry::{Entry, Nonce, Position};
 use crate::chat::name::{self, NameError};
-use crate::chat::v1::{self, BadFrame, Code, Limits, Person, Reply, Request, Said, Server};
+use crate::chat::v1::{self, BadFrame, Code, Limits, Person, Reply, Request, Said, Server, Subject};
 
 /// Reads of one member that may be under way.
 const READS_AT_ONCE: u32 = 4;
 
-/// A request that is not carried out.
-struct Refusal<'a> {
+/// Why a request is not carried out.
+struct Refusal {
     code: Code,
     message: String,
-    nonce: Option<&'a str>,
-    room: Option<&'a str>,
     retry: Option<Duration>,
 }
 
-impl<'a> Refusal<'a> {
+impl Refusal {
     fn new(code: Code, message: impl Into<String>) -> Self {
-        Refusal { code, message: message.into(), nonce: None, room: None, retry: None }
-    }
-
-    fn of_nonce(self, nonce: &'a str) -> Self {
-        Refusal { nonce: Some(nonce), ..self }
-    }
-
-    fn in_room(self, room: &'a str) -> Self {
-        Refusal { room: Some(room), ..self }
+        Refusal { code, message: message.into(), retry: None }
     }
 
     fn again_in(self, retry: Duration) -> Self {
@@ -65,32 +55,36 @@ impl Hub {
     ) {
         let request = match v1::parse(frame) {
             Ok(request) => request,
-            Err(BadFrame { code, message }) => return Self::refuse(id, &Refusal::new(code, message), stage),
+            Err(BadFrame { code, message }) => {
+                return Self::refuse(id, Subject::default(), &Refusal::new(code, message), stage);
+            }
         };
         if let Err(refusal) = self.carry_out(id, &request, moment, stage, commands) {
-            Self::refuse(id, &refusal, stage);
+            Self::refuse(id, request.subject(), &refusal, stage);
         }
     }
 
     /// Tells a member of chat.v1 that it speaks in text alone.
     pub fn refuse_binary<S: Stage>(id: MemberId, stage: &mut S) {
-        Self::refuse(id, &Refusal::new(Code::BadFrame, "chat.v1 speaks in text frames"), stage);
+        let refusal = Refusal::new(Code::BadFrame, "chat.v1 speaks in text frames");
+        Self::refuse(id, Subject::default(), &refusal, stage);
     }
 
-    fn refuse<S: Stage>(id: MemberId, refusal: &Refusal<'_>, stage: &mut S) {
-        let Refusal { code, ref message, nonce, room, retry } = *refusal;
-        let retry_ms = retry.map(|retry| u64::try_from(retry.as_millis()).unwrap_or(u64::MAX).max(1));
-        stage.send(id, framed::<S>(&Reply::Error { code, message, nonce, room, retry_ms }));
+    fn refuse<S: Stage>(id: MemberId, about: Subject<'_>, refusal: &Refusal, stage: &mut S) {
+        let Refusal { code, ref message, retry } = *refusal;
+        // Rounded up: who comes back after this time is not too early.
+        let retry_ms = retry.map(|retry| u64::try_from(retry.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX));
+        stage.send(id, framed::<S>(&Reply::Error { code, message, about, retry_ms }));
     }
 
-    fn carry_out<'a, S: Stage>(
+    fn carry_out<S: Stage>(
         &mut self,
         id: MemberId,
-        request: &'a Request,
+        request: &Request,
         moment: Moment,
         stage: &mut S,
         commands: &mut Vec<Command>,
-    ) -> Result<(), Refusal<'a>> {
+    ) -> Result<(), Refusal> {
         if let Request::Hello { name, token, session } = request {
             return self.hello(id, name.as_deref(), token.as_deref(), session.as_deref(), moment, stage, commands);
         }
@@ -99,9 +93,7 @@ impl Hub {
             return Err(Refusal::new(Code::BadOrder, "say hello first"));
         };
         match request {
-            Request::Say { nonce, room, .. } => {
-                speaker.says.take(say, moment.now).map_err(|wait| too_fast(wait).of_nonce(nonce).in_room(room))?;
-            }
+            Request::Say { .. } => speaker.says.take(say, moment.now).map_err(too_fast)?,
             _ => speaker.asks.take(ask, moment.now).map_err(too_fast)?,
         }
         match request {
@@ -125,23 +117,23 @@ impl Hub {
             Request::Rename { name } => self.rename(id, name, stage),
             Request::History { room, before, limit } => {
                 let key = self.joined_room(id, room)?;
-                self.may_read(id, room)?;
+                self.may_read(id)?;
                 let (before, limit) = self.window(*before, *limit);
                 self.history(id, key, before, limit, stage, commands).map_err(|OutboxFull| {
                     let message = "take what you have been sent, then ask again";
-                    Refusal::new(Code::Busy, message).in_room(room).again_in(Duration::from_secs(1))
+                    Refusal::new(Code::Busy, message).again_in(Duration::from_secs(1))
                 })
             }
             Request::Search { room, query, before, limit } => {
                 let key = self.joined_room(id, room)?;
                 if !query.chars().any(char::is_alphanumeric) {
-                    return Err(Refusal::new(Code::BadQuery, "there is no word to search for").in_room(room));
+                    return Err(Refusal::new(Code::BadQuery, "there is no word to search for"));
                 }
                 if !self.journaled.keeps_history {
                     let message = "this server keeps no history that could be searched";
-                    return Err(Refusal::new(Code::Unavailable, message).in_room(room));
+                    return Err(Refusal::new(Code::Unavailable, message));
                 }
-                self.may_read(id, room)?;
+                self.may_read(id)?;
                 let (before, limit) = self.window(*before, *limit);
                 self.search(id, key, query.clone(), before, limit, commands);
                 Ok(())
@@ -156,15 +148,15 @@ impl Hub {
         (before.map_or(present, v1::position).min(present), limit.unwrap_or(most).clamp(1, most))
     }
 
-    fn may_read<'a>(&mut self, id: MemberId, room: &'a str) -> Result<(), Refusal<'a>> {
+    fn may_read(&mut self, id: MemberId) -> Result<(), Refusal> {
         match self.speaker_mut(id) {
             Some(speaker) if speaker.reads < READS_AT_ONCE => Ok(()),
-            _ => Err(Refusal::new(Code::Busy, "wait for what you have asked for").in_room(room)),
+            _ => Err(Refusal::new(Code::Busy, "wait for what you have asked for")),
         }
     }
 
     #[expect(clippy::too_many_arguments, reason = "a request and its circumstances")]
-    fn hello<'a, S: Stage>(
+    fn hello<S: Stage>(
         &mut self,
         id: MemberId,
         name: Option<&str>,
@@ -173,7 +165,7 @@ impl Hub {
         moment: Moment,
         stage: &mut S,
         commands: &mut Vec<Command>,
-    ) -> Result<(), Refusal<'a>> {
+    ) -> Result<(), Refusal> {
         let Some(member) = self.member(id) else { return Ok(()) };
         if member.speaker.is_some() {
             return Err(Refusal::new(Code::BadOrder, "you have said hello already"));
@@ -245,25 +237,19 @@ impl Hub {
         }
     }
 
-    fn join<'a>(
-        &mut self,
-        id: MemberId,
-        room: &'a str,
-        after: Option<u64>,
-        epoch: Option<&str>,
-    ) -> Result<(), Refusal<'a>> {
+    fn join(&mut self, id: MemberId, room: &str, after: Option<u64>, epoch: Option<&str>) -> Result<(), Refusal> {
         let name = RoomName::new(room, self.bounds.max_room_name_bytes)
-            .map_err(|err| Refusal::new(Code::BadRoom, format!("room: {err}")).in_room(room))?;
+            .map_err(|err| Refusal::new(Code::BadRoom, format!("room: {err}")))?;
         let Some(member) = self.member(id) else { return Ok(()) };
         if let Some(key) = self.by_name.get(&name)
             && member.seats.iter().any(|seat| seat.room == *key)
         {
-            return Err(Refusal::new(Code::AlreadyJoined, "you are in this room").in_room(room));
+            return Err(Refusal::new(Code::AlreadyJoined, "you are in this room"));
         }
         let most = self.bounds.max_rooms_per_member;
         if member.seats.len() >= most {
             let message = format!("you are in {most} rooms, which is as many as can be");
-            return Err(Refusal::new(Code::TooManyRooms, message).in_room(room));
+            return Err(Refusal::new(Code::TooManyRooms, message));
         }
         let is_this_life = epoch.and_then(v1::epoch) == Some(self.journaled.epoch);
         let start = match after {
@@ -275,31 +261,30 @@ impl Hub {
         Ok(())
     }
 
-    fn say<'a>(
+    fn say(
         &mut self,
         id: MemberId,
-        room: &'a str,
+        room: &str,
         text: &str,
-        nonce: &'a str,
+        nonce: &str,
         moment: Moment,
         commands: &mut Vec<Command>,
-    ) -> Result<(), Refusal<'a>> {
-        let refuse = |code, message: String| Refusal::new(code, message).of_nonce(nonce).in_room(room);
+    ) -> Result<(), Refusal> {
         if nonce.is_empty() || nonce.len() > self.bounds.max_nonce_bytes {
             let message = format!("a nonce has 1 to {} bytes", self.bounds.max_nonce_bytes);
-            return Err(Refusal::new(Code::BadNonce, message).in_room(room));
+            return Err(Refusal::new(Code::BadNonce, message));
         }
-        let key = self.joined_room(id, room).map_err(|refusal| refusal.of_nonce(nonce))?;
+        let key = self.joined_room(id, room)?;
         if text.trim().is_empty() {
-            return Err(refuse(Code::BadText, "the text is empty".to_owned()));
+            return Err(Refusal::new(Code::BadText, "the text is empty".to_owned()));
         }
         if text.len() > self.bounds.max_text_bytes {
             let message = format!("a text has at most {} bytes in UTF-8", self.bounds.max_text_bytes);
-            return Err(refuse(Code::BadText, message));
+            return Err(Refusal::new(Code::BadText, message));
         }
         if moment.intake == Intake::Full {
             let message = "the server has too much to do, try again".to_owned();
-            return Err(refuse(Code::Busy, message).again_in(Duration::from_secs(1)));
+            return Err(Refusal::new(Code::Busy, message).again_in(Duration::from_secs(1)));
         }
         let Some(author) = self.author(id) else { return Ok(()) };
         self.wrote(key, author.id);
@@ -317,7 +302,7 @@ impl Hub {
         Ok(())
     }
 
-    fn rename<'a, S: Stage>(&mut self, id: MemberId, name: &str, stage: &mut S) -> Result<(), Refusal<'a>> {
+    fn rename<S: Stage>(&mut self, id: MemberId, name: &str, stage: &mut S) -> Result<(), Refusal> {
         let name = name::person_name(name, self.bounds.max_person_name_bytes).map_err(|err| bad_name(&err))?;
         let Some(mut author) = self.author(id) else { return Ok(()) };
         author.name = name;
@@ -344,13 +329,13 @@ impl Hub {
     }
 
     /// The key of a room in which the member is.
-    fn joined_room<'a>(&self, id: MemberId, room: &'a str) -> Result<usize, Refusal<'a>> {
+    fn joined_room(&self, id: MemberId, room: &str) -> Result<usize, Refusal> {
         let name = RoomName::new(room, self.bounds.max_room_name_bytes)
-            .map_err(|err| Refusal::new(Code::BadRoom, format!("room: {err}")).in_room(room))?;
+            .map_err(|err| Refusal::new(Code::BadRoom, format!("room: {err}")))?;
         let key = self.by_name.get(&name).copied();
         let seats = self.member(id).map(|member| &member.seats);
         key.filter(|key| seats.is_some_and(|seats| seats.iter().any(|seat| seat.room == *key)))
-            .ok_or_else(|| Refusal::new(Code::NotJoined, "join this room first").in_room(room))
+            .ok_or_else(|| Refusal::new(Code::NotJoined, "join this room first"))
     }
 
     /// A member has said again what is known: it alone is given the original.
@@ -369,27 +354,28 @@ impl Hub {
         match self.member(id).map(|member| member.speaker.is_some()) {
             Some(true) => {
                 let message = "what is said cannot be stored now, try again later";
-                let refusal = Refusal::new(Code::Unavailable, message).in_room(draft.room.as_str());
-                let refusal = refusal.again_in(Duration::from_secs(2));
-                let nonce = draft.nonce.as_ref().map_or("", |nonce| &nonce.0);
-                Self::refuse(id, &refusal.of_nonce(nonce), stage);
+                let nonce = draft.nonce.as_ref().map(|nonce| &*nonce.0);
+                let about = Subject { request: Some("say"), room: Some(draft.room.as_str()), nonce };
+                let refusal = Refusal::new(Code::Unavailable, message).again_in(Duration::from_secs(2));
+                Self::refuse(id, about, &refusal, stage);
             }
             Some(false) => commands.push(Command::Unheard(id)),
             None => {}
         }
     }
 
-    /// What a member asked for cannot be read.
-    pub(super) fn refuse_read<S: Stage>(&self, id: MemberId, room: &RoomName, stage: &mut S) {
-        let refusal = Refusal::new(Code::Unavailable, "the history cannot be read now").in_room(room.as_str());
-        Self::refuse(id, &refusal.again_in(Duration::from_secs(2)), stage);
+    /// What a member asked for by `request` cannot be read.
+    pub(super) fn refuse_read<S: Stage>(id: MemberId, request: &'static str, room: &RoomName, stage: &mut S) {
+        let about = Subject { request: Some(request), room: Some(room.as_str()), nonce: None };
+        let refusal = Refusal::new(Code::Unavailable, "the history cannot be read now");
+        Self::refuse(id, about, &refusal.again_in(Duration::from_secs(2)), stage);
     }
 }
 
-fn too_fast<'a>(wait: Duration) -> Refusal<'a> {
+fn too_fast(wait: Duration) -> Refusal {
     Refusal::new(Code::TooFast, "too much in too little time").again_in(wait)
 }
 
-fn bad_name<'a>(err: &NameError) -> Refusal<'a> {
+fn bad_name(err: &NameError) -> Refusal {
     Refusal::new(Code::BadName, format!("name: {err}"))
 }

@@ -2,7 +2,7 @@
 
 use super::ephemeral::framed;
 use super::{
-    Command, Dialect, Entry, Hub, MemberId, Pages, Part, Position, Room, RoomName, Seat, Stage, Standing, Start, Wanted,
+    Command, Dialect, Entry, Hub, MemberId, Pages, Part, Position, RoomName, Seat, Stage, Standing, Start, Wanted,
 };
 use crate::chat::tail::{Page, PageSize};
 use crate::chat::v1::{Hit, Members, Person, Reply, Said};
@@ -302,16 +302,14 @@ impl Hub {
         stage: &mut S,
         commands: &mut Vec<Command>,
     ) -> Result<(), OutboxFull> {
-        let Room { name, tail, .. } = &self.rooms[key];
-        let entries = tail.before(before, PageSize { entries: limit, ..self.page_size() });
-        let more = entries.first().is_some_and(|first| tail.reaches_before(first.position));
-        if more || tail.floor() == Position::START || !self.journaled.keeps_history {
-            let reply = Reply::History { room: name.as_str(), entries: Said::all_within(&entries), more };
-            if !stage.offer(id, &framed::<S>(&reply), entries.len()) {
-                return Err(OutboxFull);
-            }
-        } else {
-            self.read(id, key, Part::Before(before), limit, Purpose::History, commands);
+        let (name, part) = (self.rooms[key].name.clone(), Part::Before(before));
+        let Some((entries, more)) = self.look(&name, &part, limit) else {
+            self.read(id, key, part, limit, Purpose::History, commands);
+            return Ok(());
+        };
+        let reply = Reply::History { room: name.as_str(), entries: Said::all_within(&entries), more };
+        if !stage.offer(id, &framed::<S>(&reply), entries.len()) {
+            return Err(OutboxFull);
         }
         Ok(())
     }
@@ -370,9 +368,8 @@ impl Hub {
         }
         let (Some(dialect), Some(key)) = (self.dialect(id), self.by_name.get(&room).copied()) else { return };
         match purpose {
-            Purpose::History | Purpose::Search { .. } if pages.entries.is_none() => {
-                self.refuse_read(id, &room, stage);
-            }
+            Purpose::History if pages.entries.is_none() => Self::refuse_read(id, "history", &room, stage),
+            Purpose::Search { .. } if pages.entries.is_none() => Self::refuse_read(id, "search", &room, stage),
             Purpose::History => {
                 let entries = pages.entries.unwrap_or_default();
                 let entries = Said::all_within(&entries);
