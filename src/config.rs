@@ -55,6 +55,10 @@ pub struct Config {
     pub public: Option<PathBuf>,
     /// Folder in which messages are kept, as given; [`store`](Self::store) knows the file.
     pub data: PathBuf,
+    /// The file whose content signs tokens.
+    pub secret_file: Option<PathBuf>,
+    /// Clients that do not speak chat.v1 are refused.
+    pub no_raw: bool,
     /// Messages are kept in memory only.
     pub memory: bool,
     /// When messages are on the disk.
@@ -157,6 +161,8 @@ impl Config {
             hosts_are_default,
             port,
             public: args.public,
+            secret_file: args.secret_file,
+            no_raw: args.no_raw,
             memory: args.memory || port == 0 && args.data.is_none(),
             data: args.data.unwrap_or_else(|| DEFAULT_DATA.into()),
             sync: args.sync.map_or(SyncMode::default(), |values::SyncMode(sync)| sync),

@@ -23,7 +23,7 @@ mod tests;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
@@ -72,6 +72,8 @@ pub struct Reactor {
     connections: Connections,
     /// Connections beyond the limit that are on their way out.
     surplus: usize,
+    /// How many connections each address has, where that is limited.
+    addresses_there: HashMap<IpAddr, usize>,
     timers: Timers,
     hub: Hub,
     journal: Journal,
@@ -280,6 +282,8 @@ impl Reactor {
         if is_full {
             self.metrics.refused(Refusal::Full);
             self.refuse_full(id, now);
+        } else if !self.count_address(id, peer.ip()) {
+            self.refuse_crowd(id, now);
         } else {
             self.set_timer(id.slot);
         }
@@ -402,6 +406,7 @@ impl Reactor {
         let id = connection.id;
         match connection.due(&self.limits) {
             Some((at, due)) if at <= now => match due {
+                Due::Resume => self.connections.release(slot),
                 Due::Ping => self.ping(id, now),
                 Due::SlowHead => self.refuse_slow_head(id, now),
                 Due::Close(reason) => self.farewell(id, reason),
@@ -487,6 +492,7 @@ impl Reactor {
             // Dropping the socket takes it out of the poll as well.
             let connection = self.connections.remove(slot);
             self.surplus -= usize::from(connection.surplus);
+            self.discount_address(connection.counted_as);
             self.part_with(&connection, now);
             // A descriptor is free again.
             self.accept_paused_until = None;

@@ -132,6 +132,7 @@ impl Connections {
             awaited: false,
             pinged: false,
             surplus: false,
+            counted_as: None,
         });
         id
     }
@@ -230,6 +231,11 @@ impl Connections {
             self.readable.push_front(id.slot);
             released.push(id);
         }
+    }
+
+    /// Does not let a connection be read before `until`.
+    pub fn slow_down(&mut self, slot: u32, until: Instant) {
+        self.hold(slot, Held::Rate(until));
     }
 
     /// Lets a connection be read that was held back for whatever reason, if it was.

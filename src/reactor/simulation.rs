@@ -90,7 +90,7 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let now = Instant::now();
-        let gate = Gate { origins: OriginPolicy::new(&[]).unwrap(), trusted_proxies: Vec::new() };
+        let gate = Gate { origins: OriginPolicy::new(&[]).unwrap(), trusted_proxies: Vec::new(), refuses_raw: false };
         let limits = limits();
         let identities = Identities::new([1; 32], [2; 32]);
         let journal = Journal::memory(&limits, Epoch(seed));

@@ -55,7 +55,7 @@ impl Stand {
         let now = Instant::now();
         let (wake, files) = channel();
         let site = Site::start(root, &limits, move || _ = wake.send(())).unwrap();
-        let gate = Gate { origins: OriginPolicy::new(&[]).unwrap(), trusted_proxies: Vec::new() };
+        let gate = Gate { origins: OriginPolicy::new(&[]).unwrap(), trusted_proxies: Vec::new(), refuses_raw: false };
         let journal = Journal::memory(&limits, Epoch(1));
         let identities = Identities::new([1; 32], [2; 32]);
         let reactor = Reactor::new(Poll::new().unwrap(), journal, identities, site, gate, limits, now);
