@@ -410,6 +410,7 @@ impl Reactor {
                 Due::Ping => self.ping(id, now),
                 Due::SlowHead => self.refuse_slow_head(id, now),
                 Due::Close(reason) => self.farewell(id, reason),
+                Due::Probe => self.connections.probe(slot),
                 Due::Drop(reason) => {
                     if reason == CloseReason::Stalled {
                         connection.transport.reset_on_close();

@@ -129,6 +129,11 @@ pub enum Due {
     Resume,
     /// Nothing more is expected of this connection: close it for this reason, with a farewell if there is one.
     Close(CloseReason),
+    /// The peer has not been seen to take anything for the stall timeout: try to write before believing it.
+    ///
+    /// The kernel reports a socket as writable when half of the room for it is free. A peer that reads slowly may take
+    /// longer than the timeout to get there.
+    Probe,
     /// The peer takes nothing, or will not finish the close: drop it without a word.
     Drop(CloseReason),
 }
@@ -183,6 +188,8 @@ pub struct Connection {
     pub surplus: bool,
     /// The address among whose connections it is counted, if they are.
     pub counted_as: Option<IpAddr>,
+    /// A write was tried since the peer last took a byte, without an edge that called for it.
+    pub probed: bool,
 }
 
 impl Connection {
@@ -195,7 +202,10 @@ impl Connection {
     /// What is due next on this connection, and when; `None` when nothing ever will be without an event.
     #[must_use]
     pub fn due(&self, limits: &Limits) -> Option<(Instant, Due)> {
-        let stalled = || (self.last_progress + limits.stall_timeout, Due::Drop(CloseReason::Stalled));
+        let stalled = || {
+            let due = if self.probed { Due::Drop(CloseReason::Stalled) } else { Due::Probe };
+            (self.last_progress + limits.stall_timeout, due)
+        };
         match self.phase {
             Phase::Open => earlier(self.backed_up.then(stalled), self.due_of_peer(limits)),
             // As long as the peer takes bytes it may have its farewell; then it has a while to answer it.

@@ -133,6 +133,7 @@ impl Connections {
             pinged: false,
             surplus: false,
             counted_as: None,
+            probed: false,
         });
         id
     }
@@ -257,6 +258,14 @@ impl Connections {
         !self.readable.is_empty() || !self.drained.is_empty() || !self.dirty.is_empty()
     }
 
+    /// Has the flush step try to write to a socket that has not been reported as writable again.
+    pub fn probe(&mut self, slot: u32) {
+        let connection = &mut self.slab[slot as usize];
+        connection.probed = true;
+        connection.writable = true;
+        self.list_dirty(slot);
+    }
+
     /// Lists a connection for the flush step, which also finds out that there is nothing left to write.
     pub fn list_dirty(&mut self, slot: u32) {
         let connection = &mut self.slab[slot as usize];
@@ -329,6 +338,7 @@ impl Connections {
         let connection = &mut self.slab[slot as usize];
         if connection.outbox.is_empty() {
             connection.last_progress = now;
+            connection.probed = false;
         }
         self.outbox_bytes += connection.outbox.push(bytes);
         self.list_dirty(slot);
@@ -357,6 +367,7 @@ impl Connections {
                     let offered = connection.outbox.offered();
                     connection.outbox.advance(taken);
                     connection.last_progress = now;
+                    connection.probed = false;
                     *written += taken as u64;
                     // The kernel took less than it was offered: its buffer is full, and an edge will follow.
                     if taken < offered {
