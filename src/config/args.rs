@@ -394,7 +394,7 @@ mod tests {
     #[test]
     fn the_help_tells_the_defaults() {
         for (name, help) in options() {
-            if matches!(name, "--help" | "--version" | "--memory") {
+            if matches!(name, "--help" | "--version" | "--memory" | "--no-raw" | "--secret-file") {
                 continue;
             }
             let default = help.split_once("(default: ").and_then(|(_, rest)| rest.strip_suffix(')'));
@@ -411,7 +411,7 @@ mod tests {
     fn every_limit_reaches_its_own_field() {
         let mut seen = Vec::new();
         for (name, _) in options() {
-            if matches!(name, "--port" | "--public" | "--data" | "--memory" | "--version") {
+            if matches!(name, "--port" | "--public" | "--data" | "--memory" | "--version" | "--secret-file") {
                 continue;
             }
             let Some(args) = ["77", "77ms", "7777"].iter().find_map(|value| read(&[name, value]).ok()) else {
