@@ -55,6 +55,10 @@ pub struct Config {
     pub public: Option<PathBuf>,
     /// Folder in which messages are kept, as given; [`store`](Self::store) knows the file.
     pub data: PathBuf,
+    /// The file whose content signs tokens.
+    pub secret_file: Option<PathBuf>,
+    /// Clients that do not speak chat.v1 are refused.
+    pub no_raw: bool,
     /// Messages are kept in memory only.
     pub memory: bool,
     /// When messages are on the disk.
@@ -157,6 +161,8 @@ impl Config {
             hosts_are_default,
             port,
             public: args.public,
+            secret_file: args.secret_file,
+            no_raw: args.no_raw,
             memory: args.memory || port == 0 && args.data.is_none(),
             data: args.data.unwrap_or_else(|| DEFAULT_DATA.into()),
             sync: args.sync.map_or(SyncMode::default(), |values::SyncMode(sync)| sync),
@@ -369,7 +375,7 @@ mod tests {
                 "Error parsing option '--max-header-fields' with value '4097': expected a whole number from 1 to 4096",
             ),
             ("--max-head 1000", None, "--max-target (8KiB) must not exceed --max-head (1000 bytes)."),
-            ("--max-message 2MiB", None, "--max-message (2MiB) must not exceed --tail-bytes (1MiB)."),
+            ("--max-message 8MiB", None, "--max-message (8MiB) must not exceed --tail-bytes (4MiB)."),
             ("--tail-bytes 1GiB", None, "--tail-bytes (1GiB) must not exceed --tails-total (64MiB)."),
         ] {
             let result = read(line, environment.as_slice());

@@ -10,6 +10,8 @@ use std::time::Duration;
 pub struct Limits {
     /// Connections held at once; further ones are refused with 503. `None` derives it from `RLIMIT_NOFILE`.
     pub max_connections: Option<usize>,
+    /// Connections of one address; further ones are refused with 429. 0 for no limit: everybody may sit behind one proxy.
+    pub max_connections_per_address: usize,
     /// Connections accepted in one turn; the rest wait in the backlog for the next.
     pub accepts_per_turn: usize,
     /// Bytes read from one connection in one turn.
@@ -105,6 +107,10 @@ pub struct Limits {
     pub say_rate: u32,
     /// Texts that it may say at once.
     pub say_burst: u32,
+    /// Messages that a raw member may say in a second; it is read no faster. 0 for no limit: it is a program.
+    pub raw_rate: u32,
+    /// Messages that it may say at once.
+    pub raw_burst: u32,
     /// Other requests that a member of chat.v1 may make in a second; 0 for no limit.
     pub ask_rate: u32,
     /// Requests that it may make at once.
@@ -127,6 +133,7 @@ impl Default for Limits {
         const MIB: usize = 1024 * KIB;
         Limits {
             max_connections: None,
+            max_connections_per_address: 0,
             accepts_per_turn: 256,
             read_bytes_per_connection: 64 * KIB,
             read_bytes_per_turn: MIB,
@@ -157,8 +164,8 @@ impl Default for Limits {
             max_draft_bytes_in_flight: 8 * MIB,
             entries_per_turn: 20_000,
             repeat_window: 10_000,
-            tail_entries: 1_000,
-            tail_bytes: MIB,
+            tail_entries: 10_000,
+            tail_bytes: 4 * MIB,
             tails_total_bytes: 64 * MIB,
             max_tails: 10_000,
             max_room_name_bytes: 64,
@@ -172,6 +179,8 @@ impl Default for Limits {
             presence_names: 200,
             say_rate: 20,
             say_burst: 200,
+            raw_rate: 0,
+            raw_burst: 200,
             ask_rate: 20,
             ask_burst: 200,
             keep_age: None,

@@ -32,6 +32,21 @@ pub enum Refusal {
     Draining,
 }
 
+/// A bound on the work of one turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Budget {
+    /// Connections accepted.
+    Accepts,
+    /// Bytes read from sockets.
+    Reads,
+    /// Requests answered.
+    Requests,
+    /// Bytes of streamed files.
+    Streams,
+    /// Entries handed out.
+    Entries,
+}
+
 /// Counters since the start. All of them only grow, but for the connections that are open.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
@@ -52,6 +67,7 @@ pub struct Metrics {
     responses: [u64; STATUS_CLASSES.len()],
     closes: [u64; CloseReason::ALL.len()],
     turns: Durations,
+    budgets_spent: [u64; Budget::ALL.len()],
 }
 
 /// What is true at the moment of rendering.
@@ -65,8 +81,16 @@ pub struct Gauges {
     pub max_connections: usize,
     /// Rooms with members.
     pub rooms: usize,
-    /// Bytes in all outboxes.
+    /// What all outboxes hold, with its places in their queues.
     pub outbox_bytes: usize,
+    /// Connections that are not read: their own outbox is full, or the journal.
+    pub held: usize,
+    /// Responses whose content is being streamed.
+    pub streams: usize,
+    /// Large files that are open for them.
+    pub open_files: usize,
+    /// Bytes of files that are kept in memory.
+    pub cache_bytes: usize,
     /// Members that are fed from their position because they are behind.
     pub catching_up: usize,
     /// Drafts handed to the journal that have not come back.
@@ -100,6 +124,20 @@ impl Refusal {
             Refusal::Origin => "origin",
             Refusal::Upgrade => "upgrade",
             Refusal::Draining => "draining",
+        }
+    }
+}
+
+impl Budget {
+    const ALL: [Budget; 5] = [Budget::Accepts, Budget::Reads, Budget::Requests, Budget::Streams, Budget::Entries];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Budget::Accepts => "accepts",
+            Budget::Reads => "reads",
+            Budget::Requests => "requests",
+            Budget::Streams => "streams",
+            Budget::Entries => "entries",
         }
     }
 }
@@ -141,6 +179,11 @@ impl Metrics {
         }
     }
 
+    /// A turn has used up this budget, and perhaps left work to the next.
+    pub fn spent(&mut self, budget: Budget) {
+        self.budgets_spent[budget as usize] += 1;
+    }
+
     /// A turn of the loop is over; `worked` is its time without the time spent waiting in poll.
     pub fn turned(&mut self, worked: Duration) {
         self.turns.record(worked);
@@ -175,15 +218,22 @@ impl Metrics {
         text.single("chat_read_bytes_total", COUNTER, "Bytes read from sockets.", self.bytes_read);
         text.single("chat_written_bytes_total", COUNTER, "Bytes that sockets have taken.", self.bytes_written);
 
+        text.single("chat_held_connections", GAUGE, "Connections not read until there is room.", gauges.held);
+        text.single("chat_streamed_responses", GAUGE, "Responses with content still to be read.", gauges.streams);
+        text.single("chat_open_files", GAUGE, "Large files that are open in order to be sent.", gauges.open_files);
+        text.single("chat_cache_bytes", GAUGE, "Bytes of files that are kept in memory.", gauges.cache_bytes);
+
         text.single("chat_rooms", GAUGE, "Rooms with members.", gauges.rooms);
         text.single("chat_catching_up_members", GAUGE, "Members that are behind and catch up.", gauges.catching_up);
-        text.single("chat_outbox_bytes", GAUGE, "Bytes that wait for clients to take them.", gauges.outbox_bytes);
+        text.single("chat_outbox_bytes", GAUGE, "Memory of what waits for clients to take it.", gauges.outbox_bytes);
         text.single("chat_tail_bytes", GAUGE, "Bytes of recent messages kept in memory.", gauges.tail_bytes);
         let drafts = gauges.drafts_in_flight;
         text.single("chat_drafts_in_flight", GAUGE, "Messages on their way through the journal.", drafts);
         let bytes = gauges.draft_bytes_in_flight;
         text.single("chat_drafts_in_flight_bytes", GAUGE, "Bytes of messages in the journal's hands.", bytes);
 
+        let spent = Budget::ALL.into_iter().map(|budget| (budget.label(), self.budgets_spent[budget as usize]));
+        text.labelled("chat_spent_budgets_total", COUNTER, "Turns that used up a budget.", "budget", spent);
         let help = "Time that a turn of the loop worked, without waiting.";
         text.histogram("chat_turn_duration_seconds", help, &self.turns);
     }
@@ -337,6 +387,7 @@ mod tests {
         metrics.upgraded();
         metrics.closed(Kind::WebSocket, CloseReason::Stalled);
         metrics.refused(Refusal::Origin);
+        metrics.spent(Budget::Entries);
         metrics.responded(StatusCode::NOT_MODIFIED);
         metrics.responded(StatusCode::from_u16(999).unwrap());
         let text = rendered(&metrics);
@@ -350,6 +401,7 @@ mod tests {
             ("chat_refusals_total{cause=\"origin\"}", 1.0),
             ("chat_http_responses_total{class=\"3xx\"}", 1.0),
             ("chat_http_responses_total{class=\"5xx\"}", 0.0),
+            ("chat_spent_budgets_total{budget=\"entries\"}", 1.0),
             ("chat_messages_in_total", 3.0),
             ("chat_messages_out_total", 7.0),
             ("chat_read_bytes_total", 11.0),
@@ -386,6 +438,9 @@ mod tests {
     fn labels_stand_at_their_own_index() {
         for (index, kind) in Kind::ALL.into_iter().enumerate() {
             assert_eq!(kind as usize, index, "{}", kind.label());
+        }
+        for (index, budget) in Budget::ALL.into_iter().enumerate() {
+            assert_eq!(budget as usize, index, "{}", budget.label());
         }
         for (index, refusal) in Refusal::ALL.into_iter().enumerate() {
             assert_eq!(refusal as usize, index, "{}", refusal.label());

@@ -23,7 +23,7 @@ mod tests;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
@@ -36,7 +36,7 @@ use crate::http::DateCache;
 use crate::journal::Journal;
 use crate::limits::Limits;
 use crate::logging::Chatter;
-use crate::metrics::{Kind, Metrics, Refusal};
+use crate::metrics::{Budget, Kind, Metrics, Refusal};
 use crate::net::connection::{Backlog, Connection, ConnectionId, Due, Phase, Protocol};
 use crate::net::connections::{Connections, Flushed};
 use crate::net::listener::{AcceptOutcome, Listener};
@@ -72,6 +72,8 @@ pub struct Reactor {
     connections: Connections,
     /// Connections beyond the limit that are on their way out.
     surplus: usize,
+    /// How many connections each address has, where that is limited.
+    addresses_there: HashMap<IpAddr, usize>,
     timers: Timers,
     hub: Hub,
     journal: Journal,
@@ -193,6 +195,12 @@ impl Reactor {
         self.commit(now);
         self.flush(now);
         self.reap(now);
+        if self.budgets.requests == 0 {
+            self.metrics.spent(Budget::Requests);
+        }
+        if self.budgets.stream_bytes == 0 {
+            self.metrics.spent(Budget::Streams);
+        }
     }
 
     /// How long the poll may sleep: not at all if work was carried over.
@@ -256,6 +264,9 @@ impl Reactor {
                 }
             }
         }
+        if budget == 0 {
+            self.metrics.spent(Budget::Accepts);
+        }
     }
 
     /// Takes in an accepted connection, or tells it that the server is full.
@@ -271,6 +282,8 @@ impl Reactor {
         if is_full {
             self.metrics.refused(Refusal::Full);
             self.refuse_full(id, now);
+        } else if !self.count_address(id, peer.ip()) {
+            self.refuse_crowd(id, now);
         } else {
             self.set_timer(id.slot);
         }
@@ -297,6 +310,7 @@ impl Reactor {
         // Those who are listed again while we read come in the next turn.
         for _ in 0..self.connections.readable() {
             if budget == 0 {
+                self.metrics.spent(Budget::Reads);
                 break;
             }
             let Some(slot) = self.connections.poll_readable() else { break };
@@ -392,9 +406,11 @@ impl Reactor {
         let id = connection.id;
         match connection.due(&self.limits) {
             Some((at, due)) if at <= now => match due {
+                Due::Resume => self.connections.release(slot),
                 Due::Ping => self.ping(id, now),
                 Due::SlowHead => self.refuse_slow_head(id, now),
                 Due::Close(reason) => self.farewell(id, reason),
+                Due::Probe => self.connections.probe(slot),
                 Due::Drop(reason) => {
                     if reason == CloseReason::Stalled {
                         connection.transport.reset_on_close();
@@ -477,6 +493,7 @@ impl Reactor {
             // Dropping the socket takes it out of the poll as well.
             let connection = self.connections.remove(slot);
             self.surplus -= usize::from(connection.surplus);
+            self.discount_address(connection.counted_as);
             self.part_with(&connection, now);
             // A descriptor is free again.
             self.accept_paused_until = None;

@@ -114,3 +114,13 @@ fn a_closed_standard_output_is_no_reason_not_to_serve() {
     });
     TcpStream::connect(address).unwrap();
 }
+
+#[test]
+fn the_readme_lists_the_options_as_they_are() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("there is a README");
+    let help = String::from_utf8(run(&["--help"], &[]).stdout).expect("the help is text");
+    assert!(
+        readme.contains(help.trim_end()),
+        "put the output of --help between the options marks of README.md:\n{help}"
+    );
+}

@@ -188,6 +188,7 @@ struct Bounds {
     max_rooms_per_member: usize,
     presence_names: usize,
     say: Rate,
+    raw: Rate,
     ask: Rate,
 }
 
@@ -214,6 +215,8 @@ struct Member {
     is_hungry: bool,
     /// Drafts that have not come back.
     in_flight: u32,
+    /// What it may still say in the raw dialect.
+    raw: Option<Bucket>,
     seats: SmallVec<[Seat; 1]>,
     /// Set by hello.
     speaker: Option<Box<Speaker>>,
@@ -308,6 +311,7 @@ impl Hub {
                 max_rooms_per_member: limits.max_rooms_per_member,
                 presence_names: limits.presence_names,
                 say: Rate { per_second: limits.say_rate, burst: limits.say_burst },
+                raw: Rate { per_second: limits.raw_rate, burst: limits.raw_burst },
                 ask: Rate { per_second: limits.ask_rate, burst: limits.ask_burst },
             },
             scratch: Vec::new(),
@@ -374,12 +378,12 @@ impl Hub {
         match part {
             Part::After { after, .. } if *after >= tail.floor() || !self.journaled.keeps_history => {
                 let entries = tail.after(*after, size);
-                let more = tail.count_after(*after) > entries.len();
+                let more = entries.last().is_some_and(|entry| entry.position < tail.last());
                 Some((entries, more))
             }
             Part::Before(before) => {
                 let entries = tail.before(*before, size);
-                let more = entries.first().is_some_and(|first| tail.reaches_before(first.position));
+                let more = entries.first().is_some_and(|entry| tail.reaches_before(entry.position));
                 let is_whole = more || tail.floor() == Position::START || !self.journaled.keeps_history;
                 is_whole.then_some((entries, more))
             }
@@ -409,6 +413,7 @@ impl Hub {
             dialect,
             is_hungry: false,
             in_flight: 0,
+            raw: None,
             seats: SmallVec::new(),
             speaker: None,
         });
@@ -508,6 +513,17 @@ impl Hub {
         };
         let room = self.rooms[room].name.clone();
         Some(Draft { room, origin: Some(member), author: None, nonce: None, at, content })
+    }
+
+    /// A raw member has said something: until when it is not to be read, so that it keeps to its rate.
+    pub fn pace(&mut self, member: MemberId, now: Instant) -> Option<Instant> {
+        let rate = self.bounds.raw;
+        if rate.per_second == 0 {
+            return None;
+        }
+        let bucket = self.member_mut(member)?.raw.get_or_insert(Bucket::full(now));
+        bucket.spend(rate, now);
+        Some(bucket.wait(rate, now)).filter(|wait| !wait.is_zero()).map(|wait| now + wait)
     }
 
     /// How many drafts of a member have not come back from the journal.

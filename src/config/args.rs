@@ -40,6 +40,12 @@ pub(super) struct Args {
     /// folder in which messages are kept, in a file named after the port (default: chat-data)
     #[argh(option)]
     pub(super) data: Option<PathBuf>,
+    /// file whose content signs the tokens of people, at least 16 bytes (default: a key kept with the messages)
+    #[argh(option)]
+    pub(super) secret_file: Option<PathBuf>,
+    /// refuse clients that do not speak chat.v1
+    #[argh(switch)]
+    pub(super) no_raw: bool,
     /// keep messages in memory only; --port 0 without --data does so too
     #[argh(switch)]
     pub(super) memory: bool,
@@ -66,6 +72,9 @@ pub(super) struct Args {
     /// connections held at once; further ones get 503 (default: as many as the limit of open files allows)
     #[argh(option)]
     max_connections: Option<Count>,
+    /// connections of one address at once, not counting those of --trust-proxy; 0 for no limit (default: 0)
+    #[argh(option)]
+    max_per_address: Option<Count<0>>,
     /// connections accepted in one turn of the loop (default: 256)
     #[argh(option)]
     accepts_per_turn: Option<Count>,
@@ -161,10 +170,10 @@ pub(super) struct Args {
     /// messages among which one that is sent again is recognised, with --memory (default: 10000)
     #[argh(option)]
     repeat_window: Option<Count>,
-    /// recent messages of a room kept in memory (default: 1000)
+    /// recent messages of a room kept in memory (default: 10000)
     #[argh(option)]
     tail_entries: Option<Count>,
-    /// bytes of recent messages of a room kept in memory (default: 1MiB)
+    /// bytes of recent messages of a room kept in memory (default: 4MiB)
     #[argh(option)]
     tail_bytes: Option<Size>,
     /// bytes of recent messages of all rooms kept in memory (default: 64MiB)
@@ -206,6 +215,12 @@ pub(super) struct Args {
     /// texts at once of a client of chat.v1 (default: 200)
     #[argh(option)]
     say_burst: Option<Count>,
+    /// messages per second of a raw client, which is read no faster; 0 for no limit (default: 0)
+    #[argh(option)]
+    raw_rate: Option<Count<0>>,
+    /// messages at once of a raw client (default: 200)
+    #[argh(option)]
+    raw_burst: Option<Count>,
     /// other requests per second of a client of chat.v1, 0 for no limit (default: 20)
     #[argh(option)]
     ask_rate: Option<Count<0>>,
@@ -262,6 +277,7 @@ impl Args {
         let keep = || self.keep.iter().flat_map(|List(bounds)| bounds.iter().copied());
         Limits {
             max_connections: or(self.max_connections, default.max_connections),
+            max_connections_per_address: or(self.max_per_address, default.max_connections_per_address),
             accepts_per_turn: or(self.accepts_per_turn, default.accepts_per_turn),
             read_bytes_per_connection: or(self.read_per_connection, default.read_bytes_per_connection),
             read_bytes_per_turn: or(self.read_per_turn, default.read_bytes_per_turn),
@@ -307,6 +323,8 @@ impl Args {
             presence_names: or(self.presence_names, default.presence_names),
             say_rate: or(self.say_rate, default.say_rate),
             say_burst: or(self.say_burst, default.say_burst),
+            raw_rate: or(self.raw_rate, default.raw_rate),
+            raw_burst: or(self.raw_burst, default.raw_burst),
             ask_rate: or(self.ask_rate, default.ask_rate),
             ask_burst: or(self.ask_burst, default.ask_burst),
             keep_age: keep().filter_map(Keep::age).min().or(default.keep_age),
@@ -376,7 +394,7 @@ mod tests {
     #[test]
     fn the_help_tells_the_defaults() {
         for (name, help) in options() {
-            if matches!(name, "--help" | "--version" | "--memory") {
+            if matches!(name, "--help" | "--version" | "--memory" | "--no-raw" | "--secret-file") {
                 continue;
             }
             let default = help.split_once("(default: ").and_then(|(_, rest)| rest.strip_suffix(')'));
@@ -393,7 +411,7 @@ mod tests {
     fn every_limit_reaches_its_own_field() {
         let mut seen = Vec::new();
         for (name, _) in options() {
-            if matches!(name, "--port" | "--public" | "--data" | "--memory" | "--version") {
+            if matches!(name, "--port" | "--public" | "--data" | "--memory" | "--version" | "--secret-file") {
                 continue;
             }
             let Some(args) = ["77", "77ms", "7777"].iter().find_map(|value| read(&[name, value]).ok()) else {

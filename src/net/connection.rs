@@ -3,7 +3,7 @@
 //! A connection decides nothing about chat or files. It knows what it may do now (be read, be written) and what is
 //! due next, from its own state and the limits alone.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::close::CloseReason;
@@ -103,6 +103,8 @@ pub enum Held {
     OwnOutbox,
     /// The journal has no room for what it says, until it has.
     Journal,
+    /// It says more than its rate allows, until then.
+    Rate(Instant),
 }
 
 /// What work that could be done waits for.
@@ -123,8 +125,15 @@ pub enum Due {
     Ping,
     /// The head of a request took too long: answer 408.
     SlowHead,
+    /// It has waited long enough for its rate, and may be read again.
+    Resume,
     /// Nothing more is expected of this connection: close it for this reason, with a farewell if there is one.
     Close(CloseReason),
+    /// The peer has not been seen to take anything for the stall timeout: try to write before believing it.
+    ///
+    /// The kernel reports a socket as writable when half of the room for it is free. A peer that reads slowly may take
+    /// longer than the timeout to get there.
+    Probe,
     /// The peer takes nothing, or will not finish the close: drop it without a word.
     Drop(CloseReason),
 }
@@ -177,6 +186,10 @@ pub struct Connection {
     pub pinged: bool,
     /// It was one too many, and is here to be told so: it takes no place among those that are allowed.
     pub surplus: bool,
+    /// The address among whose connections it is counted, if they are.
+    pub counted_as: Option<IpAddr>,
+    /// A write was tried since the peer last took a byte, without an edge that called for it.
+    pub probed: bool,
 }
 
 impl Connection {
@@ -189,7 +202,10 @@ impl Connection {
     /// What is due next on this connection, and when; `None` when nothing ever will be without an event.
     #[must_use]
     pub fn due(&self, limits: &Limits) -> Option<(Instant, Due)> {
-        let stalled = || (self.last_progress + limits.stall_timeout, Due::Drop(CloseReason::Stalled));
+        let stalled = || {
+            let due = if self.probed { Due::Drop(CloseReason::Stalled) } else { Due::Probe };
+            (self.last_progress + limits.stall_timeout, due)
+        };
         match self.phase {
             Phase::Open => earlier(self.backed_up.then(stalled), self.due_of_peer(limits)),
             // As long as the peer takes bytes it may have its farewell; then it has a while to answer it.
@@ -206,7 +222,10 @@ impl Connection {
     fn due_of_peer(&self, limits: &Limits) -> Option<(Instant, Due)> {
         match &self.protocol {
             // While we do not read, we cannot know whether it is silent or slow.
-            _ if self.held != Held::No => None,
+            _ if self.held != Held::No => match self.held {
+                Held::Rate(until) => Some((until, Due::Resume)),
+                _ => None,
+            },
             Protocol::WebSocket(_) => {
                 let late = |began| (began + limits.message_timeout, Due::Close(CloseReason::Policy));
                 earlier(self.message_began.map(late), self.due_of_silence(limits))

@@ -132,6 +132,8 @@ impl Connections {
             awaited: false,
             pinged: false,
             surplus: false,
+            counted_as: None,
+            probed: false,
         });
         id
     }
@@ -232,6 +234,11 @@ impl Connections {
         }
     }
 
+    /// Does not let a connection be read before `until`.
+    pub fn slow_down(&mut self, slot: u32, until: Instant) {
+        self.hold(slot, Held::Rate(until));
+    }
+
     /// Lets a connection be read that was held back for whatever reason, if it was.
     pub fn release(&mut self, slot: u32) {
         self.hold(slot, Held::No);
@@ -249,6 +256,14 @@ impl Connections {
     #[must_use]
     pub fn has_carried_over(&self) -> bool {
         !self.readable.is_empty() || !self.drained.is_empty() || !self.dirty.is_empty()
+    }
+
+    /// Has the flush step try to write to a socket that has not been reported as writable again.
+    pub fn probe(&mut self, slot: u32) {
+        let connection = &mut self.slab[slot as usize];
+        connection.probed = true;
+        connection.writable = true;
+        self.list_dirty(slot);
     }
 
     /// Lists a connection for the flush step, which also finds out that there is nothing left to write.
@@ -323,6 +338,7 @@ impl Connections {
         let connection = &mut self.slab[slot as usize];
         if connection.outbox.is_empty() {
             connection.last_progress = now;
+            connection.probed = false;
         }
         self.outbox_bytes += connection.outbox.push(bytes);
         self.list_dirty(slot);
@@ -351,6 +367,7 @@ impl Connections {
                     let offered = connection.outbox.offered();
                     connection.outbox.advance(taken);
                     connection.last_progress = now;
+                    connection.probed = false;
                     *written += taken as u64;
                     // The kernel took less than it was offered: its buffer is full, and an edge will follow.
                     if taken < offered {

@@ -1,5 +1,6 @@
 //! HTTP: which part answers a request, and how its response gets out.
 
+use std::net::IpAddr;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use http::{HeaderValue, Method, StatusCode};
 
 use crate::close::CloseReason;
 use crate::http::{Body, Encoded, Recipient, Request, Response};
-use crate::metrics::Gauges;
+use crate::metrics::{Gauges, Refusal};
 use crate::net::connection::{Backlog, ConnectionId, Protocol};
 use crate::site::{Answer, FileStream};
 use crate::ws::upgrade;
@@ -93,7 +94,7 @@ impl Reactor {
         }
         let response = match request.target.path() {
             "/healthz" => only_read(request, || self.health()),
-            "/metrics" => only_read(request, || self.metrics_text(now)),
+            "/metrics" => only_read(request, || self.metrics_page(now)),
             _ => match self.site.handle(id.ticket(), request, now) {
                 Some(response) => response,
                 None => return,
@@ -109,12 +110,23 @@ impl Reactor {
         }
     }
 
-    fn metrics_text(&self, now: Instant) -> Response {
+    fn metrics_page(&self, now: Instant) -> Response {
+        Response::new(StatusCode::OK)
+            .with("Content-Type", &HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"))
+            .with("Cache-Control", &HeaderValue::from_static("no-store"))
+            .with_body(Body::Bytes(self.metrics_text(now).into()))
+    }
+
+    pub(super) fn metrics_text(&self, now: Instant) -> String {
         let gauges = Gauges {
             uptime: now - self.started,
             resident_bytes: resident_bytes(),
             max_connections: self.max_connections,
             rooms: self.hub.rooms(),
+            held: self.connections.held(),
+            streams: self.streams.len(),
+            open_files: self.site.open_files(),
+            cache_bytes: self.site.cached_bytes(),
             outbox_bytes: self.connections.outbox_bytes(),
             catching_up: self.hub.catching_up(),
             drafts_in_flight: self.journal.in_flight(),
@@ -123,10 +135,7 @@ impl Reactor {
         };
         let mut text = String::new();
         self.metrics.render(&gauges, &mut text);
-        Response::new(StatusCode::OK)
-            .with("Content-Type", &HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"))
-            .with("Cache-Control", &HeaderValue::from_static("no-store"))
-            .with_body(Body::Bytes(text.into()))
+        text
     }
 
     /// Queues the response to the request that is being answered.
@@ -212,6 +221,40 @@ impl Reactor {
         let response = Response::text(StatusCode::SERVICE_UNAVAILABLE, "The server is full. Please try again later.")
             .with("Retry-After", &HeaderValue::from_static("5"));
         self.refuse(id, &response, CloseReason::Full, now);
+    }
+
+    /// Tells a connection that its address has too many.
+    pub(super) fn refuse_crowd(&mut self, id: ConnectionId, now: Instant) {
+        self.metrics.refused(Refusal::Full);
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        let response = Response::text(status, "There are too many connections from this address.")
+            .with("Retry-After", &HeaderValue::from_static("5"));
+        self.refuse(id, &response, CloseReason::Refused(status), now);
+    }
+
+    /// Counts a connection among those of an address, unless it is counted or nobody counts; `false` if they are too many.
+    pub(super) fn count_address(&mut self, id: ConnectionId, address: IpAddr) -> bool {
+        let most = self.limits.max_connections_per_address;
+        let is_proxy = self.gate.trusted_proxies.iter().any(|network| network.contains(&address));
+        let Some(connection) = self.connections.get_mut(id) else { return true };
+        if most == 0 || is_proxy || connection.counted_as.is_some() {
+            return true;
+        }
+        connection.counted_as = Some(address);
+        let count = self.addresses_there.entry(address).or_default();
+        *count += 1;
+        *count <= most
+    }
+
+    /// A connection that may have been counted has gone.
+    pub(super) fn discount_address(&mut self, counted_as: Option<IpAddr>) {
+        let Some(address) = counted_as else { return };
+        if let Some(count) = self.addresses_there.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                self.addresses_there.remove(&address);
+            }
+        }
     }
 
     /// Tells a client that its request took too long to come.

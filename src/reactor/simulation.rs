@@ -1,8 +1,9 @@
 //! The whole core in a seeded simulation: the real reactor, with sockets that exist in memory and a clock that jumps.
 //!
 //! Clients come, talk, read slowly or never, stop in mid-frame, cut their connection and go. One witness per room reads
-//! all; what anybody else hears must be a part of the witness's sequence without gap or repeat. Bounds are checked at
-//! every step, and when all have left nothing may remain. A failure prints its seed; `CHAT_SIM_SEED` runs that one,
+//! all; what anybody else hears must be a part of the witness's sequence without gap or repeat. Visitors ask for pages
+//! meanwhile, and each is answered in order. There are more of them than are let in. Bounds are checked at
+//! every step, and when all have left, or the server has drained, nothing may remain. A failure prints its seed; `CHAT_SIM_SEED` runs that one,
 //! `CHAT_SIM_RUNS` more of them.
 
 use std::cell::RefCell;
@@ -27,11 +28,19 @@ use crate::ws::origin::OriginPolicy;
 use super::Reactor;
 use super::talk::Gate;
 
+mod visitor;
+
+use visitor::{Seen, VISITORS, Visitor};
+
 const ROOMS: usize = 3;
 const STEPS: usize = 1500;
 
 fn limits() -> Limits {
     Limits {
+        max_connections: Some(25),
+        requests_per_turn: 30,
+        entries_per_turn: 15,
+        message_timeout: Duration::from_secs(8),
         outbox_high_water_bytes: 600,
         outbox_low_water_bytes: 200,
         outboxes_total_bytes: 20_000,
@@ -85,19 +94,30 @@ struct World {
     clients: Vec<Client>,
     departed: Vec<Client>,
     made: usize,
+    visitors: Vec<Visitor>,
+    seen: Seen,
 }
 
 impl World {
     fn new(seed: u64) -> Self {
         let now = Instant::now();
-        let gate = Gate { origins: OriginPolicy::new(&[]).unwrap(), trusted_proxies: Vec::new() };
+        let gate = Gate { origins: OriginPolicy::new(&[]).unwrap(), trusted_proxies: Vec::new(), refuses_raw: false };
         let limits = limits();
         let identities = Identities::new([1; 32], [2; 32]);
         let journal = Journal::memory(&limits, Epoch(seed));
         let site = Site::start(Root::Embedded, &limits, || {}).unwrap();
         let reactor = Reactor::new(Poll::new().unwrap(), journal, identities, site, gate, limits, now);
-        let mut world =
-            World { seed, rng: Rng::with_seed(seed), now, reactor, clients: vec![], departed: vec![], made: 0 };
+        let mut world = World {
+            seed,
+            rng: Rng::with_seed(seed),
+            now,
+            reactor,
+            clients: vec![],
+            departed: vec![],
+            made: 0,
+            visitors: vec![],
+            seen: Seen::default(),
+        };
         for room in 0..ROOMS {
             world.connect(room, Temper::Witness);
         }
@@ -108,11 +128,7 @@ impl World {
 
     fn connect(&mut self, room: usize, temper: Temper) {
         let capacity = if temper == Temper::Witness { 1 << 20 } else { self.rng.usize(100..400) };
-        let wire = Rc::new(RefCell::new(Wire { capacity, ..Wire::default() }));
-        let slot = self.reactor.connections.next_slot();
-        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1000));
-        self.reactor.admit(Transport::Simulated(SimulatedSocket(wire.clone())), peer, self.now);
-        let id = self.reactor.connections.at_mut(slot).unwrap().id;
+        let Some((wire, id)) = self.open(capacity) else { return };
         let unsent = format!(
             "GET /?room=r{room} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -134,14 +150,32 @@ impl World {
         self.made += 1;
     }
 
+    /// A connection, unless whoever comes would have to wait in the backlog.
+    fn open(&mut self, capacity: usize) -> Option<(Rc<RefCell<Wire>>, ConnectionId)> {
+        if !self.reactor.has_slot() {
+            return None;
+        }
+        let wire = Rc::new(RefCell::new(Wire { capacity, ..Wire::default() }));
+        let slot = self.reactor.connections.next_slot();
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1000));
+        self.reactor.admit(Transport::Simulated(SimulatedSocket(wire.clone())), peer, self.now);
+        Some((wire, self.reactor.connections.at_mut(slot).unwrap().id))
+    }
+
     fn step(&mut self) {
         if self.rng.u8(..) < 20 && self.clients.len() < 40 {
             let temper = *self.rng.choice(&[Temper::Eager, Temper::Eager, Temper::Slow, Temper::Stuck]).unwrap();
             let room = self.rng.usize(..ROOMS);
             self.connect(room, temper);
         }
+        if self.rng.u8(..) < 20 && self.visitors.len() < VISITORS {
+            self.visit();
+        }
         for place in 0..self.clients.len() {
             self.act(place);
+        }
+        for place in 0..self.visitors.len() {
+            self.act_as_visitor(place);
         }
         self.now += Duration::from_millis(self.rng.u64(0..200));
         self.turn();
@@ -187,24 +221,8 @@ impl World {
     /// The client reads as much as its temper allows, and the edges that follow are raised.
     fn read(&mut self, place: usize) {
         let client = &mut self.clients[place];
-        let wire = &mut *client.wire.borrow_mut();
-        let most = match client.temper {
-            Temper::Witness => wire.to_client.len(),
-            Temper::Eager => self.rng.usize(..=wire.to_client.len()),
-            Temper::Slow if self.rng.u8(..) < 30 => wire.to_client.len().min(30),
-            Temper::Slow | Temper::Stuck => 0,
-        };
-        client.received.extend(wire.to_client.drain(..most));
-        let has_input = !wire.to_server.is_empty() || wire.client_ended || wire.is_reset;
-        let has_room = wire.to_client.len() < wire.capacity;
-        let writable = (wire.writer_waits && has_room) || wire.is_reset;
-        if most > 0 && wire.writer_waits {
-            wire.writer_waits = !has_room;
-        }
-        if !wire.is_closed {
-            let (slot, hung_up) = (client.id.slot, wire.client_ended || wire.is_reset);
-            self.reactor.connections.mark(slot, has_input, writable, hung_up);
-        }
+        let bytes = exchange(&mut self.reactor, &mut self.rng, client.temper, &client.wire, client.id);
+        client.received.extend(bytes);
     }
 
     fn turn(&mut self) {
@@ -216,6 +234,7 @@ impl World {
         for place in 0..self.clients.len() {
             self.understand(place);
         }
+        self.forget_visitors_who_left();
         let (gone, there): (Vec<_>, Vec<_>) = std::mem::take(&mut self.clients).into_iter().partition(|client| {
             let wire = client.wire.borrow();
             wire.is_closed && (client.has_left || wire.to_client.is_empty() || client.temper == Temper::Stuck)
@@ -235,7 +254,9 @@ impl World {
             sum += len;
         }
         assert_eq!(sum, self.reactor.connections.outbox_bytes(), "seed {}: the sum is kept right", self.seed);
-        assert!(sum <= limits.outboxes_total_bytes + self.clients.len() * batch, "seed {}", self.seed);
+        let connections = self.reactor.connections.len();
+        assert!(connections <= 25 + super::REFUSALS_AT_ONCE, "seed {}: {connections} connections", self.seed);
+        assert!(sum <= limits.outboxes_total_bytes + connections * batch, "seed {}", self.seed);
     }
 
     /// Parses what a client has received, and answers pings and close frames.
@@ -243,6 +264,10 @@ impl World {
         let client = &mut self.clients[place];
         if !client.is_upgraded {
             let Some(end) = client.received.windows(4).position(|window| window == b"\r\n\r\n") else { return };
+            if client.received.starts_with(b"HTTP/1.1 503 ") {
+                client.closed_with = Some(503);
+                return client.received.clear();
+            }
             assert!(client.received.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&client.received));
             client.received.drain(..end + 4);
             client.is_upgraded = true;
@@ -276,8 +301,27 @@ impl World {
                 client.wire.borrow_mut().to_server.extend(bytes);
                 self.read(place);
             }
+            self.hurry_visitors();
             self.turn();
         }
+    }
+
+    /// The server ends, and nobody has to be cut off for it.
+    fn drain(&mut self) {
+        self.reactor.begin_draining(self.now);
+        self.quiesce();
+        for client in &self.clients {
+            let wire = client.wire.borrow();
+            let is_present = !client.has_left && !wire.client_ended && client.temper != Temper::Stuck;
+            assert!(!is_present || client.closed_with.is_some(), "seed {}: {} is told", self.seed, client.number);
+        }
+        // Who reads nothing has its time, and who is in the middle of a request.
+        for _ in 0..200 {
+            self.now += Duration::from_secs(1);
+            self.hurry_visitors();
+            self.turn();
+        }
+        assert!(self.reactor.connections.is_empty(), "seed {}: {:?}", self.seed, self.reactor.connections);
     }
 
     fn check_what_was_heard(&self) {
@@ -320,6 +364,7 @@ impl World {
             self.clients[place].wire.borrow_mut().is_reset = true;
             self.read(place);
         }
+        self.reset_visitors();
         for _ in 0..10 {
             self.turn();
         }
@@ -332,6 +377,28 @@ impl World {
         assert!(reactor.streams.is_empty() && reactor.waiting.is_empty(), "seed {}", self.seed);
         assert!(reactor.connections.held() == 0 && reactor.farewells.is_empty(), "seed {}", self.seed);
     }
+}
+
+/// A client takes as much as its temper allows, and the edges that follow are raised.
+fn exchange(reactor: &mut Reactor, rng: &mut Rng, temper: Temper, wire: &RefCell<Wire>, id: ConnectionId) -> Vec<u8> {
+    let wire = &mut *wire.borrow_mut();
+    let most = match temper {
+        Temper::Witness => wire.to_client.len(),
+        Temper::Eager => rng.usize(..=wire.to_client.len()),
+        Temper::Slow if rng.u8(..) < 30 => wire.to_client.len().min(30),
+        Temper::Slow | Temper::Stuck => 0,
+    };
+    let bytes = wire.to_client.drain(..most).collect();
+    let has_input = !wire.to_server.is_empty() || wire.client_ended || wire.is_reset;
+    let has_room = wire.to_client.len() < wire.capacity;
+    let writable = (wire.writer_waits && has_room) || wire.is_reset;
+    if most > 0 && wire.writer_waits {
+        wire.writer_waits = !has_room;
+    }
+    if !wire.is_closed {
+        reactor.connections.mark(id.slot, has_input, writable, wire.client_ended || wire.is_reset);
+    }
+    bytes
 }
 
 /// A client's frame, masked with a key that is easy to read.
@@ -373,6 +440,10 @@ fn run(seed: u64) -> World {
     }
     world.quiesce();
     world.check_what_was_heard();
+    world.check_what_visitors_saw();
+    if seed.is_multiple_of(3) {
+        world.drain();
+    }
     world.end();
     world
 }
@@ -384,13 +455,21 @@ fn members_hear_the_same_in_order_within_bounds_and_nothing_remains() {
         Some(seed) => seed..seed + 1,
         None => 0..number("CHAT_SIM_RUNS").unwrap_or(12),
     };
-    let (mut heard, mut behind) = (0, 0);
+    let (mut heard, mut behind, mut drained) = (0, 0, 0);
+    let (mut responses, mut refusals, mut timeouts) = (0, 0, 0);
     for seed in seeds {
         let world = run(seed);
         let clients = world.clients.iter().chain(&world.departed);
         heard += clients.clone().map(|client| client.heard.len()).sum::<usize>();
-        behind += clients.filter(|client| client.closed_with == Some(1013)).count();
+        let closed_with = |code| clients.clone().filter(|client| client.closed_with == Some(code)).count();
+        behind += closed_with(1013);
+        drained += closed_with(1001);
+        refusals += closed_with(503) + world.seen.refusals;
+        responses += world.seen.responses;
+        timeouts += world.seen.timeouts;
     }
     assert!(heard > 10_000, "the simulation is lively: {heard} messages were heard");
     assert!(behind > 0, "somebody fell behind everything that is kept");
+    assert!(drained > 0 && refusals > 0 && timeouts > 0, "{drained} drained, {refusals} refused, {timeouts} too slow");
+    assert!(responses > 1_000, "visitors are lively: {responses} responses");
 }

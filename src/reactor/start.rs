@@ -3,12 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use mio::{Poll, Token, Waker};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sha2::{Digest, Sha256};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use thiserror::Error;
@@ -36,6 +37,8 @@ use super::{Budgets, FIRST_LISTENER, Reactor, SIGNALS, Scratch, WAKER};
 /// Descriptors that are neither for clients nor for files that are being sent: the poll, the waker, signals, listeners,
 /// standard streams, a file that is being looked at.
 const RESERVED_DESCRIPTORS: usize = 64;
+/// A secret that is shorter can be guessed.
+const LEAST_SECRET_BYTES: usize = 16;
 /// Lines about clients in the log, in one second.
 const CLIENT_LINES_PER_SECOND: u32 = 20;
 
@@ -54,6 +57,14 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The file that signs tokens cannot be used.
+    #[error("cannot use the secret in {}: {error}", path.display())]
+    Secret {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {why}", why = describe(.error))]
     Listen {
@@ -118,6 +129,7 @@ impl Reactor {
         let gate = Gate {
             origins: OriginPolicy::new(&config.allow_origins)?,
             trusted_proxies: config.trusted_proxies.clone(),
+            refuses_raw: config.no_raw,
         };
         tracing::info!("up to {max_connections} connections, as {descriptors} open files are allowed");
         let bound_port = listeners.first().map_or(config.port, |listener| listener.address().port());
@@ -136,7 +148,10 @@ impl Reactor {
                 journal
             }
         };
-        let key = journal.secret().map_or_else(random, Ok)?;
+        let key = match &config.secret_file {
+            Some(path) => secret_of(path)?,
+            None => journal.secret().map_or_else(random, Ok)?,
+        };
         let identities = Identities::new(key, random()?);
         let reactor = Reactor::new(poll, journal, identities, site, gate, limits, Instant::now());
         let addresses = listeners.iter().map(Listener::address).collect();
@@ -165,6 +180,7 @@ impl Reactor {
             accept_paused_until: None,
             connections: Connections::new(&limits),
             surplus: 0,
+            addresses_there: HashMap::new(),
             timers: Timers::new(now),
             hub: Hub::new(&limits, journaled, identities),
             journal,
@@ -186,6 +202,16 @@ impl Reactor {
             limits,
         }
     }
+}
+
+/// The key that a file of any content is.
+fn secret_of(path: &Path) -> Result<[u8; 32], StartError> {
+    let failed = |error| StartError::Secret { path: path.to_owned(), error };
+    let content = std::fs::read(path).map_err(failed)?;
+    if content.len() < LEAST_SECRET_BYTES {
+        return Err(failed(io::Error::other(format!("it has less than {LEAST_SECRET_BYTES} bytes"))));
+    }
+    Ok(Sha256::digest(content).into())
 }
 
 /// A secret of this process.

@@ -18,7 +18,7 @@ use crate::http::forwarded::{self, Client};
 use crate::http::{Request, Response};
 use crate::journal::{self, Range};
 use crate::limits::Limits;
-use crate::metrics::{Metrics, Refusal};
+use crate::metrics::{Budget, Metrics, Refusal};
 use crate::net::connection::{ConnectionId, Phase, Protocol};
 use crate::net::connections::Connections;
 use crate::ws::frame::{self, Opcode};
@@ -33,6 +33,8 @@ use super::{Reactor, connection_id, member_id};
 pub(super) struct Gate {
     pub(super) origins: OriginPolicy,
     pub(super) trusted_proxies: Vec<IpNet>,
+    /// Only chat.v1 is spoken.
+    pub(super) refuses_raw: bool,
 }
 
 impl Gate {
@@ -54,6 +56,10 @@ impl Reactor {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.peer.set_ip(client.addr);
         let peer = connection.peer;
+        if !self.count_address(id, client.addr) {
+            return self.refuse_crowd(id, now);
+        }
+        let Some(connection) = self.connections.get_mut(id) else { return };
         let Protocol::Http(exchange) = std::mem::replace(&mut connection.protocol, Protocol::WebSocket(Session::new()))
         else {
             unreachable!("only HTTP is upgraded")
@@ -103,6 +109,11 @@ impl Reactor {
                 self.metrics.refused(Refusal::Upgrade);
                 refused_upgrade(&refusal)
             })?;
+        if handshake.protocol.is_none() && self.gate.refuses_raw {
+            self.metrics.refused(Refusal::Upgrade);
+            let message = "This server speaks chat.v1 only: offer it in Sec-WebSocket-Protocol.";
+            return Err(Response::text(StatusCode::FORBIDDEN, message));
+        }
         let host = client.host.as_deref().or_else(|| request.headers.get(HOST)?.to_str().ok());
         if let Err(refused) = self.gate.origins.check(&request.headers, host) {
             self.metrics.refused(Refusal::Origin);
@@ -159,6 +170,10 @@ impl Reactor {
             if let Some(draft) = self.hub.draft(member, message, wall_clock()) {
                 self.journal.append(draft);
             }
+            if let Some(until) = self.hub.pace(member, now) {
+                self.connections.slow_down(id.slot, until);
+                self.set_timer(id.slot);
+            }
             return;
         }
         let intake = if self.journal.has_room() { Intake::Open } else { Intake::Full };
@@ -191,6 +206,7 @@ impl Reactor {
     pub(super) fn take_journal_events(&mut self, now: Instant) {
         for taken in 0.. {
             if taken == self.limits.entries_per_turn {
+                self.metrics.spent(Budget::Entries);
                 self.budgets.is_exceeded = true;
                 break;
             }

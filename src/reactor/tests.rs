@@ -55,7 +55,7 @@ impl Stand {
         let now = Instant::now();
         let (wake, files) = channel();
         let site = Site::start(root, &limits, move || _ = wake.send(())).unwrap();
-        let gate = Gate { origins: OriginPolicy::new(&[]).unwrap(), trusted_proxies: Vec::new() };
+        let gate = Gate { origins: OriginPolicy::new(&[]).unwrap(), trusted_proxies: Vec::new(), refuses_raw: false };
         let journal = Journal::memory(&limits, Epoch(1));
         let identities = Identities::new([1; 32], [2; 32]);
         let reactor = Reactor::new(Poll::new().unwrap(), journal, identities, site, gate, limits, now);
@@ -108,7 +108,7 @@ impl Stand {
         let mut wire = peer.wire.borrow_mut();
         let taken = most.min(wire.to_client.len());
         let bytes = wire.to_client.drain(..taken).collect();
-        if wire.writer_waits && taken > 0 {
+        if wire.writer_waits && wire.to_client.len() < wire.capacity {
             wire.writer_waits = false;
             self.reactor.connections.mark(peer.id.slot, false, true, false);
         }
@@ -154,6 +154,13 @@ impl Stand {
     /// Waits for the thread that reads files, without giving its answer to the loop yet.
     fn await_file(&self) {
         self.files.recv_timeout(Duration::from_secs(20)).expect("an answer of the worker");
+    }
+
+    /// A series as `/metrics` would tell it.
+    fn metric(&self, series: &str) -> u64 {
+        let text = self.reactor.metrics_text(self.now);
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("{series} is not in {text}")).parse().unwrap()
     }
 
     fn connection(&self, peer: &Peer) -> Option<&Connection> {
@@ -217,6 +224,7 @@ fn many_downloads_make_no_long_turn_and_share_it() {
         // Heads are not counted.
         assert!(sum - before <= most + CLIENTS * 1_000, "{} bytes in one turn", sum - before);
         (before, turns) = (sum, turns + 1);
+        assert!(stand.metric("chat_open_files") <= 1, "one for all");
         if turns == 2 * CLIENTS {
             let least = peers.iter().map(came).min().unwrap();
             assert!(least >= 40_000, "everybody has had a turn: {least}");
@@ -224,7 +232,8 @@ fn many_downloads_make_no_long_turn_and_share_it() {
         assert!(turns < 10 * CLIENTS * LENGTH / 50_000, "it goes on and on");
     }
     stand.settle();
-    assert!(stand.reactor.streams.is_empty());
+    assert!(stand.metric("chat_spent_budgets_total{budget=\"streams\"}") >= (CLIENTS * LENGTH / 60_000) as u64);
+    assert_eq!((stand.metric("chat_streamed_responses"), stand.metric("chat_open_files")), (0, 0));
 }
 
 /// So many pieces that one call for each, within the other, would be too deep.
@@ -290,6 +299,7 @@ fn whoever_pipelines_without_end_has_a_share_of_each_turn() {
                 assert_eq!(count(&quiet), 1, "{target}: everybody has had a turn");
             }
         }
+        assert_eq!(stand.metric("chat_spent_budgets_total{budget=\"requests\"}"), 30);
         let least = answered.iter().min().unwrap();
         assert!(2 * least >= *answered.iter().max().unwrap(), "{target}: {answered:?}");
     }
@@ -324,6 +334,7 @@ fn a_quiet_member_is_read_however_many_flood() {
             }
             worst = worst.max(turns);
         }
+        assert!(stand.metric("chat_spent_budgets_total{budget=\"reads\"}") > 0 || max_drafts_in_flight == 1);
         // Two are read in a turn, one if the journal takes no more than one draft.
         assert!(worst <= FLOODERS + 2, "{max_drafts_in_flight} drafts: {worst} turns");
     }
@@ -350,7 +361,7 @@ fn whoever_is_parked_is_parked_once_and_not_pinged() {
         stand.reactor.journal.append(draft.clone().unwrap());
         stand.say(&second, "waits");
         stand.reactor.read(stand.now);
-        assert_eq!(stand.reactor.connections.held(), 1);
+        assert_eq!(stand.metric("chat_held_connections"), 1);
         stand.now += interval;
         stand.reactor.expire(stand.now);
         stand.reactor.flush(stand.now);
@@ -501,9 +512,7 @@ fn whoever_asks_while_the_server_drains_is_answered_once_and_none_is_let_in() {
         assert!(ended(peer), "{answer}");
     }
     assert!(stand.reactor.hub.is_empty());
-    let mut text = String::new();
-    stand.reactor.metrics.render(&crate::metrics::Gauges::default(), &mut text);
-    assert!(text.contains("chat_refusals_total{cause=\"draining\"} 1\n"), "{text}");
+    assert_eq!(stand.metric("chat_refusals_total{cause=\"draining\"}"), 1);
 }
 
 #[test]
@@ -575,6 +584,7 @@ fn a_turn_hands_out_so_many_entries_and_the_next_goes_on() {
         heard.extend(frames.into_iter().map(|(_, payload)| String::from_utf8(payload).unwrap()));
     }
     assert_eq!(heard, texts);
+    assert_eq!(stand.metric("chat_spent_budgets_total{budget=\"entries\"}"), 10);
 }
 
 /// A byte in the queue is not a byte of memory.
@@ -601,4 +611,25 @@ fn members_that_read_nothing_hold_no_more_small_slices_than_fit() {
     }
     stand.turn();
     assert_eq!(stand.reactor.connections.outbox_bytes(), 0);
+}
+
+/// Between high and low water there are thousands of short messages; as many more are said meanwhile.
+#[test]
+fn by_default_a_reader_that_keeps_the_pace_does_not_fall_behind() {
+    let mut stand = Stand::new(Limits::default());
+    let (reader, speaker) = (stand.member(0), stand.member(WIDE));
+    let said = vec![masked(0x81, &[b'x'; 64]); 100].concat();
+    let turn = 100 * 66;
+    let mut was_behind = false;
+    for number in 0..200 {
+        stand.send(&speaker, &said);
+        stand.turn();
+        was_behind |= stand.reactor.hub.catching_up() == 1;
+        if was_behind {
+            reader.wire.borrow_mut().capacity = turn;
+            stand.take(&reader, turn);
+        }
+        assert!(stand.connection(&reader).is_some_and(Connection::is_open), "turn {number}");
+    }
+    assert!(was_behind && stand.reactor.hub.catching_up() == 1, "it keeps the pace from behind");
 }

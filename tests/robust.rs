@@ -1,0 +1,104 @@
+//! What one client could do to all others, from outside: memory and descriptors come back, and nobody else notices.
+
+mod common;
+
+use std::fs;
+use std::time::Duration;
+
+use common::{DEADLINE, End, Raw, Server, WsClient, frame, get, upgrade_request, wait_until};
+use socket2::SockRef;
+
+const TEXT: u8 = 0x81;
+
+#[test]
+fn whoever_asks_and_resets_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("small"), [b'x'; 5_000]).unwrap();
+    fs::write(folder.path().join("large"), vec![b'x'; 3_000_000]).unwrap();
+    let server = Server::start(&["--public", folder.path().to_str().unwrap()]);
+    for number in 0..1_000 {
+        let target = ["/small", "/large", "/nothing", &format!("/{number}")][number % 4].to_owned();
+        let mut connection = Raw::connect(server.address());
+        connection.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        SockRef::from(connection.stream()).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+    for series in ["chat_outbox_bytes", "chat_streamed_responses", "chat_open_files", "chat_held_connections"] {
+        wait_until(series, || server.metric(series) == 0.0);
+    }
+    assert_eq!(get(server.address(), "/large").body.len(), 3_000_000);
+}
+
+#[test]
+fn large_files_of_others_can_be_had_again_when_a_download_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["one", "two"] {
+        fs::write(folder.path().join(name), vec![b'x'; 30_000_000]).unwrap();
+    }
+    let server = Server::start(&["--public", folder.path().to_str().unwrap(), "--max-open-files", "1"]);
+    let mut slow = Raw::connect(server.address());
+    slow.send("GET /one HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(slow.response_head().status, 200);
+    let refused = get(server.address(), "/two");
+    assert_eq!(refused.status, 503);
+    assert!(refused.field("Retry-After").is_some(), "{refused:?}");
+    assert_eq!(get(server.address(), "/one").status, 200, "the same file is shared");
+    drop(slow);
+    wait_until("the other file can be had", || get(server.address(), "/two").status == 200);
+}
+
+#[test]
+fn pipelined_requests_without_end_are_answered_in_order_and_delay_nobody() {
+    const REQUESTS: usize = 5_000;
+    let server = Server::start(&["--requests-per-turn", "20", "--max-requests", "1000000"]);
+    let mut flooder = Raw::connect(server.address());
+    let writer = flooder.stream().try_clone().unwrap();
+    let writing = std::thread::spawn(move || {
+        let request = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /nothing HTTP/1.1\r\nHost: x\r\n\r\n";
+        std::io::Write::write_all(&mut &writer, request.repeat(REQUESTS / 2).as_bytes()).unwrap();
+    });
+    let mut quiet = WsClient::connect(server.address(), "/", &[]);
+    for number in 0..REQUESTS {
+        assert_eq!(flooder.response().status, if number % 2 == 0 { 200 } else { 404 });
+        if number % 500 == 0 {
+            quiet.send_text("hello");
+            assert_eq!(quiet.next_text(), "hello");
+        }
+    }
+    writing.join().unwrap();
+}
+
+#[test]
+fn a_message_that_is_never_finished_is_told_1008() {
+    let server = Server::start(&["--message-timeout", "300ms"]);
+    let mut whole = WsClient::connect(server.address(), "/", &[]);
+    let mut half = WsClient::connect(server.address(), "/", &[]);
+    half.send_raw(&frame(TEXT, b"hello")[..7]);
+    assert_eq!(half.until_closed(), Some(1008));
+    whole.send_text("still here");
+    assert_eq!(whole.next_text(), "still here");
+    wait_until("it is counted", || server.metric("chat_closes_total{reason=\"policy\"}") == 1.0);
+}
+
+#[test]
+fn while_it_drains_nobody_is_let_in_and_whoever_has_asked_is_answered() {
+    let server = Server::start(&["--drain-timeout", "20s"]);
+    let upgrade = upgrade_request(server.address(), "/", &[]);
+    let mut late = Raw::connect(server.address());
+    let mut asking = Raw::connect(server.address());
+    late.send(&upgrade[..30]);
+    asking.send("GET / HTTP/1.1\r\n");
+    let mut member = WsClient::connect(server.address(), "/", &[]);
+    // Both have been read, since the member came after them.
+    member.send_text("hello");
+    assert_eq!(member.next_text(), "hello");
+    server.signal(rustix::process::Signal::TERM);
+    assert_eq!(member.until_closed(), Some(1001));
+    late.send(&upgrade[30..]);
+    asking.send("Host: x\r\n\r\n");
+    for (mut connection, status) in [(late, 503), (asking, 200)] {
+        let response = connection.response();
+        assert_eq!((response.status, response.field("Connection")), (status, Some("close")));
+        assert_eq!(connection.read_to_end(DEADLINE), (Vec::new(), End::Closed));
+    }
+    assert!(server.wait().success());
+}
