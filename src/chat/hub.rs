@@ -471,6 +471,8 @@ impl Hub {
         for seat in &gone.seats {
             self.vacate(seat, gone.dialect, author, now);
         }
+        // It may be the last that happens for a long time.
+        self.wind(now);
     }
 
     fn disconnect(&mut self, person: PersonId, member: MemberId) {
