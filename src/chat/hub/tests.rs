@@ -1,6 +1,10 @@
 //! The hub without a socket in sight.
 
+mod joining;
+mod people;
+mod refusals;
 mod talk;
+mod telling;
 mod walk;
 
 use std::collections::BTreeMap;

@@ -30,7 +30,7 @@ impl Messages {
         }
         // How many entries these were.
         let entries = heard[before..].iter().map(|message| match message["type"].as_str() {
-            Some("joined") => message["entries"].as_array().unwrap().len(),
+            Some("joined" | "history") => message["entries"].as_array().unwrap().len(),
             Some("said") | None => 1,
             Some(_) => 0,
         });
@@ -117,6 +117,7 @@ impl Talk {
     }
 
     /// A member of chat.v1 asks something.
+    #[expect(clippy::needless_pass_by_value, reason = "requests are made where they are asked")]
     pub(super) fn ask(&mut self, slot: u32, request: Value) {
         self.ask_as(member(slot), &request);
     }
@@ -129,6 +130,7 @@ impl Talk {
     }
 
     pub(super) fn join(&mut self, slot: u32, room: &str) -> Value {
+        self.drain(member(slot));
         self.ask(slot, json!({"type": "join", "room": room}));
         self.turn();
         self.next(slot)
@@ -256,6 +258,7 @@ impl Talk {
     /// Time passes, with a turn for every tick that is due in it.
     pub(super) fn pass(&mut self, time: Duration) {
         let until = self.now + time;
+        self.turn();
         while let Some(tick) = self.hub.next_tick().filter(|tick| *tick <= until) {
             self.now = self.now.max(tick);
             self.turn();

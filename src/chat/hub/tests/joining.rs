@@ -1,0 +1,448 @@
+//! What a joiner is told, from the tail and from the store, and what of former times can be asked for.
+
+use serde_json::{Value, json};
+
+use super::talk::{Talk, former, positions};
+use super::*;
+
+const EPOCH: &str = "000000000000000e";
+
+fn limits() -> Limits {
+    Limits { page_entries: 3, backfill_entries: 6, ..Limits::default() }
+}
+
+/// Somebody who has joined, and a room with what was said at these positions.
+fn spoken(limits: &Limits, count: usize) -> Talk {
+    let mut talk = Talk::in_memory(limits);
+    talk.hello(0, "Ann");
+    talk.join(0, "a");
+    for number in 1..=count {
+        talk.say(0, "a", &format!("text {number}"), &format!("n{number}"));
+        talk.turn();
+        talk.drain(member(0));
+    }
+    talk.heard(0);
+    talk
+}
+
+fn resume(talk: &mut Talk, slot: u32, after: u64, epoch: &str) {
+    talk.ask(slot, json!({"type": "join", "room": "a", "after": after, "epoch": epoch}));
+}
+
+/// Positions, gap, more, missed and older of a `joined`.
+fn told(joined: &Value) -> (Vec<u64>, bool, bool, Option<u64>, bool) {
+    assert_eq!(joined["type"], "joined", "{joined}");
+    assert_eq!(joined["epoch"], EPOCH);
+    let is = |name: &str| joined[name].as_bool().unwrap();
+    (positions(joined["entries"].as_array().unwrap()), is("gap"), is("more"), joined["missed"].as_u64(), is("older"))
+}
+
+#[test]
+fn what_a_joiner_is_told_from_the_tail() {
+    // Entries 1 to 8 were said, of which a tail may have kept the last five.
+    let cases = [
+        ("anew", 9, None, EPOCH, (vec![6, 7, 8], false, false, None, true), 8),
+        ("level", 9, Some(8), EPOCH, (vec![], false, false, Some(0), true), 8),
+        ("behind by a page", 9, Some(5), EPOCH, (vec![6, 7, 8], false, false, Some(3), true), 8),
+        ("behind by more", 9, Some(2), EPOCH, (vec![3, 4, 5], false, true, Some(6), true), 5),
+        ("behind by too much", 9, Some(1), EPOCH, (vec![6, 7, 8], true, false, None, true), 8),
+        ("of another epoch", 9, Some(8), "000000000000000d", (vec![6, 7, 8], true, false, None, true), 8),
+        ("of no epoch", 9, Some(8), "", (vec![6, 7, 8], true, false, None, true), 8),
+        ("beyond the end", 9, Some(9), EPOCH, (vec![6, 7, 8], true, false, None, true), 8),
+        ("beyond everything", 9, Some(u64::MAX), EPOCH, (vec![6, 7, 8], true, false, None, true), 8),
+        ("from before the tail", 5, Some(2), EPOCH, (vec![6, 7, 8], true, false, None, true), 8),
+        ("from where the tail begins", 5, Some(3), EPOCH, (vec![4, 5, 6], false, true, Some(5), true), 6),
+    ];
+    for (name, tail_entries, after, epoch, expected, position) in cases {
+        let mut talk = spoken(&Limits { tail_entries, ..limits() }, 8);
+        talk.hello(1, "Bob");
+        talk.ask(1, json!({"type": "join", "room": "a", "after": after, "epoch": epoch}));
+        talk.turn();
+        let mut heard = talk.heard(1);
+        let joined = heard.remove(0);
+        assert_eq!(told(&joined), expected, "{name}");
+        assert_eq!(joined["position"], position, "{name}");
+        assert_eq!(joined["members"]["count"], 2, "{name}");
+        // The rest of what was missed comes as it is, once, and then the present.
+        talk.say(0, "a", "text 9", "n9");
+        talk.turn();
+        heard.extend(talk.heard(1));
+        assert_eq!(positions(&heard), (position + 1..=9).collect::<Vec<_>>(), "{name}");
+        assert!(heard.iter().all(|said| said["type"] == "said"), "{name}: {heard:#?}");
+    }
+}
+
+#[test]
+fn a_joiner_and_the_news_of_its_turn() {
+    let mut talk = spoken(&limits(), 2);
+    talk.hello(1, "Bob");
+    talk.say(0, "a", "text 3", "n3");
+    talk.ask(1, json!({"type": "join", "room": "a"}));
+    talk.say(0, "a", "text 4", "n4");
+    talk.turn();
+    let heard = talk.heard(1);
+    assert_eq!(told(&heard[0]).0, [1, 2]);
+    assert_eq!(positions(&heard[1..]), [3, 4]);
+}
+
+#[test]
+fn who_knows_some_of_a_turns_news_hears_the_others_alone() {
+    let mut talk = spoken(&limits(), 2);
+    talk.hello(1, "Bob");
+    resume(&mut talk, 1, 3, EPOCH);
+    talk.say(0, "a", "text 3", "n3");
+    talk.say(0, "a", "text 4", "n4");
+    talk.turn();
+    let joined = talk.next(1);
+    assert_eq!((told(&joined), &joined["position"]), ((vec![], false, false, Some(0), true), &json!(3)));
+    assert!(talk.hub.has_carried_over(), "the next turn goes on with it");
+    talk.turn();
+    assert_eq!(positions(&talk.heard(1)), [4]);
+    talk.say(0, "a", "text 5", "n5");
+    talk.turn();
+    assert_eq!(positions(&talk.heard(1)), [5]);
+}
+
+#[test]
+fn an_empty_room_in_a_busy_house() {
+    let mut talk = spoken(&limits(), 5);
+    let joined = talk.join(0, "quiet");
+    assert_eq!(told(&joined), (vec![], false, false, None, false));
+    let position = joined["position"].as_u64().unwrap();
+    talk.hello(1, "Bob");
+    talk.ask(1, json!({"type": "join", "room": "quiet", "after": position, "epoch": EPOCH}));
+    talk.turn();
+    assert_eq!(told(&talk.next(1)), (vec![], false, false, Some(0), position > 0));
+}
+
+#[test]
+fn leaving_and_joining_in_one_turn() {
+    let mut talk = spoken(&limits(), 2);
+    talk.hello(1, "Bob");
+    for request in ["join", "leave", "join"] {
+        talk.ask(1, json!({"type": request, "room": "a"}));
+    }
+    talk.turn();
+    let heard = talk.heard(1);
+    let kinds: Vec<_> = heard.iter().map(|message| message["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["left", "joined"], "whoever leaves before being told is not told");
+    talk.ask(1, json!({"type": "leave", "room": "a"}));
+    talk.say(0, "a", "text 3", "n3");
+    talk.turn();
+    assert_eq!(talk.next(1)["type"], "left", "behind it nothing more of the room comes");
+}
+
+/// Entries 1 to 20 are in the store, those of even positions in the room, and none in a tail.
+fn stored() -> Talk {
+    let said = (1..=20).flat_map(|at| former(if at % 2 == 0 { "a" } else { "b" }, [at])).collect();
+    let mut talk = Talk::stored(&limits(), said);
+    talk.hello(0, "Ann");
+    talk
+}
+
+#[test]
+fn what_a_joiner_is_told_from_the_store() {
+    /// What the store does.
+    #[derive(Debug, Clone, Copy)]
+    enum Store {
+        Works,
+        Fails,
+        HasForgotten(u64),
+    }
+    use Store::{Fails, HasForgotten, Works};
+    let newest = vec![16, 18, 20];
+    let cases = [
+        (None, Works, (newest.clone(), false, false, None, true), 20),
+        (None, Fails, (vec![], false, false, None, true), 20),
+        (Some(20), Works, (vec![], false, false, Some(0), true), 20),
+        (Some(17), Works, (vec![18, 20], false, false, Some(2), true), 20),
+        (Some(9), Works, (vec![10, 12, 14], false, true, Some(6), true), 14),
+        (Some(7), Works, (newest.clone(), true, false, None, true), 20),
+        (Some(21), Works, (newest.clone(), true, false, None, true), 20),
+        (Some(17), Fails, (vec![], true, false, None, true), 20),
+        (Some(17), HasForgotten(17), (vec![18, 20], false, false, Some(2), true), 20),
+        (Some(17), HasForgotten(18), (vec![20], true, false, None, false), 20),
+    ];
+    for (after, store, expected, position) in cases {
+        let mut talk = stored();
+        talk.ask(0, json!({"type": "join", "room": "a", "after": after, "epoch": EPOCH}));
+        talk.turn();
+        if let HasForgotten(floor) = store {
+            talk.floor = Position(floor);
+        }
+        let mut heard = talk.heard(0);
+        assert_eq!(heard.is_empty(), after != Some(20), "after {after:?}: there is nothing in the tail");
+        while !talk.reads.is_empty() {
+            let mut pages = talk.read();
+            if matches!(store, Fails) && heard.is_empty() {
+                pages.entries = None;
+            }
+            // What is said meanwhile comes behind it.
+            talk.bring(pages);
+            talk.turn();
+            heard.extend(talk.heard(0));
+        }
+        let joined = heard.remove(0);
+        assert_eq!(told(&joined), expected, "after {after:?} {store:?}");
+        assert_eq!(joined["position"], position, "after {after:?} {store:?}");
+        talk.say(0, "a", "now", "n1");
+        talk.turn();
+        heard.extend(talk.heard(0));
+        let rest: Vec<u64> = (position + 1..=20).filter(|at| at % 2 == 0).chain([21]).collect();
+        assert_eq!(positions(&heard), rest, "after {after:?} {store:?}");
+    }
+}
+
+#[test]
+fn what_is_said_while_the_store_is_read_comes_behind() {
+    let mut talk = stored();
+    talk.hello(1, "Bob");
+    resume(&mut talk, 1, 20, EPOCH);
+    resume(&mut talk, 0, 13, EPOCH);
+    let mut heard = Vec::new();
+    // Each answer comes when something new has been said, and is asked for with what was there then.
+    for number in 0..4 {
+        talk.say(1, "a", "more", &format!("m{number}"));
+        talk.turn();
+        if !talk.reads.is_empty() {
+            let pages = talk.read();
+            talk.bring(pages);
+        }
+        heard.extend(talk.heard(0));
+    }
+    talk.settle();
+    heard.extend(talk.heard(0));
+    heard.retain(|message| message["type"] != "presence");
+    let joined = heard.remove(0);
+    assert_eq!(told(&joined).0, [14, 16, 18]);
+    assert_eq!(positions(&heard), [20, 21, 22, 23, 24]);
+}
+
+#[test]
+fn a_page_is_for_the_seat_that_asked_for_it() {
+    let mut talk = stored();
+    resume(&mut talk, 0, 9, EPOCH);
+    talk.turn();
+    let for_the_former = talk.read();
+    talk.ask(0, json!({"type": "leave", "room": "a"}));
+    resume(&mut talk, 0, 17, EPOCH);
+    talk.turn();
+    let for_this_one = talk.read();
+    talk.bring(for_the_former);
+    talk.turn();
+    assert_eq!(talk.next(0)["type"], "left", "the page of the former seat is nobody's");
+    talk.bring(for_this_one.clone());
+    talk.bring(for_this_one);
+    talk.turn();
+    assert_eq!(told(&talk.next(0)).0, [18, 20], "and a page is taken once");
+}
+
+#[test]
+fn a_slow_joiner_has_one_page_read_at_a_time() {
+    let said = former("a", 1..=20);
+    let limits = Limits { outbox_high_water_bytes: 1, ..limits() };
+    let mut talk = Talk::stored(&limits, said);
+    talk.hello(0, "Ann");
+    resume(&mut talk, 0, 14, EPOCH);
+    let mut heard = Vec::new();
+    for _ in 0..20 {
+        for _ in 0..5 {
+            talk.turn();
+            if !talk.reads.is_empty() {
+                let pages = talk.read();
+                talk.bring(pages);
+            }
+        }
+        assert!(talk.reads.is_empty(), "it has not taken the last page, and the next is read already");
+        heard.extend(talk.heard(0));
+        talk.drain(member(0));
+    }
+    let joined = heard.remove(0);
+    assert_eq!(told(&joined), (vec![15, 16, 17], false, true, Some(6), true));
+    assert_eq!(positions(&heard), [18, 19, 20]);
+}
+
+#[test]
+fn who_falls_behind_what_is_kept_is_told_of_the_gap() {
+    let limits = Limits { tail_entries: 3, outbox_high_water_bytes: 1, ..limits() };
+    let mut talk = spoken(&limits, 0);
+    talk.hello(1, "Bob");
+    talk.join(1, "a");
+    for number in 1..=10 {
+        talk.say(0, "a", "text", &format!("n{number}"));
+        talk.turn();
+        talk.drain(member(0));
+    }
+    assert_eq!(talk.heard(1), Vec::<Value>::new(), "its outbox is full of the answer to join");
+    talk.drain(member(1));
+    talk.settle();
+    let heard: Vec<Value> = talk.heard(1).into_iter().filter(|it| it["type"] != "presence").collect();
+    assert_eq!(heard[0], json!({"type": "gap", "room": "a", "position": 7}));
+    assert_eq!(positions(&heard[1..]), [8, 9, 10]);
+}
+
+#[test]
+fn a_busy_room_does_not_keep_a_slow_reader_from_the_others() {
+    let limits = Limits { outbox_high_water_bytes: 1, ..limits() };
+    let mut talk = spoken(&limits, 0);
+    talk.join(0, "quiet");
+    talk.hello(1, "Bob");
+    for room in ["a", "quiet"] {
+        talk.ask(1, json!({"type": "join", "room": room}));
+    }
+    talk.settle();
+    talk.say(0, "quiet", "psst", "q");
+    let mut heard = Vec::new();
+    for number in 0..10 {
+        // The busy room has something new whenever the reader has taken something.
+        talk.say(0, "a", "noise", &format!("n{number}"));
+        talk.turn();
+        heard.extend(talk.heard(1));
+        talk.drain(member(1));
+        talk.drain(member(0));
+    }
+    assert!(heard.iter().any(|message| message["room"] == "quiet" && message["text"] == "psst"), "{heard:#?}");
+}
+
+#[test]
+fn history_pages_back_to_the_beginning() {
+    let in_memory = spoken(&Limits { tail_entries: 100, ..limits() }, 8);
+    let mut in_store = Talk::stored(&limits(), former("a", 1..=8));
+    in_store.hello(0, "Ann");
+    in_store.ask(0, json!({"type": "join", "room": "a"}));
+    in_store.settle();
+    in_store.heard(0);
+    for mut talk in [in_memory, in_store] {
+        for (limit, sizes) in [
+            (Some(3), &[3, 3, 2][..]),
+            (None, &[3, 3, 2]),
+            (Some(100), &[3, 3, 2]),
+            (Some(4), &[3, 3, 2]),
+            (Some(1), &[1; 8]),
+            (Some(0), &[1; 8]),
+        ] {
+            let (mut before, mut seen) = (None, Vec::new());
+            for (place, size) in sizes.iter().enumerate() {
+                talk.ask(0, json!({"type": "history", "room": "a", "before": before, "limit": limit}));
+                if !talk.reads.is_empty() {
+                    let pages = talk.read();
+                    talk.bring(pages);
+                }
+                let page = talk.next(0);
+                assert_eq!(page["type"], "history", "{page}");
+                let entries = positions(page["entries"].as_array().unwrap());
+                assert_eq!(entries.len(), *size);
+                assert_eq!(page["more"], place + 1 < sizes.len(), "{page}");
+                before = Some(entries[0]);
+                seen.splice(0..0, entries);
+            }
+            assert_eq!(seen, [1, 2, 3, 4, 5, 6, 7, 8]);
+            talk.now += std::time::Duration::from_secs(60);
+            talk.drain(member(0));
+        }
+    }
+}
+
+#[test]
+fn history_shows_nothing_that_has_not_been_told() {
+    let mut talk = Talk::stored(&limits(), former("a", 1..=4));
+    talk.hello(0, "Ann");
+    talk.ask(0, json!({"type": "join", "room": "a"}));
+    talk.settle();
+    talk.heard(0);
+    // It is stored, and the loop has not seen it.
+    talk.said.extend(former("a", [5]));
+    for before in [Some(u64::MAX), Some(6), None] {
+        talk.ask(0, json!({"type": "history", "room": "a", "before": before}));
+        let pages = talk.read();
+        talk.bring(pages);
+        assert_eq!(positions(talk.next(0)["entries"].as_array().unwrap()), [2, 3, 4], "before {before:?}");
+    }
+}
+
+#[test]
+fn history_and_search_when_the_store_fails() {
+    let mut talk = stored();
+    talk.ask(0, json!({"type": "join", "room": "a"}));
+    talk.settle();
+    talk.heard(0);
+    for request in ["history", "search"] {
+        talk.ask(0, json!({"type": request, "room": "a", "before": 3, "query": "text"}));
+        let pages = Pages { entries: None, ..talk.read() };
+        talk.bring(pages);
+        let error = talk.next(0);
+        assert_eq!(
+            (&error["code"], &error["request"], &error["room"]),
+            (&json!("unavailable"), &json!(request), &json!("a"))
+        );
+        assert!(error["retry_ms"].is_u64());
+    }
+    talk.exit(member(0));
+    talk.assert_empty();
+}
+
+#[test]
+fn what_was_found_comes_with_its_matches() {
+    let mut talk = stored();
+    talk.ask(0, json!({"type": "join", "room": "a"}));
+    talk.settle();
+    talk.heard(0);
+    talk.ask(0, json!({"type": "search", "room": "a", "query": "text 1", "limit": 2}));
+    let wanted = talk.reads.front().unwrap();
+    assert_eq!(wanted.part, Part::Matching { before: Position(21), query: "text 1".to_owned() });
+    let pages = talk.read();
+    talk.bring(pages);
+    let found = talk.next(0);
+    assert_eq!((&found["query"], &found["more"]), (&json!("text 1"), &json!(true)));
+    assert_eq!(positions(found["entries"].as_array().unwrap()), [16, 18]);
+    assert_eq!(found["entries"][0]["matches"], json!([[0, 1]]));
+    assert_eq!(found["entries"][0]["from"]["name"], "Old");
+}
+
+#[test]
+fn a_page_is_bounded_in_bytes_and_waits_for_room() {
+    let limits = Limits { page_entries: 100, outbox_high_water_bytes: 10_000, ask_burst: 1000, ..Limits::default() };
+    let mut talk = spoken(&limits, 0);
+    for number in 0..100 {
+        talk.say(0, "a", &"x".repeat(1000), &format!("n{number}"));
+        talk.turn();
+        talk.drain(member(0));
+    }
+    talk.hello(1, "Bob");
+    let joined = talk.join(1, "a");
+    assert_eq!(told(&joined), ((91..=100).collect(), false, false, None, true), "ten thousand bytes of content");
+    talk.stage.fullest = 0;
+    for _ in 0..500 {
+        talk.ask(1, json!({"type": "history", "room": "a", "before": 50}));
+    }
+    talk.turn();
+    let heard = talk.heard(1);
+    let refused = heard.iter().filter(|message| message["code"] == "busy" && message["retry_ms"] == 1000).count();
+    assert!((498..=500).contains(&refused), "{refused}");
+    // A page as JSON, and the errors.
+    assert!(talk.stage.fullest < 130_000, "{}", talk.stage.fullest);
+    talk.drain(member(1));
+    talk.ask(1, json!({"type": "history", "room": "a", "before": 50}));
+    assert_eq!(positions(talk.next(1)["entries"].as_array().unwrap()), (40..=49).collect::<Vec<_>>());
+}
+
+#[test]
+fn who_joins_many_rooms_at_once_is_told_as_fast_as_it_takes() {
+    let limits = Limits { outbox_high_water_bytes: 100, ..Limits::default() };
+    let mut talk = spoken(&limits, 0);
+    talk.hello(1, "Bob");
+    for number in 0..30 {
+        talk.ask(1, json!({"type": "join", "room": format!("room {number}")}));
+    }
+    let mut rooms = Vec::new();
+    for _ in 0..40 {
+        talk.turn();
+        let heard: Vec<Value> = talk.heard(1).into_iter().filter(|it| it["type"] == "joined").collect();
+        assert!(heard.len() <= 1, "its outbox is full with one: {heard:#?}");
+        rooms.extend(heard.into_iter().map(|it| it["room"].as_str().unwrap().to_owned()));
+        talk.drain(member(1));
+    }
+    rooms.sort_unstable();
+    rooms.dedup();
+    assert_eq!(rooms.len(), 30);
+}
