@@ -7,6 +7,7 @@
 #![allow(unreachable_pub, reason = "the module is private in every crate that includes it")]
 #![allow(clippy::print_stderr, reason = "what is printed here belongs to the output of a test")]
 
+mod chat;
 mod http;
 mod ws;
 
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use rustix::param::clock_ticks_per_second;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit, setrlimit};
 
+pub use self::chat::ChatClient;
 pub use self::http::{End, Raw, Response, connect_from, connect_narrow, get, http};
 pub use self::ws::{Frame, WsClient, close_frame, crowd, frame, upgrade_request};
 
