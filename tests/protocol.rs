@@ -239,7 +239,7 @@ fn play(example: &Example) {
             (_, ["text", ..]) => assert_eq!(client.next(), Told::Text(text["text ".len()..].to_owned()), "line {line}"),
             (_, ["binary", bytes @ ..]) => assert_eq!(client.next(), Told::Binary(from_hex(bytes)), "line {line}"),
             (_, ["close", code]) => {
-                assert_eq!(client.next(), Told::Closed(code.parse().expect("a code")), "line {line}")
+                assert_eq!(client.next(), Told::Closed(code.parse().expect("a code")), "line {line}");
             }
             _ => {
                 let example: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("line {line}: {error}"));
