@@ -8,6 +8,8 @@
 #![allow(clippy::print_stderr, reason = "what is printed here belongs to the output of a test")]
 
 mod http;
+mod kept;
+mod v1;
 mod ws;
 
 use std::collections::{BTreeMap, HashSet};
@@ -22,6 +24,8 @@ use rustix::param::clock_ticks_per_second;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit, setrlimit};
 
 pub use self::http::{End, Raw, Response, connect_from, connect_narrow, get, http};
+pub use self::kept::Kept;
+pub use self::v1::V1;
 pub use self::ws::{Frame, WsClient, close_frame, crowd, frame, upgrade_request};
 
 /// The longest that anything may take on a busy machine.
