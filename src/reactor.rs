@@ -406,7 +406,7 @@ impl Reactor {
         let id = connection.id;
         match connection.due(&self.limits) {
             Some((at, due)) if at <= now => match due {
-                Due::Resume => self.connections.release(slot),
+                Due::Resume => self.connections.release(slot, now),
                 Due::Ping => self.ping(id, now),
                 Due::SlowHead => self.refuse_slow_head(id, now),
                 Due::Close(reason) => self.farewell(id, reason),

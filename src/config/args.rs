@@ -411,7 +411,10 @@ mod tests {
     fn every_limit_reaches_its_own_field() {
         let mut seen = Vec::new();
         for (name, _) in options() {
-            if matches!(name, "--port" | "--public" | "--data" | "--memory" | "--version" | "--secret-file") {
+            if matches!(
+                name,
+                "--port" | "--public" | "--data" | "--memory" | "--no-raw" | "--version" | "--secret-file"
+            ) {
                 continue;
             }
             let Some(args) = ["77", "77ms", "7777"].iter().find_map(|value| read(&[name, value]).ok()) else {

@@ -240,8 +240,12 @@ impl Connections {
     }
 
     /// Lets a connection be read that was held back for whatever reason, if it was.
-    pub fn release(&mut self, slot: u32) {
-        self.hold(slot, Held::No);
+    pub fn release(&mut self, slot: u32, now: Instant) {
+        let connection = &mut self.slab[slot as usize];
+        if connection.held != Held::No {
+            connection.restart_clocks(now);
+            self.hold(slot, Held::No);
+        }
         self.list_readable(slot);
     }
 
@@ -394,8 +398,7 @@ impl Connections {
                 self.drained.push(connection.id);
             }
             if connection.held == Held::OwnOutbox {
-                connection.restart_clocks(now);
-                self.release(slot);
+                self.release(slot, now);
             }
         }
         if is_relieved { Flushed::Relieved } else { flushed }

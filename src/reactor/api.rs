@@ -37,12 +37,26 @@ const METHODS: &str = "GET, HEAD, POST, OPTIONS";
 #[derive(Debug, Default)]
 pub(super) struct Desk {
     /// Who has said something and waits for its position.
-    posts: HashMap<MemberId, ConnectionId>,
+    posts: HashMap<MemberId, Asker>,
     /// Whose content is coming.
     receiving: HashMap<ConnectionId, Post>,
     /// Who waits for a page.
-    reads: HashMap<u64, ConnectionId>,
+    reads: HashMap<u64, Asker>,
     next_read: u64,
+}
+
+/// Whose answer comes later.
+#[derive(Debug)]
+struct Asker {
+    id: ConnectionId,
+    /// Of the page that asked, which has been let in.
+    origin: Option<HeaderValue>,
+}
+
+impl Asker {
+    fn new(id: ConnectionId, headers: &HeaderMap) -> Self {
+        Asker { id, origin: headers.get(ORIGIN).cloned() }
+    }
 }
 
 /// Something that is being said by POST, while its content comes.
@@ -93,7 +107,7 @@ impl Reactor {
             Ok(room) => self.answer_room(id, room, &resource, request, now),
         };
         if let Some(response) = answered {
-            let response = self.with_cors(response, &request.headers);
+            let response = with_cors(response, request.headers.get(ORIGIN));
             self.respond(id, &response, now);
         }
         true
@@ -141,16 +155,6 @@ impl Reactor {
         })
     }
 
-    /// Lets the page of an allowed origin read the response (Fetch standard, section 3.3).
-    fn with_cors(&self, response: Response, headers: &HeaderMap) -> Response {
-        match headers.get(ORIGIN) {
-            Some(origin) if response.status != StatusCode::FORBIDDEN => {
-                response.with("Access-Control-Allow-Origin", origin).with("Vary", &HeaderValue::from_static("Origin"))
-            }
-            _ => response,
-        }
-    }
-
     /// Turns the connection into a stream of what is said in a room.
     fn stream_events(&mut self, id: ConnectionId, room: RoomName, request: &Request, now: Instant) -> Option<Response> {
         let query = Query::of(request.target.query());
@@ -172,7 +176,7 @@ impl Reactor {
         if request.method == Method::HEAD {
             return Some(response);
         }
-        let response = self.with_cors(response, &request.headers);
+        let response = with_cors(response, request.headers.get(ORIGIN));
         self.begin_stream(id, &response, now);
         let member = member_id(id);
         self.hub.enter(member, Dialect::Events);
@@ -207,7 +211,7 @@ impl Reactor {
         }
         self.desk.next_read = (self.desk.next_read + 1) % TICKET;
         let ticket = TICKET | self.desk.next_read;
-        self.desk.reads.insert(ticket, id);
+        self.desk.reads.insert(ticket, Asker::new(id, &request.headers));
         let range = match part {
             Part::After { after, upto } => Range::After { after, upto },
             Part::Before(before) => Range::Before(before),
@@ -228,13 +232,12 @@ impl Reactor {
         if page.ticket & TICKET == 0 {
             return false;
         }
-        if let Some(id) = self.desk.reads.remove(&page.ticket) {
+        if let Some(asker) = self.desk.reads.remove(&page.ticket) {
             let response = match &page.entries {
                 Ok(entries) => self.messages(&page.room, entries, page.more),
                 Err(_) => unavailable("The history cannot be read now."),
             };
-            self.respond(id, &response, now);
-            self.serve(id, now);
+            self.answer_later(&asker, response, now);
         }
         true
     }
@@ -276,7 +279,7 @@ impl Reactor {
                 let Some(post) = self.desk.receiving.remove(&id) else { return };
                 let said = self.say_post(id, &post, content);
                 if let Err(response) = said {
-                    let response = self.with_cors(response, &post.headers);
+                    let response = with_cors(response, post.headers.get(ORIGIN));
                     self.respond(id, &response, now);
                 }
             }
@@ -293,7 +296,7 @@ impl Reactor {
         let media_type = text(CONTENT_TYPE).and_then(|value| value.split(';').next()).unwrap_or_default().trim();
         let Saying { text: said, name } = if media_type.eq_ignore_ascii_case("application/json") {
             serde_json::from_slice(&content)
-                .map_err(|err| bad_request(&format!("The JSON is not as it should be: {err}")))?
+                .map_err(|err| bad_request(&format!("The JSON is not as it should be: {err}.")))?
         } else if media_type.eq_ignore_ascii_case("text/plain") {
             let text = String::from_utf8(content).map_err(|_| bad_request("The text is not UTF-8."))?;
             Saying { text, name: None }
@@ -319,7 +322,7 @@ impl Reactor {
         let token = text(AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
         let author = self.author_of_post(id, &post.headers, token, name.as_deref())?;
         let origin = member_id(id);
-        self.desk.posts.insert(origin, id);
+        self.desk.posts.insert(origin, Asker::new(id, &post.headers));
         self.metrics.messages_in += 1;
         self.journal.append(Draft {
             room: post.room.clone(),
@@ -362,21 +365,27 @@ impl Reactor {
 
     /// Tells whoever posted it that an entry is stored, and where.
     pub(super) fn stored(&mut self, entry: &Entry, status: StatusCode, now: Instant) {
-        let Some(id) = self.waiting_post(entry.origin) else { return };
+        let Some(asker) = self.waiting_post(entry.origin) else { return };
         let (position, epoch) = (entry.position.0, self.journal.epoch().to_string());
         let stored = Stored { room: entry.room.as_str(), position, epoch, at: entry.at.0 };
-        self.respond(id, &json(status, &stored), now);
-        self.serve(id, now);
+        self.answer_later(&asker, json(status, &stored), now);
     }
 
     /// Tells whoever posted it that a draft was not taken.
     pub(super) fn not_stored(&mut self, draft: &Draft, now: Instant) {
-        let Some(id) = self.waiting_post(draft.origin) else { return };
-        self.respond(id, &unavailable("What is said cannot be stored now."), now);
-        self.serve(id, now);
+        let Some(asker) = self.waiting_post(draft.origin) else { return };
+        self.answer_later(&asker, unavailable("What is said cannot be stored now."), now);
     }
 
-    fn waiting_post(&mut self, origin: Option<MemberId>) -> Option<ConnectionId> {
+    /// Gives an answer that has come from the journal. What was asked behind it waits for the next turn: this one's news
+    /// are not yet in the rooms' tails, where it may look for them, and what it says would miss this turn's flush.
+    fn answer_later(&mut self, asker: &Asker, response: Response, now: Instant) {
+        let response = with_cors(response, asker.origin.as_ref());
+        self.respond(asker.id, &response, now);
+        self.wait_for_turn(asker.id);
+    }
+
+    fn waiting_post(&mut self, origin: Option<MemberId>) -> Option<Asker> {
         // Nearly always nobody waits, and this is asked for every entry.
         if self.desk.posts.is_empty() {
             return None;
@@ -391,7 +400,7 @@ impl Reactor {
             self.desk.posts.remove(&member_id(id));
         }
         if !self.desk.reads.is_empty() {
-            self.desk.reads.retain(|_, waiting| *waiting != id);
+            self.desk.reads.retain(|_, waiting| waiting.id != id);
         }
     }
 }
@@ -431,6 +440,16 @@ impl<'a> Query<'a> {
             }
         }
         found
+    }
+}
+
+/// Lets the page of an allowed origin read the response (Fetch standard, section 3.3).
+fn with_cors(response: Response, origin: Option<&HeaderValue>) -> Response {
+    match origin {
+        Some(origin) if response.status != StatusCode::FORBIDDEN => {
+            response.with("Access-Control-Allow-Origin", origin).with("Vary", &HeaderValue::from_static("Origin"))
+        }
+        _ => response,
     }
 }
 

@@ -68,7 +68,7 @@ impl Reactor {
         connection.begin_draining(reason, &self.limits, now);
         self.hub.exit(member_id(id), now);
         // Nothing it sends means anything now, but it has to be read so that its end is seen.
-        self.connections.release(id.slot);
+        self.connections.release(id.slot, now);
         self.connections.list_dirty(id.slot);
         self.set_timer(id.slot);
     }

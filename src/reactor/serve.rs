@@ -324,7 +324,7 @@ impl Reactor {
     }
 
     /// Lets the next turn go on with a connection.
-    fn wait_for_turn(&mut self, id: ConnectionId) {
+    pub(super) fn wait_for_turn(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Protocol::Http(http) = &mut connection.protocol else { return };
         if http.backlog != Backlog::Turn {

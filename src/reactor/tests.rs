@@ -633,3 +633,29 @@ fn by_default_a_reader_that_keeps_the_pace_does_not_fall_behind() {
     }
     assert!(was_behind && stand.reactor.hub.catching_up() == 1, "it keeps the pace from behind");
 }
+
+/// While it is held for its rate it is not read; the first ping after that is the first that it can answer.
+#[test]
+fn whoever_was_held_for_its_rate_has_time_to_answer_a_ping() {
+    let limits = Limits { raw_rate: 1, raw_burst: 1, ..Limits::default() };
+    let (interval, second) = (limits.ping_interval, Duration::from_secs(1));
+    let mut stand = Stand::new(limits);
+    let peer = stand.member(WIDE);
+    let half = masked(0x81, b"half a message");
+    stand.send(&peer, [masked(0x81, b"x").repeat(100), half[..6].to_vec()].concat());
+    stand.turn();
+    assert_eq!(stand.metric("chat_held_connections"), 1);
+    for _ in 0..100 {
+        stand.pass(second);
+    }
+    assert_eq!(stand.metric("chat_held_connections"), 0);
+    stand.pass(second);
+    assert!(stand.frames(&peer).iter().all(|(opcode, _)| *opcode == 0x81), "neither a ping nor a farewell");
+    stand.send(&peer, &half[6..]);
+    for _ in 0..32 {
+        stand.pass(second);
+    }
+    assert!(stand.frames(&peer).ends_with(&[(0x89, Vec::new())]), "a ping after {interval:?} of silence");
+    stand.pass(interval - 3 * second);
+    assert_eq!(stand.frames(&peer), [], "it has its time");
+}

@@ -9,6 +9,8 @@
 
 mod chat;
 mod http;
+mod kept;
+mod v1;
 mod ws;
 
 use std::collections::{BTreeMap, HashSet};
@@ -24,6 +26,8 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, pr
 
 pub use self::chat::ChatClient;
 pub use self::http::{End, Raw, Response, connect_from, connect_narrow, get, http};
+pub use self::kept::Kept;
+pub use self::v1::V1;
 pub use self::ws::{Frame, WsClient, close_frame, crowd, frame, upgrade_request};
 
 /// The longest that anything may take on a busy machine.
