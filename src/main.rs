@@ -19,9 +19,11 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     match Command::read(env::args_os().skip(1), |name| env::var_os(name)) {
         Ok(Command::Serve(config)) => {
-            // Lines still on their way are written when the guard goes.
-            let _log = logging::start(config.log.clone());
-            serve(&config).map_or_else(|error| fail(FAILED, &error), |()| ExitCode::SUCCESS)
+            let log = logging::start(config.log.clone());
+            let served = serve(&config);
+            // Lines still on their way are written when the guard goes; why it failed stands below them.
+            drop(log);
+            served.map_or_else(|error| fail(FAILED, &error), |()| ExitCode::SUCCESS)
         }
         Ok(Command::Print(text)) => {
             print(&text);

@@ -1,4 +1,4 @@
-//! A client of chat.v1 that may lose its server at any time.
+//! A client of chat.v1 that may lose its server at any time, and the events of a stream.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tungstenite::client::IntoClientRequest;
 use tungstenite::http::HeaderValue;
 use tungstenite::{Error, Message, WebSocket};
 
-use super::DEADLINE;
+use super::{DEADLINE, Raw};
 
 /// A connection that speaks chat.v1.
 #[derive(Debug)]
@@ -122,5 +122,16 @@ impl V1 {
     /// How long to wait for what the server tells.
     pub fn set_patience(&self, patience: Duration) {
         self.stream().set_read_timeout(Some(patience)).expect("a read timeout");
+    }
+}
+
+impl Raw {
+    /// The next event or comment of a stream of events, with the empty line behind it.
+    ///
+    /// # Panics
+    /// When it is incomplete at the end of the stream or at [`DEADLINE`].
+    pub fn event(&mut self) -> String {
+        let length = self.fill_until("an event", |unread| memchr::memmem::find(unread, b"\n\n").map(|end| end + 2));
+        String::from_utf8(self.take(length)).expect("events are UTF-8")
     }
 }

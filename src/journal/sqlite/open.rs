@@ -220,6 +220,8 @@ fn check(path: &Path, connection: &Connection) -> Result<i32, OpenError> {
             let sql = format!("PRAGMA quick_check({table})");
             let detail: String = connection.query_row(&sql, [], |row| row.get(0)).map_err(failed)?;
             if detail != "ok" {
+                // The first of several lines is a heading.
+                let detail = detail.lines().last().unwrap_or_default().to_owned();
                 return Err(OpenError::Damaged { path, detail });
             }
         }
