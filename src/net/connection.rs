@@ -232,6 +232,8 @@ impl Connection {
             }
             // Nothing is expected of it, but proxies forget who is silent.
             Protocol::Events => (!self.backed_up).then(|| (self.last_heard + limits.ping_interval, Due::Ping)),
+            // It waits for us, or for its own reading of what it has been answered.
+            Protocol::Http(http) if http.backlog != Backlog::None => None,
             // Counted from its beginning, since another byte now and then is no progress.
             Protocol::Http(http) => match http.head_began {
                 Some(began) => Some((began + limits.handshake_timeout, Due::SlowHead)),

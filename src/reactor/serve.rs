@@ -35,14 +35,14 @@ impl Reactor {
                 self.take_post(id, now);
                 return;
             }
-            if http.machine.is_mid_head() {
+            if http.machine.is_mid_head() && (!has_room || share == 0 || self.budgets.requests == 0) {
+                // Whether the head is whole is not looked at now: its time does not run meanwhile.
+                http.head_began = None;
                 if !has_room {
                     http.backlog = Backlog::Outbox;
                     return;
                 }
-                if share == 0 || self.budgets.requests == 0 {
-                    return self.wait_for_turn(id);
-                }
+                return self.wait_for_turn(id);
             }
             http.backlog = Backlog::None;
             let head_began = http.head_began.take();
