@@ -32,7 +32,7 @@ use crate::limits::Limits;
 
 use super::bucket::{Bucket, Rate};
 use super::dialect::{DIALECTS, Dialect, Message};
-use super::entry::{Author, Content, Draft, Entry, Epoch, MemberId, PersonId, Position, RoomName, Timestamp};
+use super::entry::{Author, Content, Draft, Entry, Epoch, MemberId, PersonId, Position, Range, RoomName, Timestamp};
 use super::identity::{Identities, Session};
 use super::presence::Presence;
 use super::tail::{Batch, PageSize, Tail};
@@ -77,30 +77,9 @@ pub struct Wanted {
     /// Of which room.
     pub room: RoomName,
     /// Which part.
-    pub part: Part,
+    pub range: Range,
     /// At most so many entries.
     pub limit: usize,
-}
-
-/// A part of a room's history.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
-    /// The oldest entries behind `after`, up to and with `upto`.
-    After {
-        /// Not this one.
-        after: Position,
-        /// This one still.
-        upto: Position,
-    },
-    /// The newest entries before this one.
-    Before(Position),
-    /// The newest entries before a position that match a query.
-    Matching {
-        /// Not this one.
-        before: Position,
-        /// What is searched for.
-        query: String,
-    },
 }
 
 /// What was read.
@@ -112,10 +91,10 @@ pub struct Pages {
     pub entries: Option<Vec<Entry>>,
     /// Where a search matched, for each entry.
     pub matches: Vec<Vec<(u32, u32)>>,
-    /// There is more in the part than this.
+    /// There is more in the range than this.
     pub more: bool,
-    /// How many entries the part has, if it was counted.
-    pub in_part: u64,
+    /// How many entries the range has, if it was counted.
+    pub in_range: u64,
     /// Entries up to here are no longer kept.
     pub floor: Position,
 }
@@ -372,24 +351,24 @@ impl Hub {
     /// A part of a room's history as far as it is in memory, and whether there is more of it; `None` if the store has to
     /// be read.
     #[must_use]
-    pub fn look(&self, room: &RoomName, part: &Part, limit: usize) -> Option<(Vec<Entry>, bool)> {
+    pub fn look(&self, room: &RoomName, range: &Range, limit: usize) -> Option<(Vec<Entry>, bool)> {
         let Some(room) = self.by_name.get(room).map(|key| &self.rooms[*key]) else {
             return (!self.journaled.keeps_history).then(|| (Vec::new(), false));
         };
         let (tail, size) = (&room.tail, PageSize { entries: limit, bytes: self.bounds.page_bytes });
-        match part {
-            Part::After { after, .. } if *after >= tail.floor() || !self.journaled.keeps_history => {
+        match range {
+            Range::After { after, .. } if *after >= tail.floor() || !self.journaled.keeps_history => {
                 let entries = tail.after(*after, size);
                 let more = entries.last().is_some_and(|entry| entry.position < tail.last());
                 Some((entries, more))
             }
-            Part::Before(before) => {
+            Range::Before(before) => {
                 let entries = tail.before(*before, size);
                 let more = entries.first().is_some_and(|entry| tail.reaches_before(entry.position));
                 let is_whole = more || tail.floor() == Position::START || !self.journaled.keeps_history;
                 is_whole.then_some((entries, more))
             }
-            Part::After { .. } | Part::Matching { .. } => None,
+            Range::After { .. } | Range::Matching { .. } => None,
         }
     }
 

@@ -2,6 +2,8 @@
 
 use crate::chat::entry::{Draft, Entry, Position, RoomName};
 
+pub use crate::chat::entry::Range;
+
 /// What a journal has to say, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -55,27 +57,6 @@ pub struct Read {
     pub limit: usize,
     /// About so many payload bytes at the most, but always one entry.
     pub max_bytes: usize,
-}
-
-/// A part of a room's history.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Range {
-    /// The oldest entries behind `after`, up to and with `upto`.
-    After {
-        /// Not this one.
-        after: Position,
-        /// This one still.
-        upto: Position,
-    },
-    /// The newest entries before a position.
-    Before(Position),
-    /// The newest entries before a position that match a search.
-    Matching {
-        /// Not this one.
-        before: Position,
-        /// Words, "phrases" and from:name, as people write them; all of them must match.
-        query: String,
-    },
 }
 
 /// So far a range is counted. Whoever missed more is not told how many they were.

@@ -431,7 +431,7 @@ fn what_was_found_comes_with_its_matches() {
     talk.heard(0);
     talk.ask(0, json!({"type": "search", "room": "a", "query": "text 1", "limit": 2}));
     let wanted = talk.reads.front().unwrap();
-    assert_eq!(wanted.part, Part::Matching { before: Position(21), query: "text 1".to_owned() });
+    assert_eq!(wanted.range, Range::Matching { before: Position(21), query: "text 1".to_owned() });
     let pages = talk.read();
     talk.bring(pages);
     let found = talk.next(0);
