@@ -110,6 +110,23 @@ pub enum Range {
     },
 }
 
+/// Why nothing was looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SearchError {
+    /// What is kept cannot be read now, or nothing is.
+    #[error("nothing can be searched now")]
+    Unavailable,
+    /// The query has neither letters nor digits.
+    #[error("a search needs a word")]
+    NoWords,
+    /// The query has more words than are looked for at once.
+    #[error("a search has at most {limit} words")]
+    TooManyWords {
+        /// The limit.
+        limit: usize,
+    },
+}
+
 /// Something said that has no place in the order yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {

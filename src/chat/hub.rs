@@ -32,7 +32,9 @@ use crate::limits::Limits;
 
 use super::bucket::{Bucket, Rate};
 use super::dialect::{DIALECTS, Dialect, Message};
-use super::entry::{Author, Content, Draft, Entry, Epoch, MemberId, PersonId, Position, Range, RoomName, Timestamp};
+use super::entry::{
+    Author, Content, Draft, Entry, Epoch, MemberId, PersonId, Position, Range, RoomName, SearchError, Timestamp,
+};
 use super::identity::{Identities, Session};
 use super::presence::Presence;
 use super::tail::{Batch, PageSize, Tail};
@@ -87,8 +89,8 @@ pub struct Wanted {
 pub struct Pages {
     /// From the [`Wanted`].
     pub ticket: u64,
-    /// The entries, the oldest first; `None` if nothing could be read.
-    pub entries: Option<Vec<Entry>>,
+    /// The entries, the oldest first, or why there are none. Only a search has other reasons than that nothing can be read.
+    pub entries: Result<Vec<Entry>, SearchError>,
     /// Where a search matched, for each entry.
     pub matches: Vec<Vec<(u32, u32)>>,
     /// There is more in the range than this.

@@ -2,7 +2,7 @@
 
 use crate::chat::entry::{Draft, Entry, Position, RoomName};
 
-pub use crate::chat::entry::Range;
+pub use crate::chat::entry::{Range, SearchError};
 
 /// What a journal has to say, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,21 +104,4 @@ pub struct Hit {
     /// They count UTF-16 units, as strings in a browser do: `text.slice(start, end)`. A long text has the first few.
     /// There are none if only the author was looked for.
     pub matches: Vec<(u32, u32)>,
-}
-
-/// Why nothing was looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SearchError {
-    /// What is kept cannot be read now, or nothing is.
-    #[error("nothing can be searched now")]
-    Unavailable,
-    /// The query has neither letters nor digits.
-    #[error("a search needs a word")]
-    NoWords,
-    /// The query has more words than are looked for at once.
-    #[error("a search has at most {limit} words")]
-    TooManyWords {
-        /// The limit.
-        limit: usize,
-    },
 }

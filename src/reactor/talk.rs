@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 
 use crate::chat::dialect::{Dialect, Message};
-use crate::chat::entry::{MemberId, RoomName, Timestamp};
+use crate::chat::entry::{MemberId, RoomName, SearchError, Timestamp};
 use crate::chat::hub::{Command, Hub, Intake, Moment, Pages, Stage, Start, Wanted};
 use crate::chat::v1::{self, Reply};
 use crate::close::CloseReason;
@@ -269,14 +269,16 @@ fn read_of(wanted: Wanted, limits: &Limits) -> journal::Read {
 /// What the journal has read, as the hub takes it.
 fn pages_of(page: journal::Page) -> Pages {
     let journal::Page { ticket, entries, more, in_range, floor, .. } = page;
-    Pages { ticket, entries: entries.ok(), matches: Vec::new(), more, in_range, floor }
+    let entries = entries.map_err(|journal::Refused::Unavailable| SearchError::Unavailable);
+    Pages { ticket, entries, matches: Vec::new(), more, in_range, floor }
 }
 
 /// What the journal has found, as the hub takes it.
 fn pages_found(found: journal::Found) -> Pages {
     let journal::Found { ticket, hits, more, floor, .. } = found;
-    let hits = hits.ok().map(|hits| hits.into_iter().map(|journal::Hit { entry, matches }| (entry, matches)).unzip());
-    let (entries, matches) = hits.map_or((None, Vec::new()), |(entries, matches)| (Some(entries), matches));
+    let hits = hits.map(|hits| hits.into_iter().map(|journal::Hit { entry, matches }| (entry, matches)).unzip());
+    let (entries, matches) =
+        hits.map_or_else(|error| (Err(error), Vec::new()), |(entries, found)| (Ok(entries), found));
     let in_range = entries.as_ref().map_or(0, Vec::len) as u64;
     Pages { ticket, entries, matches, more, in_range, floor }
 }

@@ -368,21 +368,23 @@ impl Hub {
         }
         let (Some(dialect), Some(key)) = (self.dialect(id), self.by_name.get(&room).copied()) else { return };
         match purpose {
-            Purpose::History if pages.entries.is_none() => Self::refuse_read(id, "history", &room, stage),
-            Purpose::Search { .. } if pages.entries.is_none() => Self::refuse_read(id, "search", &room, stage),
-            Purpose::History => {
-                let entries = pages.entries.unwrap_or_default();
-                let entries = Said::all_within(&entries);
-                stage.send(id, framed::<S>(&Reply::History { room: room.as_str(), entries, more: pages.more }));
-            }
-            Purpose::Search { query } => {
-                let entries = pages.entries.unwrap_or_default();
-                let none = Vec::new();
-                let matches = pages.matches.iter().chain(std::iter::repeat(&none));
-                let entries = entries.iter().zip(matches).map(|(entry, matches)| Hit::new(entry, matches)).collect();
-                let reply = Reply::Found { room: room.as_str(), query: &query, entries, more: pages.more };
-                stage.send(id, framed::<S>(&reply));
-            }
+            Purpose::History => match pages.entries {
+                Ok(entries) => {
+                    let entries = Said::all_within(&entries);
+                    stage.send(id, framed::<S>(&Reply::History { room: room.as_str(), entries, more: pages.more }));
+                }
+                Err(error) => Self::refuse_read(id, "history", &room, error, stage),
+            },
+            Purpose::Search { query } => match pages.entries {
+                Ok(entries) => {
+                    let none = Vec::new();
+                    let matches = pages.matches.iter().chain(std::iter::repeat(&none));
+                    let hits = entries.iter().zip(matches).map(|(entry, matches)| Hit::new(entry, matches)).collect();
+                    let reply = Reply::Found { room: room.as_str(), query: &query, entries: hits, more: pages.more };
+                    stage.send(id, framed::<S>(&reply));
+                }
+                Err(error) => Self::refuse_read(id, "search", &room, error, stage),
+            },
             // It may have left the room, and come back, in the meantime: then this is not what it waits for.
             _ if self.seat_mut(id, key).is_none_or(|seat| seat.standing != Standing::Reading { serial }) => {}
             Purpose::Feed { after, upto } => {
@@ -391,11 +393,11 @@ impl Hub {
                 }
             }
             Purpose::Resume { after, upto } => {
-                let is_told = pages.entries.is_some()
+                let is_told = pages.entries.is_ok()
                     && pages.floor <= after
                     && pages.in_range <= self.bounds.backfill_entries as u64;
                 match pages.entries {
-                    Some(entries) if is_told => {
+                    Ok(entries) if is_told => {
                         let upto = entries.last().filter(|_| pages.more).map_or(upto, |entry| entry.position);
                         let (more, missed) = (pages.more, Some(pages.in_range));
                         let older = after > Position::START;
@@ -412,13 +414,13 @@ impl Hub {
             }
             Purpose::Newest { upto, start } => {
                 let fed = match pages.entries {
-                    Some(entries) => {
+                    Ok(entries) => {
                         let gap = start == Start::Lost;
                         let joined = Joined { entries, upto, gap, more: false, older: pages.more, missed: None };
                         self.told(id, key, start, &joined, stage)
                     }
                     // Better what there is than nothing: the rest can be asked for when it can be read again.
-                    None => self.tell_tail(id, key, start, stage),
+                    Err(_) => self.tell_tail(id, key, start, stage),
                 };
                 if fed == Fed::Enough {
                     self.drained(id);
@@ -440,7 +442,7 @@ impl Hub {
         commands: &mut Vec<Command>,
     ) -> Fed {
         self.stand(id, key, Standing::CatchingUp { after });
-        let Some(entries) = pages.entries else {
+        let Ok(entries) = pages.entries else {
             let floor = self.rooms[key].tail.floor();
             self.skip(id, key, dialect, floor, stage, commands);
             return Fed::Enough;

@@ -229,7 +229,7 @@ impl Talk {
             Range::Matching { .. } => part.iter().map(|_| vec![(0, 1)]).collect(),
             Range::After { .. } | Range::Before(_) => Vec::new(),
         };
-        Pages { ticket: wanted.ticket, entries: Some(part), matches, more, in_range, floor: self.floor }
+        Pages { ticket: wanted.ticket, entries: Ok(part), matches, more, in_range, floor: self.floor }
     }
 
     /// Brings a page to the hub, as the beginning of a turn.
