@@ -9,6 +9,7 @@
 //! over, and the next poll does not sleep; what is held back (own outbox full, journal full, no descriptor free) is
 //! listed again by what frees it.
 
+mod admit;
 mod api;
 mod end;
 mod serve;
@@ -36,12 +37,12 @@ use crate::http::DateCache;
 use crate::journal::Journal;
 use crate::limits::Limits;
 use crate::logging::Chatter;
-use crate::metrics::{Budget, Kind, Metrics, Refusal};
+use crate::metrics::{Budget, Kind, Metrics};
 use crate::net::connection::{Backlog, Connection, ConnectionId, Due, Phase, Protocol};
 use crate::net::connections::{Connections, Flushed};
-use crate::net::listener::{AcceptOutcome, Listener};
+use crate::net::listener::Listener;
 use crate::net::timers::Timers;
-use crate::net::transport::{ReadOutcome, Transport};
+use crate::net::transport::ReadOutcome;
 use crate::site::{FileStream, Site};
 use crate::ws::session::{Event as SessionEvent, Workbench};
 
@@ -56,8 +57,6 @@ const WAKER: Token = Token(FIRST_LISTENER - 1);
 const SIGNALS: Token = Token(FIRST_LISTENER - 2);
 /// Connections beyond the limit that may be on their way out with a 503 at once; further ones wait in the backlog.
 const REFUSALS_AT_ONCE: usize = 32;
-/// When nothing of ours frees a descriptor, somebody else may have: accepting is tried again after this long.
-const EXHAUSTED_RETRY: Duration = Duration::from_millis(500);
 
 /// The server: everything that one thread owns.
 pub struct Reactor {
@@ -227,66 +226,6 @@ impl Reactor {
             || self.hub.has_carried_over()
             || !self.waiting.is_empty()
             || self.budgets.is_exceeded
-    }
-
-    /// Whether another connection can be taken in, if only to be refused.
-    fn has_slot(&self) -> bool {
-        !self.is_full() || self.surplus < REFUSALS_AT_ONCE
-    }
-
-    /// Whether as many connections as are allowed are there, not counting those that were refused.
-    fn is_full(&self) -> bool {
-        self.connections.len() - self.surplus >= self.max_connections
-    }
-
-    /// Accepts within the turn's budget.
-    fn accept(&mut self, now: Instant) {
-        if self.accept_paused_until.is_some_and(|until| now >= until) {
-            self.accept_paused_until = None;
-        }
-        let mut budget = self.limits.accepts_per_turn;
-        for place in 0..self.listeners.len() {
-            while self.listeners[place].ready && budget > 0 && self.accept_paused_until.is_none() && self.has_slot() {
-                budget -= 1;
-                match self.listeners[place].accept() {
-                    AcceptOutcome::Connection(stream, peer) => self.admit(Transport::Tcp(stream), peer, now),
-                    AcceptOutcome::Blocked => {}
-                    AcceptOutcome::Gone(err) => {
-                        tracing::debug!(%err, "somebody left before being accepted");
-                    }
-                    AcceptOutcome::Exhausted(err) => {
-                        self.metrics.accept_pauses += 1;
-                        self.accept_paused_until = Some(now + EXHAUSTED_RETRY);
-                        if self.lines.allows(now) {
-                            tracing::warn!(%err, "cannot accept: whoever comes waits until a connection ends");
-                        }
-                    }
-                }
-            }
-        }
-        if budget == 0 {
-            self.metrics.spent(Budget::Accepts);
-        }
-    }
-
-    /// Takes in an accepted connection, or tells it that the server is full.
-    fn admit(&mut self, mut transport: Transport, peer: SocketAddr, now: Instant) {
-        let slot = self.connections.next_slot();
-        if let Err(err) = transport.register(self.poll.registry(), Token(slot as usize)) {
-            tracing::warn!(%err, "cannot watch a new connection, dropping it");
-            return;
-        }
-        self.metrics.opened();
-        let is_full = self.is_full();
-        let id = self.connections.insert(transport, peer, now);
-        if is_full {
-            self.metrics.refused(Refusal::Full);
-            self.refuse_full(id, now);
-        } else if !self.count_address(id, peer.ip()) {
-            self.refuse_crowd(id, now);
-        } else {
-            self.set_timer(id.slot);
-        }
     }
 
     /// Goes on with those whom the last turns had no time for, whoever has waited longest first.

@@ -143,7 +143,7 @@ pub enum Code {
     BadText,
     /// The nonce is empty or too long.
     BadNonce,
-    /// The query has nothing to search for.
+    /// The query has no word to search for, or too many.
     BadQuery,
     /// It is not in that room.
     NotJoined,

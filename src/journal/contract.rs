@@ -2,6 +2,8 @@
 
 use crate::chat::entry::{Draft, Entry, Position, RoomName};
 
+pub use crate::chat::entry::{Range, SearchError};
+
 /// What a journal has to say, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -57,27 +59,6 @@ pub struct Read {
     pub max_bytes: usize,
 }
 
-/// A part of a room's history.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Range {
-    /// The oldest entries behind `after`, up to and with `upto`.
-    After {
-        /// Not this one.
-        after: Position,
-        /// This one still.
-        upto: Position,
-    },
-    /// The newest entries before a position.
-    Before(Position),
-    /// The newest entries before a position that match a search.
-    Matching {
-        /// Not this one.
-        before: Position,
-        /// Words, "phrases" and from:name, as people write them; all of them must match.
-        query: String,
-    },
-}
-
 /// So far a range is counted. Whoever missed more is not told how many they were.
 pub const COUNT_LIMIT: u64 = 100_000;
 
@@ -123,21 +104,4 @@ pub struct Hit {
     /// They count UTF-16 units, as strings in a browser do: `text.slice(start, end)`. A long text has the first few.
     /// There are none if only the author was looked for.
     pub matches: Vec<(u32, u32)>,
-}
-
-/// Why nothing was looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SearchError {
-    /// What is kept cannot be read now, or nothing is.
-    #[error("nothing can be searched now")]
-    Unavailable,
-    /// The query has neither letters nor digits.
-    #[error("a search needs a word")]
-    NoWords,
-    /// The query has more words than are looked for at once.
-    #[error("a search has at most {limit} words")]
-    TooManyWords {
-        /// The limit.
-        limit: usize,
-    },
 }

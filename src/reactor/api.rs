@@ -15,13 +15,13 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
 use crate::chat::dialect::Dialect;
-use crate::chat::entry::{Author, Content, Draft, Entry, MemberId, Nonce, RoomName};
-use crate::chat::hub::{Part, Start};
+use crate::chat::entry::{Author, Content, Draft, Entry, MemberId, Nonce, Range, RoomName};
+use crate::chat::hub::Start;
 use crate::chat::name::person_name;
 use crate::chat::v1::{self, Said};
 use crate::close::CloseReason;
 use crate::http::{Body, Request, Response};
-use crate::journal::{Page, Range, Read};
+use crate::journal::{Page, Read};
 use crate::metrics::Refusal;
 use crate::net::connection::{ConnectionId, Protocol};
 
@@ -201,22 +201,17 @@ impl Reactor {
         };
         let most = self.limits.page_entries;
         let limit = limit.map_or(most, |limit| usize::try_from(limit).unwrap_or(most)).clamp(1, most);
-        let part = match (before, after) {
+        let range = match (before, after) {
             (Some(_), Some(_)) => return Some(bad_request("before and after exclude each other.")),
-            (_, Some(after)) => Part::After { after: v1::position(after), upto: self.hub.position() },
-            (before, None) => Part::Before(before.map_or(self.hub.position().next(), v1::position)),
+            (_, Some(after)) => Range::After { after: v1::position(after), upto: self.hub.position() },
+            (before, None) => Range::Before(before.map_or(self.hub.position().next(), v1::position)),
         };
-        if let Some((entries, more)) = self.hub.look(&room, &part, limit) {
+        if let Some((entries, more)) = self.hub.look(&room, &range, limit) {
             return Some(self.messages(&room, &entries, more));
         }
         self.desk.next_read = (self.desk.next_read + 1) % TICKET;
         let ticket = TICKET | self.desk.next_read;
         self.desk.reads.insert(ticket, Asker::new(id, &request.headers));
-        let range = match part {
-            Part::After { after, upto } => Range::After { after, upto },
-            Part::Before(before) => Range::Before(before),
-            Part::Matching { before, query } => Range::Matching { before, query },
-        };
         let max_bytes = self.limits.outbox_high_water_bytes;
         self.journal.read(Read { ticket, room, range, limit, max_bytes });
         None

@@ -1,6 +1,5 @@
 //! HTTP: which part answers a request, and how its response gets out.
 
-use std::net::IpAddr;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
@@ -8,7 +7,7 @@ use http::{HeaderValue, Method, StatusCode};
 
 use crate::close::CloseReason;
 use crate::http::{Body, Encoded, Recipient, Request, Response};
-use crate::metrics::{Gauges, Refusal};
+use crate::metrics::Gauges;
 use crate::net::connection::{Backlog, ConnectionId, Protocol};
 use crate::site::{Answer, FileStream};
 use crate::ws::upgrade;
@@ -211,50 +210,6 @@ impl Reactor {
         self.metrics.responded(response.status);
         self.push_response(id, encoded, now);
         self.drain(id, reason, now);
-    }
-
-    /// Tells a connection that was one too many.
-    pub(super) fn refuse_full(&mut self, id: ConnectionId, now: Instant) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.surplus = true;
-        self.surplus += 1;
-        let response = Response::text(StatusCode::SERVICE_UNAVAILABLE, "The server is full. Please try again later.")
-            .with("Retry-After", &HeaderValue::from_static("5"));
-        self.refuse(id, &response, CloseReason::Full, now);
-    }
-
-    /// Tells a connection that its address has too many.
-    pub(super) fn refuse_crowd(&mut self, id: ConnectionId, now: Instant) {
-        self.metrics.refused(Refusal::Full);
-        let status = StatusCode::TOO_MANY_REQUESTS;
-        let response = Response::text(status, "There are too many connections from this address.")
-            .with("Retry-After", &HeaderValue::from_static("5"));
-        self.refuse(id, &response, CloseReason::Refused(status), now);
-    }
-
-    /// Counts a connection among those of an address, unless it is counted or nobody counts; `false` if they are too many.
-    pub(super) fn count_address(&mut self, id: ConnectionId, address: IpAddr) -> bool {
-        let most = self.limits.max_connections_per_address;
-        let is_proxy = self.gate.trusted_proxies.iter().any(|network| network.contains(&address));
-        let Some(connection) = self.connections.get_mut(id) else { return true };
-        if most == 0 || is_proxy || connection.counted_as.is_some() {
-            return true;
-        }
-        connection.counted_as = Some(address);
-        let count = self.addresses_there.entry(address).or_default();
-        *count += 1;
-        *count <= most
-    }
-
-    /// A connection that may have been counted has gone.
-    pub(super) fn discount_address(&mut self, counted_as: Option<IpAddr>) {
-        let Some(address) = counted_as else { return };
-        if let Some(count) = self.addresses_there.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                self.addresses_there.remove(&address);
-            }
-        }
     }
 
     /// Tells a client that its request took too long to come.

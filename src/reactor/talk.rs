@@ -10,13 +10,13 @@ use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 
 use crate::chat::dialect::{Dialect, Message};
-use crate::chat::entry::{MemberId, RoomName, Timestamp};
-use crate::chat::hub::{Command, Hub, Intake, Moment, Pages, Part, Stage, Start, Wanted};
+use crate::chat::entry::{MemberId, RoomName, SearchError, Timestamp};
+use crate::chat::hub::{Command, Hub, Intake, Moment, Pages, Stage, Start, Wanted};
 use crate::chat::v1::{self, Reply};
 use crate::close::CloseReason;
 use crate::http::forwarded::{self, Client};
 use crate::http::{Request, Response};
-use crate::journal::{self, Range};
+use crate::journal;
 use crate::limits::Limits;
 use crate::metrics::{Budget, Metrics, Refusal};
 use crate::net::connection::{ConnectionId, Phase, Protocol};
@@ -262,28 +262,25 @@ pub(super) fn wall_clock() -> Timestamp {
 
 /// What the hub wants, as the journal is asked for it.
 fn read_of(wanted: Wanted, limits: &Limits) -> journal::Read {
-    let Wanted { ticket, room, part, limit } = wanted;
-    let range = match part {
-        Part::After { after, upto } => Range::After { after, upto },
-        Part::Before(before) => Range::Before(before),
-        Part::Matching { before, query } => Range::Matching { before, query },
-    };
+    let Wanted { ticket, room, range, limit } = wanted;
     journal::Read { ticket, room, range, limit, max_bytes: limits.outbox_high_water_bytes }
 }
 
 /// What the journal has read, as the hub takes it.
 fn pages_of(page: journal::Page) -> Pages {
     let journal::Page { ticket, entries, more, in_range, floor, .. } = page;
-    Pages { ticket, entries: entries.ok(), matches: Vec::new(), more, in_part: in_range, floor }
+    let entries = entries.map_err(|journal::Refused::Unavailable| SearchError::Unavailable);
+    Pages { ticket, entries, matches: Vec::new(), more, in_range, floor }
 }
 
 /// What the journal has found, as the hub takes it.
 fn pages_found(found: journal::Found) -> Pages {
     let journal::Found { ticket, hits, more, floor, .. } = found;
-    let hits = hits.ok().map(|hits| hits.into_iter().map(|journal::Hit { entry, matches }| (entry, matches)).unzip());
-    let (entries, matches) = hits.map_or((None, Vec::new()), |(entries, matches)| (Some(entries), matches));
-    let in_part = entries.as_ref().map_or(0, Vec::len) as u64;
-    Pages { ticket, entries, matches, more, in_part, floor }
+    let hits = hits.map(|hits| hits.into_iter().map(|journal::Hit { entry, matches }| (entry, matches)).unzip());
+    let (entries, matches) =
+        hits.map_or_else(|error| (Err(error), Vec::new()), |(entries, found)| (Ok(entries), found));
+    let in_range = entries.as_ref().map_or(0, Vec::len) as u64;
+    Pages { ticket, entries, matches, more, in_range, floor }
 }
 
 /// The response to an upgrade that cannot be.

@@ -8,7 +8,7 @@ use super::{
     Author, Bucket, Command, Content, Draft, Hub, Intake, MemberId, RoomName, Session, Speaker, Stage, Start,
     Timestamp, shared,
 };
-use crate::chat::entry::{Entry, Nonce, Position};
+use crate::chat::entry::{Entry, Nonce, Position, SearchError};
 use crate::chat::name::{self, NameError};
 use crate::chat::v1::{self, BadFrame, Code, Limits, Person, Reply, Request, Said, Server, Subject};
 
@@ -127,7 +127,7 @@ impl Hub {
             Request::Search { room, query, before, limit } => {
                 let key = self.joined_room(id, room)?;
                 if !query.chars().any(char::is_alphanumeric) {
-                    return Err(Refusal::new(Code::BadQuery, "there is no word to search for"));
+                    return Err(bad_search(SearchError::NoWords));
                 }
                 if !self.journaled.keeps_history {
                     let message = "this server keeps no history that could be searched";
@@ -365,15 +365,29 @@ impl Hub {
     }
 
     /// What a member asked for by `request` cannot be read.
-    pub(super) fn refuse_read<S: Stage>(id: MemberId, request: &'static str, room: &RoomName, stage: &mut S) {
+    pub(super) fn refuse_read<S: Stage>(
+        id: MemberId,
+        request: &'static str,
+        room: &RoomName,
+        error: SearchError,
+        stage: &mut S,
+    ) {
         let about = Subject { request: Some(request), room: Some(room.as_str()), nonce: None };
-        let refusal = Refusal::new(Code::Unavailable, "the history cannot be read now");
-        Self::refuse(id, about, &refusal.again_in(Duration::from_secs(2)), stage);
+        Self::refuse(id, about, &bad_search(error), stage);
     }
 }
 
 fn too_fast(wait: Duration) -> Refusal {
     Refusal::new(Code::TooFast, "too much in too little time").again_in(wait)
+}
+
+fn bad_search(error: SearchError) -> Refusal {
+    match error {
+        SearchError::Unavailable => {
+            Refusal::new(Code::Unavailable, "the history cannot be read now").again_in(Duration::from_secs(2))
+        }
+        SearchError::NoWords | SearchError::TooManyWords { .. } => Refusal::new(Code::BadQuery, error.to_string()),
+    }
 }
 
 fn bad_name(err: &NameError) -> Refusal {

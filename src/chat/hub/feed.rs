@@ -2,7 +2,7 @@
 
 use super::ephemeral::framed;
 use super::{
-    Command, Dialect, Entry, Hub, MemberId, Pages, Part, Position, RoomName, Seat, Stage, Standing, Start, Wanted,
+    Command, Dialect, Entry, Hub, MemberId, Pages, Position, Range, RoomName, Seat, Stage, Standing, Start, Wanted,
 };
 use crate::chat::tail::{Page, PageSize};
 use crate::chat::v1::{Hit, Members, Person, Reply, Said};
@@ -21,7 +21,7 @@ pub(super) struct Pending {
 enum Purpose {
     /// The member is given it, and goes on from `after`.
     Feed { after: Position, upto: Position },
-    /// The member is told what it missed since `after`; everything up to `upto` is in the part that is read.
+    /// The member is told what it missed since `after`; everything up to `upto` is in the range that is read.
     Resume { after: Position, upto: Position },
     /// The member is told the newest entries up to `upto`; `start` is what it asked for.
     Newest { upto: Position, start: Start },
@@ -106,8 +106,8 @@ impl Hub {
                 }
                 Page::Gone if self.journaled.keeps_history => {
                     let upto = self.journaled.position;
-                    let part = Part::After { after, upto };
-                    self.read_for(id, key, part, Purpose::Feed { after, upto }, commands);
+                    let range = Range::After { after, upto };
+                    self.read_for(id, key, range, Purpose::Feed { after, upto }, commands);
                     return Fed::Enough;
                 }
                 Page::Gone => {
@@ -211,7 +211,7 @@ impl Hub {
                 self.told(id, key, start, &joined, stage)
             }
             Start::After(after) if after <= upto && self.journaled.keeps_history => {
-                self.read_for(id, key, Part::After { after, upto }, Purpose::Resume { after, upto }, commands);
+                self.read_for(id, key, Range::After { after, upto }, Purpose::Resume { after, upto }, commands);
                 Fed::Enough
             }
             Start::After(_) | Start::Lost => self.welcome_newest(id, key, Start::Lost, stage, commands),
@@ -235,7 +235,7 @@ impl Hub {
             self.tell_tail(id, key, start, stage)
         } else {
             let upto = self.journaled.position;
-            self.read_for(id, key, Part::Before(upto.next()), Purpose::Newest { upto, start }, commands);
+            self.read_for(id, key, Range::Before(upto.next()), Purpose::Newest { upto, start }, commands);
             Fed::Enough
         }
     }
@@ -302,9 +302,9 @@ impl Hub {
         stage: &mut S,
         commands: &mut Vec<Command>,
     ) -> Result<(), OutboxFull> {
-        let (name, part) = (self.rooms[key].name.clone(), Part::Before(before));
-        let Some((entries, more)) = self.look(&name, &part, limit) else {
-            self.read(id, key, part, limit, Purpose::History, commands);
+        let (name, range) = (self.rooms[key].name.clone(), Range::Before(before));
+        let Some((entries, more)) = self.look(&name, &range, limit) else {
+            self.read(id, key, range, limit, Purpose::History, commands);
             return Ok(());
         };
         let reply = Reply::History { room: name.as_str(), entries: Said::all_within(&entries), more };
@@ -324,13 +324,13 @@ impl Hub {
         limit: usize,
         commands: &mut Vec<Command>,
     ) {
-        let part = Part::Matching { before, query: query.clone() };
-        self.read(id, key, part, limit, Purpose::Search { query }, commands);
+        let range = Range::Matching { before, query: query.clone() };
+        self.read(id, key, range, limit, Purpose::Search { query }, commands);
     }
 
     /// Reads a page that a seat waits for.
-    fn read_for(&mut self, id: MemberId, key: usize, part: Part, purpose: Purpose, commands: &mut Vec<Command>) {
-        let serial = self.read(id, key, part, self.bounds.page_entries, purpose, commands);
+    fn read_for(&mut self, id: MemberId, key: usize, range: Range, purpose: Purpose, commands: &mut Vec<Command>) {
+        let serial = self.read(id, key, range, self.bounds.page_entries, purpose, commands);
         self.stand(id, key, Standing::Reading { serial });
     }
 
@@ -338,7 +338,7 @@ impl Hub {
         &mut self,
         member: MemberId,
         key: usize,
-        part: Part,
+        range: Range,
         limit: usize,
         purpose: Purpose,
         commands: &mut Vec<Command>,
@@ -352,7 +352,7 @@ impl Hub {
         }
         let place = self.reads.insert(Pending { serial, member, room: room.clone(), purpose });
         let ticket = u64::from(serial) << 32 | place as u64;
-        commands.push(Command::Read(Wanted { ticket, room, part, limit }));
+        commands.push(Command::Read(Wanted { ticket, room, range, limit }));
         serial
     }
 
@@ -368,21 +368,23 @@ impl Hub {
         }
         let (Some(dialect), Some(key)) = (self.dialect(id), self.by_name.get(&room).copied()) else { return };
         match purpose {
-            Purpose::History if pages.entries.is_none() => Self::refuse_read(id, "history", &room, stage),
-            Purpose::Search { .. } if pages.entries.is_none() => Self::refuse_read(id, "search", &room, stage),
-            Purpose::History => {
-                let entries = pages.entries.unwrap_or_default();
-                let entries = Said::all_within(&entries);
-                stage.send(id, framed::<S>(&Reply::History { room: room.as_str(), entries, more: pages.more }));
-            }
-            Purpose::Search { query } => {
-                let entries = pages.entries.unwrap_or_default();
-                let none = Vec::new();
-                let matches = pages.matches.iter().chain(std::iter::repeat(&none));
-                let entries = entries.iter().zip(matches).map(|(entry, matches)| Hit::new(entry, matches)).collect();
-                let reply = Reply::Found { room: room.as_str(), query: &query, entries, more: pages.more };
-                stage.send(id, framed::<S>(&reply));
-            }
+            Purpose::History => match pages.entries {
+                Ok(entries) => {
+                    let entries = Said::all_within(&entries);
+                    stage.send(id, framed::<S>(&Reply::History { room: room.as_str(), entries, more: pages.more }));
+                }
+                Err(error) => Self::refuse_read(id, "history", &room, error, stage),
+            },
+            Purpose::Search { query } => match pages.entries {
+                Ok(entries) => {
+                    let none = Vec::new();
+                    let matches = pages.matches.iter().chain(std::iter::repeat(&none));
+                    let hits = entries.iter().zip(matches).map(|(entry, matches)| Hit::new(entry, matches)).collect();
+                    let reply = Reply::Found { room: room.as_str(), query: &query, entries: hits, more: pages.more };
+                    stage.send(id, framed::<S>(&reply));
+                }
+                Err(error) => Self::refuse_read(id, "search", &room, error, stage),
+            },
             // It may have left the room, and come back, in the meantime: then this is not what it waits for.
             _ if self.seat_mut(id, key).is_none_or(|seat| seat.standing != Standing::Reading { serial }) => {}
             Purpose::Feed { after, upto } => {
@@ -391,13 +393,13 @@ impl Hub {
                 }
             }
             Purpose::Resume { after, upto } => {
-                let is_told = pages.entries.is_some()
+                let is_told = pages.entries.is_ok()
                     && pages.floor <= after
-                    && pages.in_part <= self.bounds.backfill_entries as u64;
+                    && pages.in_range <= self.bounds.backfill_entries as u64;
                 match pages.entries {
-                    Some(entries) if is_told => {
+                    Ok(entries) if is_told => {
                         let upto = entries.last().filter(|_| pages.more).map_or(upto, |entry| entry.position);
-                        let (more, missed) = (pages.more, Some(pages.in_part));
+                        let (more, missed) = (pages.more, Some(pages.in_range));
                         let older = after > Position::START;
                         let joined = Joined { entries, upto, gap: false, more, older, missed };
                         if self.told(id, key, Start::After(after), &joined, stage) == Fed::Enough {
@@ -412,13 +414,13 @@ impl Hub {
             }
             Purpose::Newest { upto, start } => {
                 let fed = match pages.entries {
-                    Some(entries) => {
+                    Ok(entries) => {
                         let gap = start == Start::Lost;
                         let joined = Joined { entries, upto, gap, more: false, older: pages.more, missed: None };
                         self.told(id, key, start, &joined, stage)
                     }
                     // Better what there is than nothing: the rest can be asked for when it can be read again.
-                    None => self.tell_tail(id, key, start, stage),
+                    Err(_) => self.tell_tail(id, key, start, stage),
                 };
                 if fed == Fed::Enough {
                     self.drained(id);
@@ -440,7 +442,7 @@ impl Hub {
         commands: &mut Vec<Command>,
     ) -> Fed {
         self.stand(id, key, Standing::CatchingUp { after });
-        let Some(entries) = pages.entries else {
+        let Ok(entries) = pages.entries else {
             let floor = self.rooms[key].tail.floor();
             self.skip(id, key, dialect, floor, stage, commands);
             return Fed::Enough;
