@@ -378,8 +378,7 @@ impl Reactor {
         self.take_journal_events(now);
         let mut stage = talk::Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
         self.hub.tick(&mut stage, now);
-        self.hub.commit(&mut stage, &mut self.scratch.commands);
-        self.obey(now);
+        self.hand_out(now);
         self.carry_out_farewells(now);
         if self.journal.has_room() {
             let mut released = std::mem::take(&mut self.scratch.ids);

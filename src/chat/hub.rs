@@ -110,6 +110,15 @@ pub enum Intake {
     Full,
 }
 
+/// Why what is said does not get through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// It cannot be stored.
+    Store,
+    /// The bus cannot be reached.
+    Bus,
+}
+
 /// What is known of the journal when the hub begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Journaled {
@@ -144,6 +153,8 @@ pub struct Hub {
     people: HashMap<PersonId, SmallVec<[MemberId; 1]>>,
     /// Rooms where somebody comes, goes or writes, until it has been told.
     restless: Vec<usize>,
+    /// What members are told of the journal when they come, unless all is well.
+    trouble: Option<Trouble>,
     next_tick: Option<Instant>,
     tails_bytes: usize,
     /// Rooms kept for their tail alone.
@@ -273,6 +284,7 @@ impl Hub {
             identities,
             people: HashMap::new(),
             restless: Vec::new(),
+            trouble: None,
             next_tick: None,
             tails_bytes: 0,
             empty_rooms: 0,
@@ -359,7 +371,7 @@ impl Hub {
         };
         let (tail, size) = (&room.tail, PageSize { entries: limit, bytes: self.bounds.page_bytes });
         match range {
-            Range::After { after, .. } if *after >= tail.floor() || !self.journaled.keeps_history => {
+            Range::After { after, .. } if *after >= tail.known_from() || !self.journaled.keeps_history => {
                 let entries = tail.after(*after, size);
                 let more = entries.last().is_some_and(|entry| entry.position < tail.last());
                 Some((entries, more))
@@ -372,6 +384,11 @@ impl Hub {
             }
             Range::After { .. } | Range::Matching { .. } => None,
         }
+    }
+
+    /// People are recognised by another key from now on, and still by the one before.
+    pub fn rekey(&mut self, key: [u8; 32]) {
+        self.identities.rekey(key);
     }
 
     /// The identities of this hub, for whoever speaks without being a member.

@@ -1,8 +1,11 @@
 //! How a member that is behind gets what it has not heard: from the tail of the room, or from the store.
 
+use bytes::Bytes;
+
 use super::ephemeral::framed;
 use super::{
-    Command, Dialect, Entry, Hub, MemberId, Pages, Position, Range, RoomName, Seat, Stage, Standing, Start, Wanted,
+    Command, Dialect, Entry, Epoch, Hub, MemberId, Pages, Position, Range, RoomName, Seat, Stage, Standing, Start,
+    Wanted,
 };
 use crate::chat::tail::{Page, PageSize};
 use crate::chat::v1::{Hit, Members, Person, Reply, Said};
@@ -53,6 +56,11 @@ struct Joined {
     more: bool,
     older: bool,
     missed: Option<u64>,
+}
+
+/// The same for a stream of events, which resumes there.
+fn gap_event(to: Position) -> Bytes {
+    format!("id: {to}\nevent: gap\ndata: {to}\n\n").into()
 }
 
 impl Hub {
@@ -111,7 +119,7 @@ impl Hub {
                     return Fed::Enough;
                 }
                 Page::Gone => {
-                    if !self.skip(id, key, dialect, self.rooms[key].tail.floor(), stage, commands) {
+                    if !self.skip(id, key, dialect, self.rooms[key].tail.known_from(), stage, commands) {
                         return Fed::Enough;
                     }
                 }
@@ -135,14 +143,47 @@ impl Hub {
                 false
             }
             Dialect::V1 => {
-                stage.send(id, framed::<S>(&Reply::Gap { room: self.rooms[key].name.as_str(), position: to.0 }));
+                stage.send(id, self.gap_of::<S>(key, to));
                 self.stand(id, key, Standing::CatchingUp { after: to });
                 true
             }
             Dialect::Events => {
-                stage.send(id, format!("id: {to}\nevent: gap\ndata: {to}\n\n").into());
+                stage.send(id, gap_event(to));
                 self.stand(id, key, Standing::CatchingUp { after: to });
                 true
+            }
+        }
+    }
+
+    /// Tells a member of chat.v1 that nothing of a room up to a position will come.
+    fn gap_of<S: Stage>(&self, key: usize, to: Position) -> Bytes {
+        let epoch = self.journaled.epoch.to_string();
+        framed::<S>(&Reply::Gap { room: self.rooms[key].name.as_str(), position: to.0, epoch })
+    }
+
+    /// What was not heard up to a position will never be, and the journal may have begun another life: those who are
+    /// level are told so, and whoever is behind, or comes back with a position up to there, is told when it asks.
+    ///
+    /// What was emitted before must have been handed out by [`commit`](Hub::commit).
+    pub fn lost<S: Stage>(&mut self, epoch: Epoch, upto: Position, stage: &mut S) {
+        self.journaled.epoch = epoch;
+        self.journaled.position = self.journaled.position.max(upto);
+        self.forgotten = self.forgotten.max(upto);
+        for (_, room) in &mut self.rooms {
+            debug_assert!(room.news.is_empty(), "what came before the loss is heard before it is told");
+            room.tail.lose(upto);
+        }
+        let keys: Vec<usize> = self.rooms.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            for dialect in [Dialect::V1, Dialect::Events] {
+                let told = match dialect {
+                    Dialect::V1 => self.gap_of::<S>(key, upto),
+                    _ => gap_event(upto),
+                };
+                // Raw members know of no positions: they hear what comes next.
+                for member in &self.rooms[key].live[dialect.index()] {
+                    stage.send(*member, told.clone());
+                }
             }
         }
     }
@@ -192,7 +233,7 @@ impl Hub {
         let upto = self.journaled.position;
         let tail = &self.rooms[key].tail;
         match start {
-            Start::After(after) if after <= upto && after >= tail.floor() => {
+            Start::After(after) if after <= upto && after >= tail.known_from() => {
                 let missed = tail.count_after(after);
                 if missed > self.bounds.backfill_entries {
                     return self.welcome_newest(id, key, Start::Lost, stage, commands);
@@ -443,7 +484,7 @@ impl Hub {
     ) -> Fed {
         self.stand(id, key, Standing::CatchingUp { after });
         let Ok(entries) = pages.entries else {
-            let floor = self.rooms[key].tail.floor();
+            let floor = self.rooms[key].tail.known_from();
             self.skip(id, key, dialect, floor, stage, commands);
             return Fed::Enough;
         };
