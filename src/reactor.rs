@@ -46,7 +46,7 @@ use crate::net::transport::ReadOutcome;
 use crate::site::{FileStream, Site};
 use crate::ws::session::{Event as SessionEvent, Workbench};
 
-use end::Farewell;
+use end::{Farewell, Goodbyes};
 pub use start::StartError;
 
 /// Events taken from one poll; the others come with the next.
@@ -94,6 +94,8 @@ pub struct Reactor {
     now: Instant,
     /// Set by the first signal: when the server ends, whoever is left.
     drain_until: Option<Instant>,
+    /// Who is told goodbye until then, one after another.
+    goodbyes: Goodbyes,
     /// Who ends in this turn, after what was said before has been handed out.
     farewells: Vec<Farewell>,
     scratch: Scratch,
@@ -211,6 +213,7 @@ impl Reactor {
             self.timers.next_deadline(),
             self.accept_paused_until,
             self.drain_until,
+            self.goodbyes.next(),
             self.lines.deadline(),
             self.hub.next_tick(),
         ];
@@ -338,6 +341,7 @@ impl Reactor {
             self.set_timer(slot);
         }
         self.scratch.slots = due;
+        self.say_goodbyes(now);
     }
 
     fn expire_connection(&mut self, slot: u32, now: Instant) {
