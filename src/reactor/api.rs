@@ -1,8 +1,8 @@
 //! For programs, with curl: a room as Server-Sent Events, saying something by POST, and history as JSON.
 //!
 //! ```text
-//! GET  /rooms/{room}/events     a stream; `id:` is the position, `Last-Event-ID` or `?after=` resume it
-//! GET  /rooms/{room}/messages   ?before= or ?after=, ?limit=
+//! GET  /rooms/{room}/events     a stream; `id:` is epoch and position; `Last-Event-ID` or `?after=` resume it
+//! GET  /rooms/{room}/messages   ?before= or ?after= (and ?epoch=), ?limit=
 //! POST /rooms/{room}/messages   text/plain or {"text", "name"?}; `Idempotency-Key`, `Authorization: Bearer TOKEN`
 //! ```
 
@@ -16,9 +16,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
-use crate::chat::dialect::Dialect;
-use crate::chat::entry::{Entry, MemberId, Range, RoomName};
-use crate::chat::hub::Start;
+use crate::chat::dialect::{Dialect, EventId};
+use crate::chat::entry::{Entry, Epoch, MemberId, Position, Range, RoomName};
+use crate::chat::hub::{Looked, Start};
 use crate::chat::v1::{self, Said};
 use crate::http::{Body, Request, Response};
 use crate::journal::{Page, Read};
@@ -41,8 +41,37 @@ pub(super) struct Desk {
     /// Whose content is coming.
     receiving: HashMap<ConnectionId, Post>,
     /// Who waits for a page.
-    reads: HashMap<u64, Asker>,
+    reads: HashMap<u64, Reading>,
     next_read: u64,
+}
+
+/// A page that is being read.
+#[derive(Debug)]
+struct Reading {
+    asker: Asker,
+    since: Since,
+}
+
+/// What a request has heard before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Since {
+    /// It does not say, or asks for what is older.
+    Unsaid,
+    /// Everything up to this position.
+    Position(Position),
+    /// Something in another life of the journal, or beyond the end of this one.
+    Nowhere,
+}
+
+impl Since {
+    /// Whether something may be missing, when entries up to `floor` may be kept nowhere.
+    fn is_gap(self, floor: Position) -> bool {
+        match self {
+            Since::Unsaid => false,
+            Since::Position(after) => after < floor,
+            Since::Nowhere => true,
+        }
+    }
 }
 
 /// Whose answer comes later.
@@ -70,6 +99,7 @@ struct Messages<'a> {
     room: &'a str,
     epoch: String,
     entries: Vec<Said<'a>>,
+    gap: bool,
     more: bool,
 }
 
@@ -135,11 +165,16 @@ impl Reactor {
     /// Turns the connection into a stream of what is said in a room.
     fn stream_events(&mut self, id: ConnectionId, room: RoomName, request: &Request, now: Instant) -> Option<Response> {
         let query = Query::of(request.target.query());
-        let resumed = request.headers.get("last-event-id").and_then(|value| value.to_str().ok());
-        let after = match resumed.or(query.after).map(str::parse::<u64>) {
-            None => None,
-            Some(Ok(after)) => Some(v1::position(after)),
-            Some(Err(_)) => return Some(bad_request("A position is a whole number.")),
+        let since = match request.headers.get("last-event-id") {
+            // Whatever it is, if it is none of ours, the stream goes on from where it has not been.
+            Some(id) => {
+                let id = id.to_str().ok().and_then(|id| id.parse().ok());
+                id.map_or(Since::Nowhere, |EventId { epoch, position }| self.since(Some(epoch), position))
+            }
+            None => match self.since_of(&query) {
+                Ok(since) => since,
+                Err(response) => return Some(response),
+            },
         };
         if self.drain_until.is_some() {
             self.metrics.refused(Refusal::Draining);
@@ -157,13 +192,18 @@ impl Reactor {
         self.begin_stream(id, &response, now);
         let member = member_id(id);
         self.hub.enter(member, Dialect::Events);
-        let is_known = after.is_none_or(|after| after <= self.hub.position());
-        if !is_known {
-            // Another life of the journal, or none of ours: what was between is not to be had.
-            let gap = format!("id: {0}\nevent: gap\ndata: {0}\n\n", self.hub.position());
-            self.connections.push(id, gap.into(), now);
-        }
-        self.hub.sit(member, room, after.filter(|_| is_known).map_or(Start::Present, Start::After));
+        let after = match since {
+            Since::Unsaid => self.hub.position(),
+            Since::Position(after) => after,
+            Since::Nowhere => self.hub.before_newest_page(&room),
+        };
+        let first = match since {
+            // Whoever is cut off before anything is said can come back to here.
+            Since::Unsaid | Since::Position(_) => format!("id: {}\n\n", self.hub.event_id(after)).into(),
+            Since::Nowhere => self.hub.gap_event(&room, after),
+        };
+        self.connections.push(id, first, now);
+        self.hub.sit(member, room, Start::After(after));
         self.hub.wind(now);
         None
     }
@@ -172,31 +212,57 @@ impl Reactor {
     fn tell_messages(&mut self, id: ConnectionId, room: RoomName, request: &Request) -> Option<Response> {
         let query = Query::of(request.target.query());
         let number = |text: Option<&str>| text.map(str::parse::<u64>).transpose();
-        let (Ok(before), Ok(after), Ok(limit)) = (number(query.before), number(query.after), number(query.limit))
-        else {
-            return Some(bad_request("before, after and limit are whole numbers."));
+        let (Ok(before), Ok(limit)) = (number(query.before), number(query.limit)) else {
+            return Some(bad_request("before and limit are whole numbers."));
+        };
+        if query.before.and(query.after).is_some() {
+            return Some(bad_request("before and after exclude each other."));
+        }
+        let since = match self.since_of(&query) {
+            Ok(since) => since,
+            Err(response) => return Some(response),
         };
         let most = self.limits.page_entries;
         let limit = limit.map_or(most, |limit| usize::try_from(limit).unwrap_or(most)).clamp(1, most);
-        let range = match (before, after) {
-            (Some(_), Some(_)) => return Some(bad_request("before and after exclude each other.")),
-            (_, Some(after)) => Range::After { after: v1::position(after), upto: self.hub.position() },
-            (before, None) => Range::Before(before.map_or(self.hub.position().next(), v1::position)),
+        let upto = self.hub.position();
+        let range = match since {
+            Since::Unsaid => Range::Before(before.map_or(upto.next(), v1::position)),
+            Since::Position(after) => Range::After { after, upto },
+            // Everything that is kept is news to it.
+            Since::Nowhere => Range::After { after: Position::START, upto },
         };
-        if let Some((entries, more)) = self.hub.look(&room, &range, limit) {
-            return Some(self.messages(&room, &entries, more));
+        if let Some(Looked { entries, more, floor }) = self.hub.look(&room, &range, limit) {
+            return Some(self.messages(&room, &entries, since.is_gap(floor), more));
         }
         self.desk.next_read = (self.desk.next_read + 1) % TICKET;
         let ticket = TICKET | self.desk.next_read;
-        self.desk.reads.insert(ticket, Asker::new(id, &request.headers));
+        self.desk.reads.insert(ticket, Reading { asker: Asker::new(id, &request.headers), since });
         let max_bytes = self.limits.outbox_high_water_bytes;
         self.journal.read(Read { ticket, room, range, limit, max_bytes });
         None
     }
 
-    fn messages(&self, room: &RoomName, entries: &[Entry], more: bool) -> Response {
-        let entries = Said::all_within(entries);
-        json(StatusCode::OK, &Messages { room: room.as_str(), epoch: self.journal.epoch().to_string(), entries, more })
+    fn messages(&self, room: &RoomName, entries: &[Entry], gap: bool, more: bool) -> Response {
+        let (room, epoch, entries) = (room.as_str(), self.journal.epoch().to_string(), Said::all_within(entries));
+        json(StatusCode::OK, &Messages { room, epoch, entries, gap, more })
+    }
+
+    /// Up to where whoever asks has heard, by `?after=` and `?epoch=`: an id of an event, or a position, which is of this
+    /// life of the journal unless it is said to be of another.
+    fn since_of(&self, query: &Query<'_>) -> Result<Since, Response> {
+        let Some(after) = query.after else { return Ok(Since::Unsaid) };
+        if let Ok(EventId { epoch, position }) = after.parse() {
+            return Ok(self.since(Some(epoch), position));
+        }
+        let position = after.parse().map_err(|_| bad_request("after is a position or the id of an event."))?;
+        let epoch = query.epoch.map(str::parse).transpose();
+        let epoch = epoch.map_err(|_| bad_request("An epoch has 16 hexadecimal digits."))?;
+        Ok(self.since(epoch, v1::position(position)))
+    }
+
+    fn since(&self, epoch: Option<Epoch>, position: Position) -> Since {
+        let is_ours = epoch.is_none_or(|epoch| epoch == self.journal.epoch()) && position <= self.hub.position();
+        if is_ours { Since::Position(position) } else { Since::Nowhere }
     }
 
     /// Gives a page to the request that waits for it; `false` if it is for the hub.
@@ -204,9 +270,9 @@ impl Reactor {
         if page.ticket & TICKET == 0 {
             return false;
         }
-        if let Some(asker) = self.desk.reads.remove(&page.ticket) {
+        if let Some(Reading { asker, since }) = self.desk.reads.remove(&page.ticket) {
             let response = match &page.entries {
-                Ok(entries) => self.messages(&page.room, entries, page.more),
+                Ok(entries) => self.messages(&page.room, entries, since.is_gap(page.floor), page.more),
                 Err(_) => unavailable("The history cannot be read now."),
             };
             self.answer_later(&asker, response, now);
@@ -229,7 +295,7 @@ impl Reactor {
             self.desk.posts.remove(&member_id(id));
         }
         if !self.desk.reads.is_empty() {
-            self.desk.reads.retain(|_, waiting| waiting.id != id);
+            self.desk.reads.retain(|_, reading| reading.asker.id != id);
         }
     }
 }
@@ -254,6 +320,7 @@ fn room_of(path: &str, max_bytes: usize) -> Option<(Result<RoomName, Response>, 
 struct Query<'a> {
     before: Option<&'a str>,
     after: Option<&'a str>,
+    epoch: Option<&'a str>,
     limit: Option<&'a str>,
 }
 
@@ -264,6 +331,7 @@ impl<'a> Query<'a> {
             match name {
                 "before" => found.before = Some(value),
                 "after" => found.after = Some(value),
+                "epoch" => found.epoch = Some(value),
                 "limit" => found.limit = Some(value),
                 _ => {}
             }
