@@ -30,6 +30,8 @@ pub enum Refusal {
     Upgrade,
     /// The server was shutting down.
     Draining,
+    /// An address posted more than its rate.
+    TooFast,
 }
 
 /// A bound on the work of one turn.
@@ -116,7 +118,7 @@ impl Kind {
 }
 
 impl Refusal {
-    const ALL: [Refusal; 4] = [Refusal::Full, Refusal::Origin, Refusal::Upgrade, Refusal::Draining];
+    const ALL: [Refusal; 5] = [Refusal::Full, Refusal::Origin, Refusal::Upgrade, Refusal::Draining, Refusal::TooFast];
 
     const fn label(self) -> &'static str {
         match self {
@@ -124,6 +126,7 @@ impl Refusal {
             Refusal::Origin => "origin",
             Refusal::Upgrade => "upgrade",
             Refusal::Draining => "draining",
+            Refusal::TooFast => "too_fast",
         }
     }
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use common::{DEADLINE, End, Kept, Raw, Response, Server, V1, WsClient, get, http};
+use common::{DEADLINE, End, Kept, Raw, Response, Server, V1, WsClient, connect_from, get, http};
 
 /// A POST of something to say, on a connection that stays.
 fn post_request(address: SocketAddr, room: &str, lines: &[&str], content: &str) -> String {
@@ -156,6 +156,38 @@ fn what_cannot_be_posted() {
         assert!(response.field("Allow").is_some(), "{method} {resource}: {response:?}");
     }
     assert_eq!(messages(address, "r", ""), (vec![], false), "nothing of it has been said");
+}
+
+#[test]
+fn one_address_posts_no_faster_than_its_rate() {
+    let server = Server::start(&["--post-rate", "1", "--post-burst", "3"]);
+    let address = server.address();
+    let mut connection = Raw::connect(address);
+    let mut statuses = Vec::new();
+    for number in 0..5 {
+        connection.send(post_request(address, "r", &[PLAIN], &number.to_string()));
+        let response = connection.response();
+        if response.status == 429 {
+            assert_eq!(response.field("Retry-After"), Some("1"));
+            assert!(response.text().trim_end().ends_with('.'), "a sentence: {}", response.text());
+        }
+        statuses.push(response.status);
+    }
+    // The machine may be slow enough for another.
+    assert_eq!(statuses[..3], [201, 201, 201]);
+    assert!(statuses[3..].contains(&429), "{statuses:?}");
+    assert!(server.metric("chat_refusals_total{cause=\"too_fast\"}") >= 1.0);
+    // Another address has its own, and the first one may again when it has waited.
+    let other = connect_from([127, 0, 0, 9].into(), address);
+    let mut other = Raw::over(other);
+    other.send(post_request(address, "r", &[PLAIN], "other"));
+    assert_eq!(other.response().status, 201);
+    common::wait_until("it may post again", || post(address, "r", &[PLAIN], "later").status == 201);
+
+    let unlimited = Server::start(&["--post-rate", "0", "--post-burst", "1"]);
+    for _ in 0..5 {
+        assert_eq!(post(unlimited.address(), "r", &[PLAIN], "x").status, 201);
+    }
 }
 
 #[test]

@@ -9,13 +9,15 @@
 mod post;
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
+use crate::chat::bucket::Buckets;
 use crate::chat::dialect::{Dialect, EventId};
 use crate::chat::entry::{Entry, Epoch, MemberId, Position, Range, RoomName};
 use crate::chat::hub::{Looked, Start};
@@ -43,6 +45,8 @@ pub(super) struct Desk {
     /// Who waits for a page.
     reads: HashMap<u64, Reading>,
     next_read: u64,
+    /// What each address may still post.
+    posters: Buckets<IpAddr>,
 }
 
 /// A page that is being read.
@@ -363,6 +367,12 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response {
 
 fn bad_request(message: &str) -> Response {
     Response::text(StatusCode::BAD_REQUEST, message)
+}
+
+fn too_fast(wait: Duration) -> Response {
+    let seconds = u64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX);
+    Response::text(StatusCode::TOO_MANY_REQUESTS, "Too much was posted from this address in too little time.")
+        .with("Retry-After", &HeaderValue::from(seconds))
 }
 
 fn unavailable(message: &str) -> Response {

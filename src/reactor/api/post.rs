@@ -1,18 +1,21 @@
 //! Saying something by POST: its content, who says it, and the answer once it is stored.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, ORIGIN};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
+use crate::chat::bucket::Rate;
 use crate::chat::entry::{Author, Content, Draft, Entry, MemberId, Nonce, RoomName};
 use crate::chat::name::person_name;
 use crate::close::CloseReason;
 use crate::http::{Request, Response};
+use crate::metrics::Refusal;
 use crate::net::connection::{ConnectionId, Protocol};
 
-use super::{Asker, bad_request, json, unavailable, with_cors};
+use super::{Asker, bad_request, json, too_fast, unavailable, with_cors};
 use crate::reactor::talk::wall_clock;
 use crate::reactor::{Reactor, member_id};
 
@@ -81,7 +84,7 @@ impl Reactor {
             Ok(Some(content)) => {
                 http.head_began = None;
                 let Some(post) = self.desk.receiving.remove(&id) else { return };
-                let said = self.say_post(id, &post, content);
+                let said = self.may_post(id, &post, now).and_then(|()| self.say_post(id, &post, content));
                 if let Err(response) = said {
                     let response = with_cors(response, post.headers.get(ORIGIN));
                     self.respond(id, &response, now);
@@ -92,6 +95,22 @@ impl Reactor {
                 self.refuse(id, &Response::refusal(&fault), CloseReason::Refused(fault.status), now);
             }
         }
+    }
+
+    /// Takes what it costs to post, whatever comes of it.
+    fn may_post(&mut self, id: ConnectionId, post: &Post, now: Instant) -> Result<(), Response> {
+        let Some(address) = self.client_of(id, &post.headers) else { return Ok(()) };
+        let rate = Rate { per_second: self.limits.post_rate, burst: self.limits.post_burst };
+        self.desk.posters.take(address, rate, now).map_err(|wait| {
+            self.metrics.refused(Refusal::TooFast);
+            too_fast(wait)
+        })
+    }
+
+    /// The address that a request comes from, as far as whoever passed it on may be believed.
+    fn client_of(&self, id: ConnectionId, headers: &HeaderMap) -> Option<IpAddr> {
+        let peer = self.connections.get(id)?.peer;
+        Some(self.gate.client(peer, headers).addr)
     }
 
     /// Gives the journal what was posted. Its answer comes by [`stored`](Reactor::stored).
@@ -158,8 +177,7 @@ impl Reactor {
                 .ok_or_else(|| Response::text(StatusCode::UNAUTHORIZED, "The token is not one of this server."))?,
             (None, Some(name)) => identities.guest(&format!("name {name}")),
             (None, None) => {
-                let peer = self.connections.get(id).map(|connection| connection.peer);
-                let client = peer.map(|peer| self.gate.client(peer, headers).addr.to_string());
+                let client = self.client_of(id, headers).map(|address| address.to_string());
                 identities.guest(&format!("address {}", client.unwrap_or_default()))
             }
         };
