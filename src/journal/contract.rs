@@ -1,6 +1,7 @@
 //! What every journal promises, as values: what it is asked, and what it answers.
 
 use crate::chat::entry::{Draft, Entry, Position, RoomName};
+use crate::histogram::Histogram;
 
 pub use crate::chat::entry::{Range, SearchError};
 
@@ -25,6 +26,25 @@ pub enum Event {
     Found(Found),
     /// Whether what is appended gets through has changed.
     Status(Status),
+}
+
+/// How a store fares, as its thread last told. The loop asks no disk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoreStats {
+    /// Entries that are kept.
+    pub entries: u64,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Bytes of the write-ahead log beside it.
+    pub log_bytes: u64,
+    /// Entries that a search does not know yet.
+    pub unindexed: u64,
+    /// Entries that were removed since the store was opened, because they were more than is kept.
+    pub trimmed: u64,
+    /// Entries of each batch that was stored.
+    pub batches: Histogram,
+    /// Seconds that storing each batch took.
+    pub commits: Histogram,
 }
 
 /// Why a draft was not taken.
