@@ -115,6 +115,10 @@ pub struct Limits {
     pub ask_rate: u32,
     /// Requests that it may make at once.
     pub ask_burst: u32,
+    /// Texts that one address may post over HTTP in a second; further ones get 429. 0 for no limit.
+    pub post_rate: u32,
+    /// Texts that it may post at once.
+    pub post_burst: u32,
 
     /// Entries older than this are removed from the store. `None` keeps them.
     pub keep_age: Option<Duration>,
@@ -186,6 +190,8 @@ impl Default for Limits {
             raw_burst: 200,
             ask_rate: 20,
             ask_burst: 200,
+            post_rate: 100,
+            post_burst: 1_000,
             keep_age: None,
             keep_entries: None,
             keep_bytes: None,

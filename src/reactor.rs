@@ -64,6 +64,8 @@ pub struct Reactor {
     signals: Option<Signals>,
     listeners: Vec<Listener>,
     addresses: Vec<SocketAddr>,
+    /// Which of them is asked first in the next turn.
+    first_listener: usize,
     limits: Limits,
     max_connections: usize,
     /// No descriptor was free; accepting rests until one of ours is, or until then.

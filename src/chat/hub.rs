@@ -101,6 +101,17 @@ pub struct Pages {
     pub floor: Position,
 }
 
+/// A part of a room's history that was in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Looked {
+    /// The entries, the oldest first.
+    pub entries: Vec<Entry>,
+    /// There is more in the range than this.
+    pub more: bool,
+    /// Entries of the room up to here may be kept nowhere.
+    pub floor: Position,
+}
+
 /// Whether something that is said now can be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Intake {
@@ -362,25 +373,26 @@ impl Hub {
         Some(self.member(*connection)?.speaker.as_ref()?.author.name.clone())
     }
 
-    /// A part of a room's history as far as it is in memory, and whether there is more of it; `None` if the store has to
-    /// be read.
+    /// A part of a room's history, as far as memory has it; `None` means that the journal has to be asked.
     #[must_use]
-    pub fn look(&self, room: &RoomName, range: &Range, limit: usize) -> Option<(Vec<Entry>, bool)> {
+    pub fn look(&self, room: &RoomName, range: &Range, limit: usize) -> Option<Looked> {
+        let keeps_history = self.journaled.keeps_history;
         let Some(room) = self.by_name.get(room).map(|key| &self.rooms[*key]) else {
-            return (!self.journaled.keeps_history).then(|| (Vec::new(), false));
+            return (!keeps_history).then(|| Looked { entries: Vec::new(), more: false, floor: self.forgotten });
         };
         let (tail, size) = (&room.tail, PageSize { entries: limit, bytes: self.bounds.page_bytes });
+        let floor = tail.known_from();
         match range {
-            Range::After { after, .. } if *after >= tail.known_from() || !self.journaled.keeps_history => {
+            Range::After { after, .. } if *after >= floor || !keeps_history => {
                 let entries = tail.after(*after, size);
                 let more = entries.last().is_some_and(|entry| entry.position < tail.last());
-                Some((entries, more))
+                Some(Looked { entries, more, floor })
             }
             Range::Before(before) => {
                 let entries = tail.before(*before, size);
                 let more = entries.first().is_some_and(|entry| tail.reaches_before(entry.position));
-                let is_whole = more || tail.floor() == Position::START || !self.journaled.keeps_history;
-                is_whole.then_some((entries, more))
+                let is_whole = more || floor == Position::START || !keeps_history;
+                is_whole.then_some(Looked { entries, more, floor })
             }
             Range::After { .. } | Range::Matching { .. } => None,
         }

@@ -230,6 +230,12 @@ pub(super) struct Args {
     /// other requests at once of a client of chat.v1 (default: 200)
     #[argh(option)]
     ask_burst: Option<Count>,
+    /// texts per second that one address posts over HTTP; further ones get 429; 0 for no limit (default: 100)
+    #[argh(option)]
+    post_rate: Option<Count<0>>,
+    /// texts that one address posts over HTTP at once (default: 1000)
+    #[argh(option)]
+    post_burst: Option<Count>,
 
     /// time to finish after a signal to stop (default: 10s)
     #[argh(option)]
@@ -334,6 +340,8 @@ impl Args {
             raw_burst: or(self.raw_burst, default.raw_burst),
             ask_rate: or(self.ask_rate, default.ask_rate),
             ask_burst: or(self.ask_burst, default.ask_burst),
+            post_rate: or(self.post_rate, default.post_rate),
+            post_burst: or(self.post_burst, default.post_burst),
             keep_age: keep().filter_map(Keep::age).min().or(default.keep_age),
             keep_entries: keep().filter_map(Keep::entries).min().or(default.keep_entries),
             keep_bytes: keep().filter_map(Keep::bytes).min().or(default.keep_bytes),

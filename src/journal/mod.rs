@@ -18,7 +18,7 @@ use std::path::Path;
 use crate::chat::entry::{Draft, Epoch, Position};
 use crate::limits::Limits;
 
-pub use contract::{Event, Found, Hit, Lost, Page, Range, Read, Refused, SearchError, Status};
+pub use contract::{Event, Found, Hit, Lost, Page, Range, Read, Refused, SearchError, Status, StoreStats};
 pub use memory::MemoryJournal;
 pub use sqlite::{OpenError, SqliteJournal, SyncMode};
 
@@ -86,6 +86,15 @@ impl Journal {
         match self {
             Journal::Memory(_) => false,
             Journal::Sqlite(_) => true,
+        }
+    }
+
+    /// How the store fares, if there is one.
+    #[must_use]
+    pub fn store_stats(&self) -> Option<StoreStats> {
+        match self {
+            Journal::Memory(_) => None,
+            Journal::Sqlite(journal) => Some(journal.stats()),
         }
     }
 

@@ -16,6 +16,7 @@ mod append;
 mod history;
 mod open;
 mod query;
+mod report;
 mod rows;
 mod schema;
 #[cfg(test)]
@@ -34,8 +35,9 @@ use std::{fmt, fs, thread};
 use crate::chat::entry::{Draft, Epoch, Position};
 use crate::limits::Limits;
 
-use super::contract::{Event, Range, Read, Refused, Status};
+use super::contract::{Event, Range, Read, Refused, Status, StoreStats};
 use history::Reader;
+use report::Board;
 use upkeep::Upkeep;
 use writer::{Work, Writer};
 
@@ -79,6 +81,7 @@ pub struct SqliteJournal {
     max_in_flight_bytes: usize,
     ready: VecDeque<Event>,
     events: Receiver<Vec<Event>>,
+    board: Board,
     /// `None` while closing.
     queues: Option<Queues>,
     closing: Arc<AtomicBool>,
@@ -147,9 +150,10 @@ impl SqliteJournal {
 
         let open::Opened { mut connection, life, lock } = opened;
         let (upkeep, checkpointer) = Upkeep::new(&mut connection, limits).map_err(failed)?;
-        let writer = Writer::new(connection, lock, upkeep, work_of_writer, outbound.clone(), Arc::clone(&closing));
+        let writer =
+            Writer::new(path, connection, lock, upkeep, work_of_writer, outbound.clone(), Arc::clone(&closing));
         let writer = writer.map_err(failed)?;
-        let opened_at = writer.last();
+        let (opened_at, board) = (writer.last(), writer.board());
         let reader = || {
             let connection = open::open_to_read(path)?;
             Ok(Reader { connection, events: outbound.clone(), writer: work.clone() })
@@ -179,6 +183,7 @@ impl SqliteJournal {
             max_in_flight_bytes: limits.max_draft_bytes_in_flight,
             ready: VecDeque::new(),
             events,
+            board,
             queues: Some(Queues { work, pages, searches }),
             closing,
             running,
@@ -195,6 +200,10 @@ impl SqliteJournal {
 
     pub(super) fn opened_at(&self) -> Position {
         self.opened_at
+    }
+
+    pub(super) fn stats(&self) -> StoreStats {
+        self.board.read()
     }
 
     pub(super) fn has_room(&self) -> bool {

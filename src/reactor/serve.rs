@@ -7,7 +7,8 @@ use http::{HeaderValue, Method, StatusCode};
 
 use crate::close::CloseReason;
 use crate::http::{Body, Encoded, Recipient, Request, Response};
-use crate::metrics::Gauges;
+use crate::journal::StoreStats;
+use crate::metrics::{Gauges, Store};
 use crate::net::connection::{Backlog, ConnectionId, Protocol};
 use crate::site::{Answer, FileStream};
 use crate::ws::upgrade;
@@ -131,6 +132,7 @@ impl Reactor {
             drafts_in_flight: self.journal.in_flight(),
             draft_bytes_in_flight: self.journal.in_flight_bytes(),
             tail_bytes: self.hub.tails_bytes(),
+            store: self.journal.store_stats().map(store_metrics),
         };
         let mut text = String::new();
         self.metrics.render(&gauges, &mut text);
@@ -306,6 +308,12 @@ fn only_read(request: &Request, answer: impl FnOnce() -> Response) -> Response {
         Method::GET | Method::HEAD => answer(),
         _ => Response::method_not_allowed("GET, HEAD"),
     }
+}
+
+/// What the journal knows of its store, as it is told.
+fn store_metrics(stats: StoreStats) -> Store {
+    let StoreStats { entries, file_bytes, log_bytes, unindexed, trimmed, batches, commits } = stats;
+    Store { entries, file_bytes, log_bytes, unindexed, trimmed, batches, commits }
 }
 
 /// Resident memory of this process. The file is made by the kernel out of its own memory: reading it does not block.

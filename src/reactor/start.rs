@@ -183,6 +183,7 @@ impl Reactor {
             signals: None,
             addresses: Vec::new(),
             listeners: Vec::new(),
+            first_listener: 0,
             max_connections: limits.max_connections.unwrap_or(usize::MAX),
             accept_paused_until: None,
             connections: Connections::new(&limits),

@@ -4,11 +4,12 @@ use bytes::Bytes;
 
 use super::ephemeral::framed;
 use super::{
-    Command, Dialect, Entry, Epoch, Hub, MemberId, Pages, Position, Range, RoomName, Seat, Stage, Standing, Start,
-    Wanted,
+    Command, Dialect, Entry, Epoch, Hub, Looked, MemberId, Pages, Position, Range, RoomName, Seat, Stage, Standing,
+    Start, Wanted,
 };
+use crate::chat::dialect::EventId;
 use crate::chat::tail::{Page, PageSize};
-use crate::chat::v1::{Hit, Members, Person, Reply, Said};
+use crate::chat::v1::{self, Hit, Members, Person, Reply, Said};
 
 /// Something asked of the store.
 #[derive(Debug)]
@@ -58,11 +59,6 @@ struct Joined {
     missed: Option<u64>,
 }
 
-/// The same for a stream of events, which resumes there.
-fn gap_event(to: Position) -> Bytes {
-    format!("id: {to}\nevent: gap\ndata: {to}\n\n").into()
-}
-
 impl Hub {
     /// Gives a member pages until it is level with its rooms, its outbox is full, or the store has to be asked.
     pub(super) fn feed<S: Stage>(&mut self, id: MemberId, stage: &mut S, commands: &mut Vec<Command>) {
@@ -93,9 +89,10 @@ impl Hub {
         loop {
             let Some(seat) = self.seat_mut(id, key) else { return Fed::Enough };
             let Standing::CatchingUp { after } = seat.standing else { return Fed::Enough };
-            let (scratch, page_bytes) = (&mut self.scratch, self.bounds.page_bytes);
-            let mut encode =
-                |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| dialect.encode(entry, S::frame, scratch, out);
+            let (scratch, page_bytes, epoch) = (&mut self.scratch, self.bounds.page_bytes, self.journaled.epoch);
+            let mut encode = |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| {
+                dialect.encode(entry, epoch, S::frame, scratch, out)
+            };
             match self.rooms[key].tail.page(after, page_bytes, dialect, &mut encode) {
                 // It has heard some of this turn's news elsewhere: it is given the others from the tail.
                 Page::Level if self.rooms[key].news.first().is_some_and(|first| first.position <= after) => {
@@ -148,7 +145,7 @@ impl Hub {
                 true
             }
             Dialect::Events => {
-                stage.send(id, gap_event(to));
+                stage.send(id, self.gap_event(&self.rooms[key].name, to));
                 self.stand(id, key, Standing::CatchingUp { after: to });
                 true
             }
@@ -178,7 +175,7 @@ impl Hub {
             for dialect in [Dialect::V1, Dialect::Events] {
                 let told = match dialect {
                     Dialect::V1 => self.gap_of::<S>(key, upto),
-                    _ => gap_event(upto),
+                    _ => self.gap_event(&self.rooms[key].name, upto),
                 };
                 // Raw members know of no positions: they hear what comes next.
                 for member in &self.rooms[key].live[dialect.index()] {
@@ -329,6 +326,30 @@ impl Hub {
         PageSize { entries: self.bounds.page_entries, bytes: self.bounds.page_bytes }
     }
 
+    /// What a stream of events is told when it misses everything up to a position.
+    #[must_use]
+    pub fn gap_event(&self, room: &RoomName, to: Position) -> Bytes {
+        let mut event = format!("id: {}\nevent: gap\ndata: ", self.event_id(to)).into_bytes();
+        let epoch = self.journaled.epoch.to_string();
+        v1::write(&Reply::Gap { room: room.as_str(), position: to.0, epoch }, &mut event);
+        event.extend_from_slice(b"\n\n");
+        event.into()
+    }
+
+    /// A place in this life of the journal.
+    #[must_use]
+    pub fn event_id(&self, position: Position) -> EventId {
+        EventId { epoch: self.journaled.epoch, position }
+    }
+
+    /// Before the newest page of a room that is in memory: where whoever goes on of whom nothing is known.
+    #[must_use]
+    pub fn before_newest_page(&self, room: &RoomName) -> Position {
+        let tail = self.by_name.get(room).map(|key| &self.rooms[*key].tail);
+        let page = tail.map(|tail| tail.before(Position(u64::MAX), self.page_size())).unwrap_or_default();
+        page.first().map_or(self.journaled.position, |first| first.position.before())
+    }
+
     /// A member of chat.v1 asked for older entries.
     ///
     /// # Errors
@@ -344,7 +365,7 @@ impl Hub {
         commands: &mut Vec<Command>,
     ) -> Result<(), OutboxFull> {
         let (name, range) = (self.rooms[key].name.clone(), Range::Before(before));
-        let Some((entries, more)) = self.look(&name, &range, limit) else {
+        let Some(Looked { entries, more, .. }) = self.look(&name, &range, limit) else {
             self.read(id, key, range, limit, Purpose::History, commands);
             return Ok(());
         };
@@ -494,7 +515,7 @@ impl Hub {
         }
         let mut bytes = Vec::new();
         for entry in &entries {
-            dialect.encode(entry, S::frame, &mut self.scratch, &mut bytes);
+            dialect.encode(entry, self.journaled.epoch, S::frame, &mut self.scratch, &mut bytes);
         }
         let reaches = entries.last().filter(|_| pages.more).map_or(upto, |entry| entry.position);
         if entries.is_empty() || stage.offer(id, &bytes.into(), entries.len()) {

@@ -47,9 +47,10 @@ impl Hub {
             if self.rooms[key].live[dialect.index()].is_empty() {
                 continue;
             }
-            let scratch = &mut self.scratch;
-            let mut encode =
-                |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| dialect.encode(entry, S::frame, scratch, out);
+            let (scratch, epoch) = (&mut self.scratch, self.journaled.epoch);
+            let mut encode = |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| {
+                dialect.encode(entry, epoch, S::frame, scratch, out)
+            };
             let bytes = batch.encoded(dialect, &mut encode).clone();
             let mut place = 0;
             while let Some(&member) = self.rooms[key].live[dialect.index()].get(place) {

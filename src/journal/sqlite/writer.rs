@@ -4,6 +4,7 @@
 //! after a pause, or a small one of its own if nobody says anything. Between the batches it keeps the file in order.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -18,6 +19,7 @@ use crate::journal::contract::{Event, Refused, Status};
 use super::Outbound;
 use super::append::{self, Appender, Failed, What};
 use super::open::Lock;
+use super::report::{Board, Marks, Reporter};
 use super::schema;
 use super::upkeep::Upkeep;
 
@@ -51,6 +53,7 @@ pub(super) struct Writer {
     connection: Connection,
     appender: Appender,
     upkeep: Upkeep,
+    reporter: Reporter,
     work: Receiver<Work>,
     events: Outbound,
     health: Health,
@@ -74,6 +77,7 @@ enum Health {
 
 impl Writer {
     pub(super) fn new(
+        path: &Path,
         connection: Connection,
         lock: Lock,
         upkeep: Upkeep,
@@ -81,10 +85,13 @@ impl Writer {
         events: Outbound,
         closing: Arc<AtomicBool>,
     ) -> rusqlite::Result<Self> {
+        let appender = Appender::new(&connection)?;
+        let reporter = Reporter::new(path, marks(&appender, &upkeep));
         Ok(Writer {
-            appender: Appender::new(&connection)?,
+            appender,
             connection,
             upkeep,
+            reporter,
             work,
             events,
             health: Health::Fine,
@@ -98,6 +105,10 @@ impl Writer {
 
     pub(super) fn last(&self) -> Position {
         self.appender.last()
+    }
+
+    pub(super) fn board(&self) -> Board {
+        self.reporter.board()
     }
 
     pub(super) fn run(mut self) {
@@ -117,6 +128,7 @@ impl Writer {
             if self.waiting.is_empty() {
                 self.serve_searches();
             }
+            self.reporter.tell(marks(&self.appender, &self.upkeep));
         }
         self.close();
     }
@@ -164,6 +176,7 @@ impl Writer {
         let outcome = self.appender.append(&self.connection, drafts).or_else(|failed| self.resolve(*failed));
         match outcome {
             Ok(events) => {
+                self.reporter.stored(count, now.elapsed());
                 self.recovered();
                 self.events.send(events);
                 self.upkeep.appended(now);
@@ -268,4 +281,8 @@ impl Writer {
             tracing::debug!("no last checkpoint: {error}");
         }
     }
+}
+
+fn marks(appender: &Appender, upkeep: &Upkeep) -> Marks {
+    Marks { last: appender.last(), floor: upkeep.floor(), indexed: upkeep.indexed() }
 }
