@@ -67,6 +67,7 @@ pub struct Metrics {
     responses: [u64; STATUS_CLASSES.len()],
     closes: [u64; CloseReason::ALL.len()],
     turns: Durations,
+    returns: Durations,
     budgets_spent: [u64; Budget::ALL.len()],
 }
 
@@ -99,6 +100,19 @@ pub struct Gauges {
     pub draft_bytes_in_flight: usize,
     /// Bytes that the tails of all rooms keep.
     pub tail_bytes: usize,
+    /// The bus, if there is one.
+    pub bus: Option<Bus>,
+}
+
+/// What is known of the bus.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bus {
+    /// It is reached, and what is published comes back.
+    pub is_up: bool,
+    /// Records that have not been read.
+    pub lag: u64,
+    /// Sessions begun after the first.
+    pub reconnects: u64,
 }
 
 /// The classes of status codes (RFC 9110, section 15).
@@ -189,6 +203,11 @@ impl Metrics {
         self.turns.record(worked);
     }
 
+    /// A message has come back from the bus after so long.
+    pub fn returned(&mut self, after: Duration) {
+        self.returns.record(after);
+    }
+
     /// Appends everything in the Prometheus text format, version 0.0.4.
     pub fn render(&self, gauges: &Gauges, out: &mut String) {
         let text = &mut Exposition { out };
@@ -231,6 +250,15 @@ impl Metrics {
         text.single("chat_drafts_in_flight", GAUGE, "Messages on their way through the journal.", drafts);
         let bytes = gauges.draft_bytes_in_flight;
         text.single("chat_drafts_in_flight_bytes", GAUGE, "Bytes of messages in the journal's hands.", bytes);
+
+        if let Some(bus) = gauges.bus {
+            text.single("chat_bus_up", GAUGE, "Whether the bus brings what is published.", u8::from(bus.is_up));
+            text.single("chat_bus_lag", GAUGE, "Records on the bus that were not read yet when last looked.", bus.lag);
+            let help = "Times that the bus was lost, or not reached.";
+            text.single("chat_bus_reconnects_total", COUNTER, help, bus.reconnects);
+            let help = "Time from saying something here until it had come back from the bus and was stored.";
+            text.histogram("chat_bus_return_seconds", help, &self.returns);
+        }
 
         let spent = Budget::ALL.into_iter().map(|budget| (budget.label(), self.budgets_spent[budget as usize]));
         text.labelled("chat_spent_budgets_total", COUNTER, "Turns that used up a budget.", "budget", spent);
