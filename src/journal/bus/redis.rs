@@ -6,6 +6,9 @@
 //!
 //! Streams: <https://redis.io/docs/latest/develop/data-types/streams/>.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use bytes::Bytes;
