@@ -19,7 +19,7 @@ use thiserror::Error;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use self::args::Args;
-use self::values::{Host, List, LogFilter, Network, Origin, Port, Size};
+use self::values::{BusPrefix, BusUrl, Host, List, LogFilter, Network, Origin, Port, Size};
 use crate::limits::Limits;
 
 /// The port that is used when none is given.
@@ -27,6 +27,9 @@ const DEFAULT_PORT: u16 = 8080;
 
 /// The folder in which messages are kept when none is given.
 const DEFAULT_DATA: &str = "chat-data";
+
+/// What names on a bus begin with when nothing else is given.
+const DEFAULT_PREFIX: &str = "chat-app";
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -65,6 +68,8 @@ pub struct Config {
     pub reuse_port: bool,
     /// When messages are on the disk.
     pub sync: SyncMode,
+    /// What makes several instances one chat.
+    pub bus: Option<Bus>,
     /// Which log lines are written.
     pub log: Targets,
     /// Origins whose pages may open WebSockets besides our own, as browsers send them; `*` means all.
@@ -73,6 +78,21 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Every bound of the server.
     pub limits: Limits,
+}
+
+/// A bus, and what is ours on it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Bus {
+    /// Where it is. It may have a password.
+    pub url: String,
+    /// What the names of everything on it begin with.
+    pub prefix: String,
+}
+
+impl fmt::Debug for Bus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bus").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
 }
 
 /// When messages are on the disk.
@@ -173,6 +193,10 @@ impl Config {
             memory: args.memory || port == 0 && args.data.is_none(),
             data: args.data.unwrap_or_else(|| DEFAULT_DATA.into()),
             sync: args.sync.map_or(SyncMode::default(), |values::SyncMode(sync)| sync),
+            bus: args.bus.map(|BusUrl(url)| {
+                let prefix = args.bus_prefix.map_or_else(|| DEFAULT_PREFIX.to_owned(), |BusPrefix(prefix)| prefix);
+                Bus { url, prefix }
+            }),
             log: args.log.map_or(Targets::new().with_default(LevelFilter::INFO), |LogFilter(filter)| filter),
             allow_origins: flat(args.allow_origin).map(|Origin(origin)| origin).collect(),
             trusted_proxies: flat(args.trust_proxy).map(|Network(network)| network).collect(),

@@ -73,6 +73,11 @@ pub struct Limits {
     /// Payload bytes of those drafts.
     pub max_draft_bytes_in_flight: usize,
 
+    /// Records that a bus keeps, about, for instances that were away. Some are marks that show that it moves.
+    pub bus_keep_entries: u64,
+    /// Silence of a bus after which an instance publishes a mark, which must come back in the same time.
+    pub bus_canary_interval: Duration,
+
     /// Entries taken from the journal in one turn; the others come with the next.
     pub entries_per_turn: usize,
     /// Entries among which a repeated nonce is recognised where nothing is stored; a store knows all that it keeps.
@@ -169,6 +174,8 @@ impl Default for Limits {
             notsent_low_water_bytes: 128 * 1024,
             max_drafts_in_flight: 10_000,
             max_draft_bytes_in_flight: 8 * MIB,
+            bus_keep_entries: 1_000_000,
+            bus_canary_interval: Duration::from_secs(5),
             entries_per_turn: 20_000,
             repeat_window: 10_000,
             tail_entries: 10_000,

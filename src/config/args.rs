@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use argh::{ArgsInfo, EarlyExit, FlagInfo, FlagInfoKind, FromArgs};
 
-use super::values::{Count, Host, Keep, List, LogFilter, Network, Origin, Port, Size, Span, Switch, SyncMode};
+use super::values::{
+    BusPrefix, BusUrl, Count, Host, Keep, List, LogFilter, Network, Origin, Port, Size, Span, Switch, SyncMode,
+};
 use crate::limits::Limits;
 
 /// A chat server in one binary: one port, a chat page, every WebSocket.
@@ -60,6 +62,19 @@ pub(super) struct Args {
     /// 10GiB; the oldest that exceed any of those given are removed; repeatable (default: all)
     #[argh(option)]
     keep: Vec<List<Keep>>,
+    /// bus that makes several instances one chat, such as redis://127.0.0.1, rediss://user:password@host:6380/0 or
+    /// redis+unix:///run/redis.sock (default: none)
+    #[argh(option)]
+    pub(super) bus: Option<BusUrl>,
+    /// what the names of everything on the bus begin with; another one is another chat (default: chat-app)
+    #[argh(option)]
+    pub(super) bus_prefix: Option<BusPrefix>,
+    /// messages that the bus keeps, about, for instances that were away (default: 1000000)
+    #[argh(option)]
+    bus_keep: Option<Count<100_000>>,
+    /// silence after which it is tried whether the bus still brings anything (default: 5s)
+    #[argh(option)]
+    bus_canary: Option<Span<50>>,
     /// least level of log lines on standard error: error, warn, info, debug or trace; or levels by module such as
     /// info,chat_app::net=debug (default: info)
     #[argh(option)]
@@ -319,6 +334,8 @@ impl Args {
             notsent_low_water_bytes: or(self.notsent_low_water, default.notsent_low_water_bytes),
             max_drafts_in_flight: or(self.drafts_in_flight, default.max_drafts_in_flight),
             max_draft_bytes_in_flight: or(self.draft_bytes_in_flight, default.max_draft_bytes_in_flight),
+            bus_keep_entries: or(self.bus_keep, default.bus_keep_entries),
+            bus_canary_interval: or(self.bus_canary, default.bus_canary_interval),
             entries_per_turn: or(self.entries_per_turn, default.entries_per_turn),
             repeat_window: or(self.repeat_window, default.repeat_window),
             tail_entries: or(self.tail_entries, default.tail_entries),
@@ -415,7 +432,10 @@ mod tests {
             }
             let default = help.split_once("(default: ").and_then(|(_, rest)| rest.strip_suffix(')'));
             let default = default.unwrap_or_else(|| panic!("the help of {name} ends with its default: {help}"));
-            if matches!(name, "--host" | "--public" | "--allow-origin" | "--trust-proxy" | "--max-connections") {
+            if matches!(
+                name,
+                "--host" | "--public" | "--bus" | "--allow-origin" | "--trust-proxy" | "--max-connections"
+            ) {
                 continue;
             }
             let args = read(&[name, default]).unwrap_or_else(|exit| panic!("{}", exit.output));
@@ -437,10 +457,11 @@ mod tests {
                     | "--reuse-port"
                     | "--version"
                     | "--secret-file"
+                    | "--bus-prefix"
             ) {
                 continue;
             }
-            let Some(args) = ["77", "77ms", "7777"].iter().find_map(|value| read(&[name, value]).ok()) else {
+            let Some(args) = ["77", "77ms", "7777", "777777"].iter().find_map(|value| read(&[name, value]).ok()) else {
                 continue;
             };
             let limits = args.limits(&Limits::default());

@@ -49,7 +49,7 @@ impl Hub {
             }
             let (scratch, epoch) = (&mut self.scratch, self.journaled.epoch);
             let mut encode = |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| {
-                dialect.encode(entry, epoch, S::frame, scratch, out)
+                dialect.encode(entry, epoch, S::frame, scratch, out);
             };
             let bytes = batch.encoded(dialect, &mut encode).clone();
             let mut place = 0;
