@@ -26,6 +26,8 @@ settings.set("name", settings.get("name") || friendlyName());
 const store = new Store(settings, roomOf(location.search));
 const outbox = new Outbox(settings);
 const chat = new Chat(chatUrl(location.href), store, outbox, settings);
+// The way to the server is as long as that of building the page: they go side by side.
+chat.start();
 
 const attention = new Attention(store, settings, (room) => open(room));
 const panels = new Panels();
@@ -73,10 +75,10 @@ store.addEventListener("me", showMe);
 function showMe() {
   const { id, name } = store.me;
   byId("nameButton").replaceChildren(make("bdi", {}, name));
-  byId("nameButton").setAttribute("aria-label", strings.changeName(name));
+  byId("nameButton").title = strings.changeName(name);
   const avatar = make("span", { className: "avatar", "aria-hidden": "true" }, initial(name));
   byId("selfButton").replaceChildren(avatar, make("bdi", {}, name));
-  byId("selfButton").setAttribute("aria-label", strings.changeName(name));
+  byId("selfButton").title = strings.changeName(name);
   colour(byId("selfButton"), id);
   if (renaming) {
     renaming = false;
@@ -167,4 +169,3 @@ window.visualViewport?.addEventListener("resize", fit);
 
 show(roomOf(location.search));
 showMe();
-chat.start();

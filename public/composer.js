@@ -135,7 +135,7 @@ export class Composer {
       }
       return true;
     }
-    if (this.#checkLength() > 0) {
+    if (this.#checkLength() < 0) {
       return true;
     }
     const said = text.startsWith("//") ? text.slice(1) : text;
@@ -158,7 +158,7 @@ export class Composer {
   #edited() {
     this.#completion = null;
     this.#fit();
-    if (this.#checkLength() === 0) {
+    if (this.#checkLength() >= WARN_BYTES) {
       const names = this.#candidates()?.names.slice(0, MAX_CANDIDATES) ?? [];
       this.#say(names.length > 0 ? strings.completes(names) : "");
     }
@@ -198,7 +198,7 @@ export class Composer {
 
   // Length
 
-  /** Says how much is left when it is little. @returns {number} bytes too many */
+  /** Says how much is left when it is little. @returns {number} bytes left, or at least `WARN_BYTES` */
   #checkLength() {
     const { text_bytes: textBytes, message_bytes: messageBytes } = this.#store.limits;
     const text = this.#box.value;
@@ -207,12 +207,12 @@ export class Composer {
     const left = isShort ? WARN_BYTES
       : Math.min(textBytes - bytes(text), messageBytes - 512 - bytes(JSON.stringify(text)));
     if (left < 0) {
-      this.#say(strings.tooLong(-left), true);
+      this.#say(strings.tooLong(charactersOf(text, -left)), true);
     } else if (left < WARN_BYTES) {
       this.#say(strings.left(left));
     }
     byId("msgForm").classList.toggle("tooLong", left < 0);
-    return Math.max(0, -left);
+    return left;
   }
 
   #say(words, isUrgent = false) {
@@ -227,4 +227,12 @@ export class Composer {
       this.#box.style.height = `${this.#box.scrollHeight + 2}px`;
     }
   }
+}
+
+/** How many characters at the end of a text have so many bytes, in UTF-8. */
+function charactersOf(text, count) {
+  const characters = [...text.slice(-count)].reverse();
+  let rest = count;
+  const enough = characters.findIndex((character) => (rest -= bytes(character)) <= 0);
+  return enough < 0 ? characters.length : enough + 1;
 }

@@ -13,7 +13,7 @@
  * @property {"connecting" | "connected" | "offline" | "replaced"} phase `replaced`: the server has given our place to
  *   another connection of ours, and we stay away
  * @property {number | null} retryAt when the next attempt begins, in ms as of `Date.now()`; `null` if none is planned
- * @property {boolean} restarting whether the server had said that it goes
+ * @property {boolean} restarting whether the server had said that it goes, and has not been back
  */
 
 /** The bound on the first wait; it doubles with every failure. */
@@ -69,6 +69,8 @@ export class Connection extends EventTarget {
   #heardAt = 0;
   /** How long the server wants us to stay away. @type {number | null} */
   #awayMs = null;
+  /** Whether it has said goodbye, and not been back since. */
+  #restarting = false;
   #connectTimer = 0;
   #retryTimer = 0;
   #silenceTimer = 0;
@@ -180,12 +182,14 @@ export class Connection extends EventTarget {
       clearTimeout(this.#connectTimer);
       this.#failures = 0;
       this.#welcomed = true;
+      this.#restarting = false;
       this.#tell("frame", frame);
       this.#report("connected");
       return;
     }
     if (frame.type === "draining") {
       this.#awayMs = frame.reconnect_ms;
+      this.#restarting = true;
     }
     this.#tell("frame", frame);
   }
@@ -216,7 +220,7 @@ export class Connection extends EventTarget {
   }
 
   #report(phase, retryAt = null) {
-    this.#tell("status", { phase, retryAt, restarting: phase === "offline" && this.#awayMs !== null });
+    this.#tell("status", { phase, retryAt, restarting: phase === "offline" && this.#restarting });
   }
 
   /**

@@ -66,7 +66,7 @@ export class Log {
       store.addEventListener(type, () => this.#soon());
     }
     this.#log.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    document.addEventListener("visibilitychange", () => this.#attend());
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.#attend() : this.#draw()));
     // The composer grew, a banner came, the keyboard of a phone opened: the end of the log stays in sight.
     new ResizeObserver(() => {
       if (this.#following) {
@@ -211,11 +211,12 @@ export class Log {
         this.#rows.delete(key);
       }
     }
+    const firstNew = this.#firstNew(room);
     let previous = before;
     let place = this.#log.firstElementChild;
     for (const item of items) {
       let known = this.#rows.get(item.key);
-      const isNew = this.#isFirstNew(room, previous, item);
+      const isNew = item === firstNew;
       if (!known) {
         known = { row: makeRow(item, context), item: null, seen: "" };
         this.#rows.set(item.key, known);
@@ -235,12 +236,15 @@ export class Log {
     }
   }
 
-  #isFirstNew({ line, era }, previous, item) {
-    if (line === null || item.kind !== "said" || item.own) {
-      return false;
+  /** The first that others have said behind the line. */
+  #firstNew({ line }) {
+    if (line === null) {
+      return undefined;
     }
-    const isBehind = (one) => one !== undefined && (one.era > line.era || one.era === line.era && one.position > line.position);
-    return isBehind(item) && !isBehind(previous) && line.era <= era && (previous !== undefined || line.position > 0);
+    const { items, older } = this.#timeline;
+    const start = this.#timeline.indexOf({ ...line, rank: Infinity });
+    // Where all of a room is new, a line says nothing.
+    return start === 0 && !older ? undefined : items.slice(start).find(({ kind, own }) => kind === "said" && !own);
   }
 
   /** Finds mentions of those who are or were here. @returns {import("./markup.js").Mention} */
@@ -273,8 +277,8 @@ export class Log {
     this.#wanted = null;
     if (row) {
       row.scrollIntoView({ block: "center" });
-      row.classList.remove("found");
-      requestAnimationFrame(() => row.classList.add("found"));
+      this.#log.querySelector(".found")?.classList.remove("found");
+      row.classList.add("found");
       row.tabIndex = -1;
       row.focus({ preventScroll: true });
     }

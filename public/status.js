@@ -48,7 +48,8 @@ export class StatusBar {
   #drawBanner() {
     clearTimeout(this.#timer);
     const { words, action } = this.#message();
-    byId("banner").hidden = words === null;
+    const isBrief = this.#offlineSince !== 0 && Date.now() - this.#offlineSince < BANNER_AFTER_MS;
+    byId("banner").hidden = words === null || isBrief;
     byId("retryButton").hidden = action === null;
     if (words !== null) {
       byId("bannerText").textContent = words;
@@ -67,7 +68,7 @@ export class StatusBar {
     if (status.phase === "replaced") {
       return { words: strings.elsewhere, action: strings.continueHere };
     }
-    if (this.#offlineSince !== 0 && Date.now() - this.#offlineSince >= BANNER_AFTER_MS) {
+    if (this.#offlineSince !== 0) {
       if (!navigator.onLine) {
         return { words: strings.noConnection, action: strings.retryNow };
       }
