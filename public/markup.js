@@ -16,7 +16,10 @@ const SCHEMES = ["http:", "https:", "mailto:"];
 /** Where something may begin that is more than text. */
 const START = /[`*@]|https?:\/\/|mailto:/gi;
 const WORD = /[\p{L}\p{N}_]/u;
-const EMOJI_ONLY = /^(?:\p{RGI_Emoji}|\s){1,24}$/v;
+/** Letters and most signs, in the Latin blocks: with one of them a text is not all emoji, which is quickly seen. */
+const LATIN = /[!-")$-)+-/:-\u00a8\u00aa-\u00ad\u00af-\u02ff]/;
+/** @type {RegExp | undefined} */
+let emojiOnly;
 /** So many emoji are shown large; more are a picture of their own. */
 const MAX_LARGE = 6;
 
@@ -27,7 +30,12 @@ const MAX_LARGE = 6;
 
 /** Whether a text is nothing but a few emoji. @param {string} text */
 export function isEmojiOnly(text) {
-  return text.length < 200 && EMOJI_ONLY.test(text) && text.trim() !== "" &&
+  if (text.length > 200 || text.trim() === "" || LATIN.test(text)) {
+    return false;
+  }
+  // This pattern is a long list, which a browser takes its time to read: only when it is needed.
+  emojiOnly ??= /^(?:\p{RGI_Emoji}|\s){1,24}$/v;
+  return emojiOnly.test(text) &&
     [...new Intl.Segmenter(undefined, { granularity: "grapheme" }).segment(text.replace(/\s/g, ""))].length <= MAX_LARGE;
 }
 

@@ -9,10 +9,16 @@ const GROUP_MS = 5 * 60_000;
 /** Names told in one note; more are counted. */
 const MAX_NAMES = 4;
 
-const clock = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" });
-const exact = new Intl.DateTimeFormat(locale, { dateStyle: "full", timeStyle: "medium" });
-const weekday = new Intl.DateTimeFormat(locale, { weekday: "long", day: "numeric", month: "long" });
-const longDay = new Intl.DateTimeFormat(locale, { dateStyle: "long" });
+/** A format that is made when it is first needed: each takes a browser some milliseconds. */
+function format(options) {
+  let made;
+  return (ms) => (made ??= new Intl.DateTimeFormat(locale, options)).format(ms);
+}
+
+export const clock = format({ hour: "2-digit", minute: "2-digit" });
+const exact = format({ dateStyle: "full", timeStyle: "medium" });
+const weekday = format({ weekday: "long", day: "numeric", month: "long" });
+const longDay = format({ dateStyle: "long" });
 const HALF_YEAR_MS = 180 * 24 * 3_600_000;
 
 const dayOf = (ms) => new Date(ms).toDateString();
@@ -27,14 +33,16 @@ export function dayWords(ms, now = Date.now()) {
   if (dayOf(ms) === yesterday.toDateString()) {
     return strings.yesterday;
   }
-  return (now - ms < HALF_YEAR_MS ? weekday : longDay).format(ms);
+  return (now - ms < HALF_YEAR_MS ? weekday : longDay)(ms);
 }
 
-/** Puts a moment into a `<time>`. */
-export function showTime(element, ms, words = clock.format(ms)) {
+/** Puts a moment into a `<time>`, exactly for whoever points at it. */
+export function showTime(element, ms, words = clock(ms)) {
   element.textContent = words;
   element.dateTime = new Date(ms).toISOString();
-  element.title = exact.format(ms);
+  element.onpointerenter = () => {
+    element.title = exact(ms);
+  };
 }
 
 /** Gives an element the colour of a person. */

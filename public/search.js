@@ -1,14 +1,12 @@
 /** The search: results with what stands around them, and the way to each in its place. */
 
 import { byId, make } from "./dom.js";
-import { dayWords, showTime } from "./row.js";
-import { locale, strings } from "./strings.js";
+import { clock, dayWords, showTime } from "./row.js";
+import { strings } from "./strings.js";
 
 /** How much of a text is shown before the first match, and in all. */
 const BEFORE_CHARS = 40;
 const SHOWN_CHARS = 220;
-
-const clock = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" });
 
 export class Search {
   #store;
@@ -85,7 +83,7 @@ export class Search {
 
   #row(item) {
     const time = make("time");
-    showTime(time, item.at, `${dayWords(item.at)}, ${clock.format(item.at)}`);
+    showTime(time, item.at, `${dayWords(item.at)}, ${clock(item.at)}`);
     const head = make("span", { className: "resultHead" }, make("bdi", {}, item.name ?? strings.somebody), time);
     const button = make("button", { type: "button", className: "plain", onclick: () => this.#show(item.position) }, head,
       excerpt(item.text ?? "", item.matches ?? []));

@@ -232,6 +232,7 @@ test("messages are grouped by author and day, with exact times on hover", async 
   assert.deepEqual(await page.locator(".msgRow").evaluateAll((rows) => rows.map((row) => row.classList.contains("follows"))),
     [false, true, false, false]);
   assert.deepEqual(await page.locator(".dayRow:not([hidden])").allTextContents(), ["Today"]);
+  await page.locator(".clock").first().hover();
   const title = await page.locator(".clock").first().getAttribute("title");
   assert.match(title, new RegExp(`${new Date().getFullYear()}.*\\d:\\d\\d:\\d\\d`));
   const colours = await page.locator(".msgRow").evaluateAll((rows) => rows.map((row) => row.style.getPropertyValue("--hue")));

@@ -7,15 +7,13 @@ import { launch, rename, say, until, visit } from "./harness.mjs";
 import { PROJECT, Server, dataFolder } from "./server.mjs";
 
 const EARLIER = [
-  ["Ben", "Did anybody get the livestream encoder to run on the new box?"],
-  ["Cleo", "Yes, since this afternoon. The trick was the second sound card 🎛️"],
+  ["Cleo", "The encoder runs. The trick was the second sound card 🎛️"],
 ];
 
 const CONVERSATION = [
   ["Ann", "Good morning! Is the stream at ten or at eleven?"],
-  ["Ben", "Ten. I have just put the slides up: https://slides.example.org/intro 🎉"],
+  ["Ben", "Ten. The slides are up: https://slides.example.org/intro 🎉"],
   ["Ben", "If your viewer stutters, this helps:\n```sh\nffplay -fflags nobuffer -framedrop \\\n  rtmp://stream.example.org/live\n```"],
-  ["Ann", "Perfect, *thanks*."],
   ["Cleo", "> Is the stream at ten or at eleven?\nAnd will there be a recording? Half of my class is on a train right now."],
   ["Ben", "There will. @Ann, could you put the link into `#rust` as soon as it is up?"],
   ["Ann", "Will do. See you there, and don’t forget the coffee ☕️"],
@@ -25,39 +23,49 @@ const CONVERSATION = [
 const ROOMS = [["design", 3], ["random", 0], ["rust", 12]];
 
 const PICTURES = [
-  { name: "screenshot", viewport: { width: 1280, height: 820 }, colorScheme: "light", people: true },
-  { name: "screenshot-dark", viewport: { width: 1280, height: 820 }, colorScheme: "dark", people: true },
+  { name: "screenshot", viewport: { width: 1280, height: 940 }, colorScheme: "light", people: true },
+  { name: "screenshot-dark", viewport: { width: 1280, height: 940 }, colorScheme: "dark", people: true },
   { name: "screenshot-phone", viewport: { width: 390, height: 780 }, colorScheme: "light", isMobile: true, hasTouch: true },
 ];
 
 const DAY_MS = 24 * 3_600_000;
 
-/** Moves the page's clock on, or back, so that what was said before looks a day old. */
+/** Moves what was said earlier by some days, as far as this page can tell. */
 async function setDay(page, days) {
   await page.addInitScript((shift) => {
-    const { now } = Date;
     const receive = JSON.parse;
     JSON.parse = (text, ...rest) => {
       const value = receive(text, ...rest);
       for (const entry of value?.entries ?? []) {
-        entry.at += entry.text?.includes("encoder") || entry.text?.includes("sound card") ? shift : 0;
+        entry.at += entry.text?.includes("encoder") ? shift : 0;
       }
       return value;
     };
-    Date.now = now;
   }, days * DAY_MS);
 }
 
+/** Comes in as somebody whose colour is unlike those of the others, as chance would have it among more people. */
+async function enter(browser, server, name, hues, options) {
+  for (;;) {
+    const page = await visit(browser, `${server.url}/?room=class`, options);
+    const hue = Number(await page.locator("#selfButton").evaluate((button) => button.style.getPropertyValue("--hue")));
+    if (hues.every((other) => Math.abs(((hue - other + 540) % 360) - 180) > 55)) {
+      hues.push(hue);
+      await rename(page, name);
+      return page;
+    }
+    await page.context().close();
+  }
+}
+
 async function picture(browser, server, { name, people, ...options }) {
-  const ann = await visit(browser, `${server.url}/?room=class`, { deviceScaleFactor: 2, reducedMotion: "reduce", ...options });
+  const hues = [];
+  const pages = { Ann: await enter(browser, server, "Ann", hues, { deviceScaleFactor: 2, reducedMotion: "reduce", ...options }) };
+  const ann = pages.Ann;
   await setDay(ann, -1);
-  const others = await Promise.all(["Ben", "Cleo", "Dan"].map(async (who) => {
-    const page = await visit(browser, `${server.url}/?room=class`);
-    await rename(page, who);
-    return [who, page];
-  }));
-  const pages = Object.fromEntries([...others, ["Ann", ann]]);
-  await rename(ann, "Ann");
+  for (const who of ["Ben", "Cleo", "Dan"]) {
+    pages[who] = await enter(browser, server, who, hues);
+  }
   const said = async (count) => {
     for (const page of Object.values(pages)) {
       await until("all is said", () => page.locator("#messages .msgCtn").count(), (shown) => shown === count);
