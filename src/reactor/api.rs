@@ -45,6 +45,14 @@ pub(super) struct Desk {
     next_read: u64,
 }
 
+#[cfg(test)]
+impl Desk {
+    /// Requests that wait here.
+    pub(super) fn len(&self) -> usize {
+        self.posts.len() + self.receiving.len() + self.reads.len()
+    }
+}
+
 /// Whose answer comes later.
 #[derive(Debug)]
 struct Asker {
