@@ -6,6 +6,8 @@
 
 pub mod contract;
 mod memory;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -26,6 +28,10 @@ pub enum Journal {
     Memory(MemoryJournal),
     /// Orders in this process and keeps in a file.
     Sqlite(Box<SqliteJournal>),
+    /// A journal of the simulation.
+    #[cfg(test)]
+    #[expect(private_interfaces, reason = "only the tests of this crate make one")]
+    Simulated(simulated::SimulatedJournal),
 }
 
 impl Journal {
@@ -56,6 +62,8 @@ impl Journal {
         match self {
             Journal::Memory(_) => None,
             Journal::Sqlite(journal) => Some(journal.secret()),
+            #[cfg(test)]
+            Journal::Simulated(_) => None,
         }
     }
 
@@ -65,6 +73,8 @@ impl Journal {
         match self {
             Journal::Memory(journal) => journal.epoch(),
             Journal::Sqlite(journal) => journal.epoch(),
+            #[cfg(test)]
+            Journal::Simulated(journal) => journal.epoch(),
         }
     }
 
@@ -74,6 +84,8 @@ impl Journal {
         match self {
             Journal::Memory(_) => Position::START,
             Journal::Sqlite(journal) => journal.opened_at(),
+            #[cfg(test)]
+            Journal::Simulated(journal) => journal.opened_at(),
         }
     }
 
@@ -83,6 +95,8 @@ impl Journal {
         match self {
             Journal::Memory(_) => false,
             Journal::Sqlite(_) => true,
+            #[cfg(test)]
+            Journal::Simulated(journal) => journal.keeps_history(),
         }
     }
 
@@ -92,6 +106,8 @@ impl Journal {
         match self {
             Journal::Memory(journal) => journal.has_room(),
             Journal::Sqlite(journal) => journal.has_room(),
+            #[cfg(test)]
+            Journal::Simulated(journal) => journal.has_room(),
         }
     }
 
@@ -101,6 +117,8 @@ impl Journal {
         match self {
             Journal::Memory(journal) => journal.in_flight(),
             Journal::Sqlite(journal) => journal.in_flight(),
+            #[cfg(test)]
+            Journal::Simulated(journal) => journal.in_flight(),
         }
     }
 
@@ -110,6 +128,8 @@ impl Journal {
         match self {
             Journal::Memory(journal) => journal.in_flight_bytes(),
             Journal::Sqlite(journal) => journal.in_flight_bytes(),
+            #[cfg(test)]
+            Journal::Simulated(journal) => journal.in_flight_bytes(),
         }
     }
 
@@ -118,6 +138,8 @@ impl Journal {
         match self {
             Journal::Memory(journal) => journal.append(draft),
             Journal::Sqlite(journal) => journal.append(draft),
+            #[cfg(test)]
+            Journal::Simulated(journal) => journal.append(draft),
         }
     }
 
@@ -126,6 +148,8 @@ impl Journal {
         match self {
             Journal::Memory(journal) => journal.read(read),
             Journal::Sqlite(journal) => journal.read(read),
+            #[cfg(test)]
+            Journal::Simulated(journal) => journal.read(read),
         }
     }
 
@@ -134,6 +158,8 @@ impl Journal {
         match self {
             Journal::Memory(_) => {}
             Journal::Sqlite(journal) => journal.flush(),
+            #[cfg(test)]
+            Journal::Simulated(journal) => journal.flush(),
         }
     }
 
@@ -143,6 +169,8 @@ impl Journal {
         match self {
             Journal::Memory(journal) => journal.poll_event(),
             Journal::Sqlite(journal) => journal.poll_event(),
+            #[cfg(test)]
+            Journal::Simulated(journal) => journal.poll_event(),
         }
     }
 }
