@@ -26,6 +26,11 @@ impl Temper {
         *rng.choice(&[Temper::Eager, Temper::Eager, Temper::Eager, Temper::Slow, Temper::Stuck])
             .expect("there are five")
     }
+
+    /// Of somebody who falls behind more often than others.
+    pub(super) fn lazy(rng: &mut fastrand::Rng) -> Temper {
+        *rng.choice(&[Temper::Eager, Temper::Slow, Temper::Stuck]).expect("there are three")
+    }
 }
 
 /// A client's end of a connection to an instance.

@@ -63,7 +63,7 @@ impl RawMember {
     }
 
     fn connect(&mut self, scene: &mut Scene) {
-        let temper = Temper::any(&mut scene.rng);
+        let temper = Temper::lazy(&mut scene.rng);
         let room = scene.rng.usize(..ROOMS);
         let Some(line) = scene.open(temper) else { return };
         self.visits += 1;
@@ -148,7 +148,7 @@ impl Connection {
                 line.send(&masked(0x81, b"begun and left")[..9]);
                 self.has_misbehaved = true;
             }
-            77..90 => line.temper = Temper::any(&mut scene.rng),
+            77..90 => line.temper = Temper::lazy(&mut scene.rng),
             _ => {}
         }
     }

@@ -11,6 +11,9 @@ use super::oracle::{ROOMS, room_name};
 use super::scene::Scene;
 use super::seat::{Seat, Standing};
 
+/// So much may be unconfirmed before it says nothing new, so that all of it can be said again within its rate.
+const UNCONFIRMED: usize = 12;
+
 /// A page of the chat in somebody's browser.
 #[derive(Debug)]
 pub(super) struct Page {
@@ -144,7 +147,7 @@ impl Page {
         let Some(connection) = &mut self.connection else { return };
         let is_behind = connection.socket.line.unsent.len() > 2_000;
         match scene.rng.u32(..1000) {
-            0..90 if is_in && !is_behind => {
+            0..90 if is_in && !is_behind && self.unconfirmed.len() < UNCONFIRMED => {
                 for _ in 0..scene.rng.usize(1..4) {
                     self.say(room, scene);
                 }
