@@ -10,6 +10,8 @@ pub mod contract;
 mod memory;
 mod ordered;
 mod outbound;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -36,6 +38,10 @@ pub enum Journal {
     Sqlite(Box<SqliteJournal>),
     /// A bus orders, for several instances; each keeps in a file, or nothing.
     Bus(Box<BusJournal>),
+    /// A journal of the simulation.
+    #[cfg(test)]
+    #[expect(private_interfaces, reason = "only the tests of this crate make one")]
+    Simulated(simulated::SimulatedJournal),
 }
 
 /// Does the same with a journal of any kind.
@@ -45,6 +51,8 @@ macro_rules! of_any {
             Journal::Memory($it) => $what,
             Journal::Sqlite($it) => $what,
             Journal::Bus($it) => $what,
+            #[cfg(test)]
+            Journal::Simulated($it) => $what,
         }
     };
 }
@@ -94,6 +102,8 @@ impl Journal {
             Journal::Memory(_) => None,
             Journal::Sqlite(journal) => Some(journal.secret()),
             Journal::Bus(journal) => Some(journal.secret()),
+            #[cfg(test)]
+            Journal::Simulated(_) => None,
         }
     }
 
@@ -110,6 +120,8 @@ impl Journal {
             Journal::Memory(_) => Position::START,
             Journal::Sqlite(journal) => journal.opened_at(),
             Journal::Bus(journal) => journal.opened_at(),
+            #[cfg(test)]
+            Journal::Simulated(journal) => journal.opened_at(),
         }
     }
 
@@ -120,6 +132,8 @@ impl Journal {
             Journal::Memory(_) => false,
             Journal::Sqlite(_) => true,
             Journal::Bus(journal) => journal.keeps_history(),
+            #[cfg(test)]
+            Journal::Simulated(journal) => journal.keeps_history(),
         }
     }
 
@@ -131,6 +145,8 @@ impl Journal {
     pub fn readiness(&self) -> Result<(), Unready> {
         match self {
             Journal::Memory(_) | Journal::Sqlite(_) => Ok(()),
+            #[cfg(test)]
+            Journal::Simulated(_) => Ok(()),
             Journal::Bus(journal) => journal.readiness(),
         }
     }
@@ -140,6 +156,8 @@ impl Journal {
     pub fn bus_gauges(&self) -> Option<BusGauges> {
         match self {
             Journal::Memory(_) | Journal::Sqlite(_) => None,
+            #[cfg(test)]
+            Journal::Simulated(_) => None,
             Journal::Bus(journal) => Some(journal.gauges()),
         }
     }
@@ -164,6 +182,8 @@ impl Journal {
     pub fn store_stats(&self) -> Option<StoreStats> {
         match self {
             Journal::Memory(_) => None,
+            #[cfg(test)]
+            Journal::Simulated(_) => None,
             Journal::Sqlite(journal) => Some(journal.stats()),
             Journal::Bus(journal) => journal.store_stats(),
         }
@@ -203,6 +223,8 @@ impl Journal {
             Journal::Memory(_) => {}
             Journal::Sqlite(journal) => journal.flush(),
             Journal::Bus(journal) => journal.flush(),
+            #[cfg(test)]
+            Journal::Simulated(journal) => journal.flush(),
         }
     }
 

@@ -78,6 +78,14 @@ impl Since {
     }
 }
 
+#[cfg(test)]
+impl Desk {
+    /// Requests that wait here.
+    pub(super) fn len(&self) -> usize {
+        self.posts.len() + self.receiving.len() + self.reads.len()
+    }
+}
+
 /// Whose answer comes later.
 #[derive(Debug)]
 struct Asker {
