@@ -435,7 +435,8 @@ impl<D: Driver> Conductor<D> {
         tokio::select! {
             failure = self.publish(session) => failure,
             failure = self.follow(tail) => failure,
-            failure = self.watch(session) => failure,
+            failure = self.watch() => failure,
+            failure = self.measure(session) => failure,
             failure = self.whisper(session) => failure,
             failure = self.listen(ears) => failure,
         }
@@ -557,22 +558,25 @@ impl<D: Driver> Conductor<D> {
     }
 
     /// Sees to it that the log moves, and ends the session when it does not.
-    async fn watch(&self, session: &D::Session) -> Failure {
-        let mut measured = Instant::now();
+    async fn watch(&self) -> Failure {
         loop {
             sleep(TICK.min(self.canary / 4)).await;
             if let Some(failure) = self.check() {
                 return failure;
             }
-            if measured.elapsed() >= self.canary {
-                measured = Instant::now();
-                match answered(session.bounds()).await {
-                    Ok(bounds) => {
-                        let read = self.state.borrow().sequence.mark().map_or(0, |mark| mark.offset);
-                        self.shared.lag.store(bounds.last.saturating_sub(read), Ordering::Relaxed);
-                    }
-                    Err(failure) => return failure,
+        }
+    }
+
+    /// Measures now and then how far behind the log we are.
+    async fn measure(&self, session: &D::Session) -> Failure {
+        loop {
+            sleep(self.canary).await;
+            match answered(session.bounds()).await {
+                Ok(bounds) => {
+                    let read = self.state.borrow().sequence.mark().map_or(0, |mark| mark.offset);
+                    self.shared.lag.store(bounds.last.saturating_sub(read), Ordering::Relaxed);
                 }
+                Err(failure) => return failure,
             }
         }
     }

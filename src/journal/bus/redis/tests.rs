@@ -19,7 +19,8 @@ fn a_redis_server_keeps_its_promises() {
 
 #[test]
 fn a_user_and_a_password() {
-    let server = RedisServer::start(&["--user", "ann", "on", ">secret", "~*", "&*", "+@all", "--user", "default", "off"]);
+    let server =
+        RedisServer::start(&["--user", "ann", "on", ">secret", "~*", "&*", "+@all", "--user", "default", "off"]);
     let at = |user: &str| server.url().replacen("redis://", &format!("redis://{user}@"), 1);
     run(keeps_its_promises(&Redis::new(&at("ann:secret"), "chat", 1_000_000).unwrap()));
     for wrong in ["ann:wrong", ""] {
