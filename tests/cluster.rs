@@ -397,6 +397,36 @@ fn a_bus_that_cannot_be_one_is_told_in_a_sentence() {
 }
 
 #[test]
+fn a_redis_behind_tls() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let (key, certificate, port) = (file("key.pem"), file("certificate.pem"), common::free_port().to_string());
+    let mut openssl = std::process::Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
+    openssl.args(["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", &key]);
+    openssl.args(["-addext", "basicConstraints=critical,CA:FALSE", "-out", &certificate]);
+    assert!(openssl.output().expect("openssl, of the Debian package of that name, is installed").status.success());
+    let tls = ["--tls-port", &port, "--tls-cert-file", &certificate, "--tls-key-file", &key];
+    let redis =
+        RedisServer::start(&[&tls[..], &["--tls-ca-cert-file", &certificate, "--tls-auth-clients", "no"]].concat());
+    let url = format!("rediss://127.0.0.1:{port}/2");
+    let start = |url: &str| {
+        Server::start_with(&["--bus", url], |command| {
+            command.env("SSL_CERT_FILE", &certificate);
+        })
+    };
+    let servers = [start(&url), start(&format!("{}/2", redis.url()))];
+    servers.iter().for_each(wait_until_ready);
+    let mut talkers: Vec<WsClient> = servers.iter().map(raw).collect();
+    talkers[0].send_text("in secret");
+    assert_eq!(talkers[1].next_text(), "in secret");
+    // Whoever does not know the certificate does not talk.
+    let stranger = Server::start(&["--bus", &url]);
+    wait_until("it is told", || stranger.log().contains("the bus cannot be used"));
+    assert_eq!(readiness(stranger.address()).0, 503);
+}
+
+#[test]
 fn events_go_on_at_another_instance() {
     let redis = RedisServer::start(&[]);
     let servers = [in_memory(&redis.url(), &[]), in_memory(&redis.url(), &[])];

@@ -43,6 +43,8 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Events and about so many bytes that the loop has not taken, above which the log is not read.
 const AHEAD: usize = 20_000;
 const AHEAD_BYTES: usize = 16 << 20;
+/// Records that nobody is told of, after which it is noted that they were read.
+const QUIET_RECORDS: u64 = 1_000;
 /// What else a record has than its content, about.
 const RECORD_BYTES: usize = 1_024;
 /// Whispers that wait for the bus. Beyond, the oldest are dropped.
@@ -147,6 +149,8 @@ struct State {
     /// Events that were handed on.
     given: usize,
     given_bytes: usize,
+    /// The offset up to which the store was last told that the log was read.
+    kept: u64,
     whispers: VecDeque<Bytes>,
     down_since: Option<Instant>,
     is_down_told: bool,
@@ -206,6 +210,7 @@ impl<D: Driver> Conductor<D> {
             last_own_return: now,
             given: 0,
             given_bytes: 0,
+            kept: 0,
             whispers: VecDeque::new(),
             down_since: Some(now),
             is_down_told: false,
@@ -545,15 +550,21 @@ impl<D: Driver> Conductor<D> {
             state.give(&events);
             state.sequence.mark()
         };
-        if let Some(mark) = mark.filter(|_| !events.is_empty()) {
-            match &self.keeper {
-                Some(keeper) => keeper.keep(Ordered { events, mark }),
-                None => self.outbound.send(events),
-            }
-        }
+        self.hand_on(events, mark);
         self.settled.notify_one();
         if is_up {
             self.came_up();
+        }
+    }
+
+    /// Gives events to whatever keeps them. Where the log stands is kept with them, and now and then without any, so that
+    /// a quiet night is not read again.
+    fn hand_on(&self, events: Vec<Event>, mark: Option<Mark>) {
+        let (Some(keeper), Some(mark)) = (&self.keeper, mark) else { return self.outbound.send(events) };
+        let kept = &mut self.state.borrow_mut().kept;
+        if !events.is_empty() || mark.offset.abs_diff(*kept) >= QUIET_RECORDS {
+            *kept = mark.offset;
+            keeper.keep(Ordered { events, mark });
         }
     }
 
