@@ -106,7 +106,7 @@ impl Drop for RedisServer {
 }
 
 /// A port that nobody has, and that the system gives to nobody by chance: below those of clients.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     const FIRST: u16 = 10_000;
     const PORTS: u16 = 10_000;
     static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);

@@ -43,6 +43,8 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Events and about so many bytes that the loop has not taken, above which the log is not read.
 const AHEAD: usize = 20_000;
 const AHEAD_BYTES: usize = 16 << 20;
+/// Records that nobody is told of, after which it is noted that they were read.
+const QUIET_RECORDS: u64 = 1_000;
 /// What else a record has than its content, about.
 const RECORD_BYTES: usize = 1_024;
 /// Whispers that wait for the bus. Beyond, the oldest are dropped.
@@ -147,6 +149,8 @@ struct State {
     /// Events that were handed on.
     given: usize,
     given_bytes: usize,
+    /// The offset up to which the store was last told that the log was read.
+    kept: u64,
     whispers: VecDeque<Bytes>,
     down_since: Option<Instant>,
     is_down_told: bool,
@@ -206,6 +210,7 @@ impl<D: Driver> Conductor<D> {
             last_own_return: now,
             given: 0,
             given_bytes: 0,
+            kept: 0,
             whispers: VecDeque::new(),
             down_since: Some(now),
             is_down_told: false,
@@ -435,7 +440,8 @@ impl<D: Driver> Conductor<D> {
         tokio::select! {
             failure = self.publish(session) => failure,
             failure = self.follow(tail) => failure,
-            failure = self.watch(session) => failure,
+            failure = self.watch() => failure,
+            failure = self.measure(session) => failure,
             failure = self.whisper(session) => failure,
             failure = self.listen(ears) => failure,
         }
@@ -544,35 +550,44 @@ impl<D: Driver> Conductor<D> {
             state.give(&events);
             state.sequence.mark()
         };
-        if let Some(mark) = mark.filter(|_| !events.is_empty()) {
-            match &self.keeper {
-                Some(keeper) => keeper.keep(Ordered { events, mark }),
-                None => self.outbound.send(events),
-            }
-        }
+        self.hand_on(events, mark);
         self.settled.notify_one();
         if is_up {
             self.came_up();
         }
     }
 
+    /// Gives events to whatever keeps them. Where the log stands is kept with them, and now and then without any, so that
+    /// a quiet night is not read again.
+    fn hand_on(&self, events: Vec<Event>, mark: Option<Mark>) {
+        let (Some(keeper), Some(mark)) = (&self.keeper, mark) else { return self.outbound.send(events) };
+        let kept = &mut self.state.borrow_mut().kept;
+        if !events.is_empty() || mark.offset.abs_diff(*kept) >= QUIET_RECORDS {
+            *kept = mark.offset;
+            keeper.keep(Ordered { events, mark });
+        }
+    }
+
     /// Sees to it that the log moves, and ends the session when it does not.
-    async fn watch(&self, session: &D::Session) -> Failure {
-        let mut measured = Instant::now();
+    async fn watch(&self) -> Failure {
         loop {
             sleep(TICK.min(self.canary / 4)).await;
             if let Some(failure) = self.check() {
                 return failure;
             }
-            if measured.elapsed() >= self.canary {
-                measured = Instant::now();
-                match answered(session.bounds()).await {
-                    Ok(bounds) => {
-                        let read = self.state.borrow().sequence.mark().map_or(0, |mark| mark.offset);
-                        self.shared.lag.store(bounds.last.saturating_sub(read), Ordering::Relaxed);
-                    }
-                    Err(failure) => return failure,
+        }
+    }
+
+    /// Measures now and then how far behind the log we are.
+    async fn measure(&self, session: &D::Session) -> Failure {
+        loop {
+            sleep(self.canary).await;
+            match answered(session.bounds()).await {
+                Ok(bounds) => {
+                    let read = self.state.borrow().sequence.mark().map_or(0, |mark| mark.offset);
+                    self.shared.lag.store(bounds.last.saturating_sub(read), Ordering::Relaxed);
                 }
+                Err(failure) => return failure,
             }
         }
     }

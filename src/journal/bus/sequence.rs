@@ -275,10 +275,17 @@ struct Window {
     drafts: HashSet<DraftId>,
     said: HashMap<(PersonId, Nonce), Said>,
     /// What goes, the oldest first.
-    order: VecDeque<(Position, DraftId, Option<(PersonId, Nonce)>)>,
+    order: VecDeque<Remembered>,
     /// Those of `said` whose entry is kept, the oldest first.
     originals: VecDeque<(PersonId, Nonce)>,
     original_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    position: Position,
+    id: DraftId,
+    said: Option<(PersonId, Nonce)>,
 }
 
 #[derive(Debug)]
@@ -309,7 +316,7 @@ impl Window {
                 if let Some(said) = key.as_ref().and_then(|key| self.said.get(key)) {
                     let original = said.original.clone().unwrap_or_else(|| draft.at(said.position));
                     // The draft is remembered as well: it may itself be published twice.
-                    self.order.push_back((position, id, None));
+                    self.order.push_back(Remembered { position, id, said: None });
                     return What::Repeat(original);
                 }
                 (key, What::Entry(draft.at(position)))
@@ -326,17 +333,15 @@ impl Window {
                 }
             }
         }
-        self.order.push_back((position, id, key));
+        self.order.push_back(Remembered { position, id, said: key });
         what
     }
 
     fn forget_before(&mut self, position: Position) {
-        while let Some((oldest, ..)) = self.order.front()
-            && oldest.0 + WINDOW < position.0
-        {
-            let Some((_, id, key)) = self.order.pop_front() else { return };
-            self.drafts.remove(&id);
-            let Some(key) = key else { continue };
+        while self.order.front().is_some_and(|oldest| oldest.position.0 + WINDOW < position.0) {
+            let Some(oldest) = self.order.pop_front() else { return };
+            self.drafts.remove(&oldest.id);
+            let Some(key) = oldest.said else { continue };
             if let Some(Said { original: Some(entry), .. }) = self.said.remove(&key) {
                 self.original_bytes -= entry.content.bytes().len();
             }
