@@ -61,6 +61,8 @@ pub struct Config {
     pub no_raw: bool,
     /// Messages are kept in memory only.
     pub memory: bool,
+    /// Other instances may listen on the same port.
+    pub reuse_port: bool,
     /// When messages are on the disk.
     pub sync: SyncMode,
     /// Which log lines are written.
@@ -146,6 +148,10 @@ impl Config {
         if args.memory && args.data.is_some() {
             return Err(UsageError("--data and --memory contradict each other.".to_owned()));
         }
+        if args.reuse_port && args.data.is_none() && !args.memory {
+            let sentence = "--reuse-port needs --data DIR, another folder for each instance, or --memory.";
+            return Err(UsageError(sentence.to_owned()));
+        }
         let hosts_are_default = args.host.is_empty();
         let mut hosts = Vec::new();
         for Host(host) in flat(args.host) {
@@ -163,6 +169,7 @@ impl Config {
             public: args.public,
             secret_file: args.secret_file,
             no_raw: args.no_raw,
+            reuse_port: args.reuse_port,
             memory: args.memory || port == 0 && args.data.is_none(),
             data: args.data.unwrap_or_else(|| DEFAULT_DATA.into()),
             sync: args.sync.map_or(SyncMode::default(), |values::SyncMode(sync)| sync),
@@ -352,6 +359,7 @@ mod tests {
                 "Error parsing CHAT_MEMORY with value 'maybe': expected 1, true, yes, 0, false or no",
             ),
             ("--memory --data x", None, "--data and --memory contradict each other."),
+            ("--reuse-port", None, "--reuse-port needs --data DIR, another folder for each instance, or --memory."),
             ("", Some(("CHAT_SYNC", "always")), "Error parsing CHAT_SYNC with value 'always': expected normal or full"),
             (
                 "--outbox-low-water 256KiB",

@@ -129,6 +129,9 @@ pub struct Limits {
 
     /// From the signal to stop until everything is closed, finished or not.
     pub drain_timeout: Duration,
+    /// WebSockets and event streams that are told goodbye in one second when the server stops; more, if it takes more
+    /// to be done in time. None waits if it is 0.
+    pub drain_rate: u32,
 }
 
 impl Default for Limits {
@@ -193,6 +196,7 @@ impl Default for Limits {
             keep_entries: None,
             keep_bytes: None,
             drain_timeout: Duration::from_secs(10),
+            drain_rate: 1_000,
         }
     }
 }

@@ -46,7 +46,7 @@ use crate::net::transport::ReadOutcome;
 use crate::site::{FileStream, Site};
 use crate::ws::session::{Event as SessionEvent, Workbench};
 
-use end::Farewell;
+use end::{Farewell, Goodbyes};
 pub use start::StartError;
 
 /// Events taken from one poll; the others come with the next.
@@ -96,6 +96,8 @@ pub struct Reactor {
     now: Instant,
     /// Set by the first signal: when the server ends, whoever is left.
     drain_until: Option<Instant>,
+    /// Who is told goodbye until then, one after another.
+    goodbyes: Goodbyes,
     /// Who ends in this turn, after what was said before has been handed out.
     farewells: Vec<Farewell>,
     scratch: Scratch,
@@ -213,6 +215,7 @@ impl Reactor {
             self.timers.next_deadline(),
             self.accept_paused_until,
             self.drain_until,
+            self.goodbyes.next(),
             self.lines.deadline(),
             self.hub.next_tick(),
         ];
@@ -340,6 +343,7 @@ impl Reactor {
             self.set_timer(slot);
         }
         self.scratch.slots = due;
+        self.say_goodbyes(now);
     }
 
     fn expire_connection(&mut self, slot: u32, now: Instant) {
@@ -380,8 +384,7 @@ impl Reactor {
         self.take_journal_events(now);
         let mut stage = talk::Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
         self.hub.tick(&mut stage, now);
-        self.hub.commit(&mut stage, &mut self.scratch.commands);
-        self.obey(now);
+        self.hand_out(now);
         self.carry_out_farewells(now);
         if self.journal.has_room() {
             let mut released = std::mem::take(&mut self.scratch.ids);

@@ -121,6 +121,15 @@ pub enum Intake {
     Full,
 }
 
+/// Why what is said does not get through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// It cannot be stored.
+    Store,
+    /// The bus cannot be reached.
+    Bus,
+}
+
 /// What is known of the journal when the hub begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Journaled {
@@ -155,6 +164,8 @@ pub struct Hub {
     people: HashMap<PersonId, SmallVec<[MemberId; 1]>>,
     /// Rooms where somebody comes, goes or writes, until it has been told.
     restless: Vec<usize>,
+    /// What members are told of the journal when they come, unless all is well.
+    trouble: Option<Trouble>,
     next_tick: Option<Instant>,
     tails_bytes: usize,
     /// Rooms kept for their tail alone.
@@ -284,6 +295,7 @@ impl Hub {
             identities,
             people: HashMap::new(),
             restless: Vec::new(),
+            trouble: None,
             next_tick: None,
             tails_bytes: 0,
             empty_rooms: 0,
@@ -354,6 +366,12 @@ impl Hub {
         self.journaled.position
     }
 
+    /// The life of the journal that it belongs to.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.journaled.epoch
+    }
+
     /// What a person is called who is here now.
     #[must_use]
     pub fn name_of(&self, person: PersonId) -> Option<Arc<str>> {
@@ -369,7 +387,7 @@ impl Hub {
             return (!keeps_history).then(|| Looked { entries: Vec::new(), more: false, floor: self.forgotten });
         };
         let (tail, size) = (&room.tail, PageSize { entries: limit, bytes: self.bounds.page_bytes });
-        let floor = tail.floor();
+        let floor = tail.known_from();
         match range {
             Range::After { after, .. } if *after >= floor || !keeps_history => {
                 let entries = tail.after(*after, size);
@@ -379,11 +397,16 @@ impl Hub {
             Range::Before(before) => {
                 let entries = tail.before(*before, size);
                 let more = entries.first().is_some_and(|entry| tail.reaches_before(entry.position));
-                let is_whole = more || floor == Position::START || !keeps_history;
+                let is_whole = more || tail.floor() == Position::START || !keeps_history;
                 is_whole.then_some(Looked { entries, more, floor })
             }
             Range::After { .. } | Range::Matching { .. } => None,
         }
+    }
+
+    /// People are recognised by another key from now on, and still by the one before.
+    pub fn rekey(&mut self, key: [u8; 32]) {
+        self.identities.rekey(key);
     }
 
     /// The identities of this hub, for whoever speaks without being a member.

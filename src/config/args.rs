@@ -46,6 +46,9 @@ pub(super) struct Args {
     /// refuse clients that do not speak chat.v1
     #[argh(switch)]
     pub(super) no_raw: bool,
+    /// let other instances listen on the same port, to use all cores; each needs a --data of its own
+    #[argh(switch)]
+    pub(super) reuse_port: bool,
     /// keep messages in memory only; --port 0 without --data does so too
     #[argh(switch)]
     pub(super) memory: bool,
@@ -237,6 +240,10 @@ pub(super) struct Args {
     /// time to finish after a signal to stop (default: 10s)
     #[argh(option)]
     drain_timeout: Option<Span<0>>,
+    /// clients told goodbye per second then, so that they do not all come back at once; more if time is short; 0 for all
+    /// at once (default: 1000)
+    #[argh(option)]
+    drain_rate: Option<Count<0>>,
 
     /// print the version
     #[argh(switch, short = 'V')]
@@ -339,6 +346,7 @@ impl Args {
             keep_entries: keep().filter_map(Keep::entries).min().or(default.keep_entries),
             keep_bytes: keep().filter_map(Keep::bytes).min().or(default.keep_bytes),
             drain_timeout: or(self.drain_timeout, default.drain_timeout),
+            drain_rate: or(self.drain_rate, default.drain_rate),
         }
     }
 }
@@ -402,7 +410,7 @@ mod tests {
     #[test]
     fn the_help_tells_the_defaults() {
         for (name, help) in options() {
-            if matches!(name, "--help" | "--version" | "--memory" | "--no-raw" | "--secret-file") {
+            if matches!(name, "--help" | "--version" | "--memory" | "--no-raw" | "--reuse-port" | "--secret-file") {
                 continue;
             }
             let default = help.split_once("(default: ").and_then(|(_, rest)| rest.strip_suffix(')'));
@@ -421,7 +429,14 @@ mod tests {
         for (name, _) in options() {
             if matches!(
                 name,
-                "--port" | "--public" | "--data" | "--memory" | "--no-raw" | "--version" | "--secret-file"
+                "--port"
+                    | "--public"
+                    | "--data"
+                    | "--memory"
+                    | "--no-raw"
+                    | "--reuse-port"
+                    | "--version"
+                    | "--secret-file"
             ) {
                 continue;
             }

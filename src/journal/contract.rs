@@ -1,6 +1,8 @@
 //! What every journal promises, as values: what it is asked, and what it answers.
 
-use crate::chat::entry::{Draft, Entry, Position, RoomName};
+use bytes::Bytes;
+
+use crate::chat::entry::{Draft, Entry, Epoch, Position, RoomName};
 use crate::histogram::Histogram;
 
 pub use crate::chat::entry::{Range, SearchError};
@@ -26,6 +28,22 @@ pub enum Event {
     Found(Found),
     /// Whether what is appended gets through has changed.
     Status(Status),
+    /// What would have come up to a position, and has not, never will: the bus has lost it, or no longer has it. What
+    /// comes next is behind that position, in this life of the journal, which may be another than before.
+    Lost(Lost),
+    /// The key that signs the tokens of people is this one, for all instances.
+    Key([u8; 32]),
+    /// Another instance has whispered this.
+    Whisper(Bytes),
+}
+
+/// The end of something that is not to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    /// The life of the journal from here on.
+    pub epoch: Epoch,
+    /// Nothing up to here comes any more.
+    pub upto: Position,
 }
 
 /// How a store fares, as its thread last told. The loop asks no disk.
@@ -61,6 +79,8 @@ pub enum Status {
     Ok,
     /// It waits, or is refused.
     Waiting,
+    /// It waits, because the bus cannot be reached.
+    BusDown,
 }
 
 /// Something to be read from what is kept. It is answered by one [`Event::Page`], or for [`Range::Matching`] by one

@@ -4,8 +4,11 @@
 //! time of a turn, `flush` once; then `poll_event` gives what is ordered, in order, our own drafts included. What is no
 //! longer in memory is read by `read`, and answered by an event.
 
+#[cfg_attr(not(any(feature = "redis", feature = "rabbitmq", feature = "nats")), allow(dead_code))]
+mod bus;
 pub mod contract;
 mod memory;
+mod ordered;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -15,7 +18,7 @@ use std::path::Path;
 use crate::chat::entry::{Draft, Epoch, Position};
 use crate::limits::Limits;
 
-pub use contract::{Event, Found, Hit, Page, Range, Read, Refused, SearchError, Status, StoreStats};
+pub use contract::{Event, Found, Hit, Lost, Page, Range, Read, Refused, SearchError, Status, StoreStats};
 pub use memory::MemoryJournal;
 pub use sqlite::{OpenError, SqliteJournal, SyncMode};
 

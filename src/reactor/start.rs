@@ -24,13 +24,14 @@ use crate::limits::Limits;
 use crate::logging::Chatter;
 use crate::metrics::Metrics;
 use crate::net::connections::Connections;
-use crate::net::listener::{self, Listener};
+use crate::net::listener::{self, Listener, Sharing};
 use crate::net::timers::Timers;
 use crate::site::{Root, Site};
 use crate::ws::origin::{InvalidOrigin, OriginPolicy};
 use crate::ws::session::Workbench;
 
 use super::api::Desk;
+use super::end::Goodbyes;
 use super::talk::Gate;
 use super::{Budgets, FIRST_LISTENER, Reactor, SIGNALS, Scratch, WAKER};
 
@@ -107,9 +108,15 @@ impl Reactor {
         }
         limits.max_connections = Some(max_connections);
         let poll = Poll::new()?;
-        let mut listeners =
-            listener::bind_all(&config.hosts, config.port, config.hosts_are_default, limits.notsent_low_water_bytes)
-                .map_err(|(address, error)| StartError::Listen { address, error })?;
+        let sharing = if config.reuse_port { Sharing::Shared } else { Sharing::Exclusive };
+        let mut listeners = listener::bind_all(
+            &config.hosts,
+            config.port,
+            config.hosts_are_default,
+            sharing,
+            limits.notsent_low_water_bytes,
+        )
+        .map_err(|(address, error)| StartError::Listen { address, error })?;
         for (place, listener) in listeners.iter_mut().enumerate() {
             listener.register(poll.registry(), Token(FIRST_LISTENER + place))?;
         }
@@ -198,6 +205,7 @@ impl Reactor {
             started: now,
             now,
             drain_until: None,
+            goodbyes: Goodbyes::default(),
             farewells: Vec::new(),
             scratch: Scratch { input, ..Scratch::default() },
             limits,

@@ -11,8 +11,8 @@ use percent_encoding::percent_decode_str;
 
 use crate::chat::dialect::{Dialect, Message};
 use crate::chat::entry::{MemberId, RoomName, SearchError, Timestamp};
-use crate::chat::hub::{Command, Hub, Intake, Moment, Pages, Stage, Start, Wanted};
-use crate::chat::v1::{self, Reply};
+use crate::chat::hub::{Command, Hub, Intake, Moment, Pages, Stage, Start, Trouble, Wanted};
+use crate::chat::v1;
 use crate::close::CloseReason;
 use crate::http::forwarded::{self, Client};
 use crate::http::{Request, Response};
@@ -217,7 +217,13 @@ impl Reactor {
                 journal::Event::Repeat(original) => self.stored(original, StatusCode::OK, now),
                 journal::Event::Refused { draft, .. } => self.not_stored(draft, now),
                 journal::Event::Page(page) if self.take_page(page, now) => continue,
-                journal::Event::Page(_) | journal::Event::Found(_) | journal::Event::Status(_) => {}
+                // What came before it is heard before it is told.
+                journal::Event::Lost(_) => self.hand_out(now),
+                journal::Event::Page(_)
+                | journal::Event::Found(_)
+                | journal::Event::Status(_)
+                | journal::Event::Key(_)
+                | journal::Event::Whisper(_) => {}
             }
             let commands = &mut self.scratch.commands;
             let mut stage = Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
@@ -228,14 +234,26 @@ impl Reactor {
                 journal::Event::Page(page) => self.hub.page(pages_of(page), &mut stage, commands),
                 journal::Event::Found(found) => self.hub.page(pages_found(found), &mut stage, commands),
                 journal::Event::Status(status) => {
-                    let journal = match status {
-                        journal::Status::Ok => "ok",
-                        journal::Status::Waiting => "waiting",
+                    let trouble = match status {
+                        journal::Status::Ok => None,
+                        journal::Status::Waiting => Some(Trouble::Store),
+                        journal::Status::BusDown => Some(Trouble::Bus),
                     };
-                    self.hub.announce(&mut stage, |_| Reply::Status { journal });
+                    self.hub.journal_status(trouble, &mut stage);
                 }
+                journal::Event::Lost(journal::Lost { epoch, upto }) => self.hub.lost(epoch, upto, &mut stage),
+                journal::Event::Key(key) => self.hub.rekey(key),
+                // Nothing is whispered yet.
+                journal::Event::Whisper(_) => {}
             }
         }
+    }
+
+    /// Hands out what the hub has been given.
+    pub(super) fn hand_out(&mut self, now: Instant) {
+        let mut stage = Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
+        self.hub.commit(&mut stage, &mut self.scratch.commands);
+        self.obey(now);
     }
 
     /// Asks a silent peer whether it is there.

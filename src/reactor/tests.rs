@@ -15,7 +15,7 @@ use crate::chat::identity::Identities;
 use crate::journal::Journal;
 use crate::limits::Limits;
 use crate::net::connection::{Connection, ConnectionId};
-use crate::net::listener::Listener;
+use crate::net::listener::{Listener, Sharing};
 use crate::net::simulated::{SimulatedSocket, Wire};
 use crate::net::transport::Transport;
 use crate::site::{Root, Site};
@@ -664,7 +664,7 @@ fn whoever_was_held_for_its_rate_has_time_to_answer_a_ping() {
 #[test]
 fn a_flood_on_one_listener_keeps_nobody_from_another() {
     let mut stand = Stand::new(Limits { accepts_per_turn: 2, ..Limits::default() });
-    let listen = |_| Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), 1 << 17).unwrap();
+    let listen = |_| Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), Sharing::Exclusive, 1 << 17).unwrap();
     stand.reactor.listeners = (0..3).map(listen).collect();
     let connect = |address: SocketAddr| TcpStream::connect(address).unwrap();
     let addresses: Vec<SocketAddr> = stand.reactor.listeners.iter().map(Listener::address).collect();

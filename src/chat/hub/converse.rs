@@ -6,7 +6,7 @@ use super::ephemeral::framed;
 use super::feed::OutboxFull;
 use super::{
     Author, Bucket, Command, Content, Draft, Hub, Intake, MemberId, RoomName, Session, Speaker, Stage, Start,
-    Timestamp, shared,
+    Timestamp, Trouble, shared,
 };
 use crate::chat::entry::{Entry, Nonce, Position, SearchError};
 use crate::chat::name::{self, NameError};
@@ -205,6 +205,9 @@ impl Hub {
             server: Server::THIS,
         };
         stage.send(id, framed::<S>(&welcome));
+        if self.trouble.is_some() {
+            stage.send(id, framed::<S>(&self.status()));
+        }
         let (says, asks) = (Bucket::full(moment.now), Bucket::full(moment.now));
         if let Some(member) = self.member_mut(id) {
             member.speaker = Some(Box::new(Speaker { author, session, says, asks, reads: 0 }));
@@ -344,6 +347,23 @@ impl Hub {
         let Some(id) = original.origin else { return };
         if self.member(id).is_some_and(|member| member.speaker.is_some()) {
             stage.send(id, framed::<S>(&Said::again(original)));
+        }
+    }
+
+    /// Whether what is said gets through has changed: everybody is told, and whoever comes as long as it does not.
+    pub fn journal_status<S: Stage>(&mut self, trouble: Option<Trouble>, stage: &mut S) {
+        if self.trouble != trouble {
+            self.trouble = trouble;
+            let status = self.status();
+            self.announce(stage, |_| status.clone());
+        }
+    }
+
+    fn status(&self) -> Reply<'static> {
+        match self.trouble {
+            None => Reply::Status { journal: "ok", bus: None },
+            Some(Trouble::Store) => Reply::Status { journal: "waiting", bus: None },
+            Some(Trouble::Bus) => Reply::Status { journal: "waiting", bus: Some("down") },
         }
     }
 

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::ephemeral::framed;
 use super::{
-    Command, Dialect, Entry, Hub, Looked, MemberId, Pages, Position, Range, RoomName, Seat, Stage, Standing, Start,
-    Wanted,
+    Command, Dialect, Entry, Epoch, Hub, Looked, MemberId, Pages, Position, Range, RoomName, Seat, Stage, Standing,
+    Start, Wanted,
 };
 use crate::chat::dialect::EventId;
 use crate::chat::tail::{Page, PageSize};
@@ -116,7 +116,7 @@ impl Hub {
                     return Fed::Enough;
                 }
                 Page::Gone => {
-                    if !self.skip(id, key, dialect, self.rooms[key].tail.floor(), stage, commands) {
+                    if !self.skip(id, key, dialect, self.rooms[key].tail.known_from(), stage, commands) {
                         return Fed::Enough;
                     }
                 }
@@ -140,7 +140,7 @@ impl Hub {
                 false
             }
             Dialect::V1 => {
-                stage.send(id, framed::<S>(&Reply::Gap { room: self.rooms[key].name.as_str(), position: to.0 }));
+                stage.send(id, self.gap_of::<S>(key, to));
                 self.stand(id, key, Standing::CatchingUp { after: to });
                 true
             }
@@ -148,6 +148,39 @@ impl Hub {
                 stage.send(id, self.gap_event(&self.rooms[key].name, to));
                 self.stand(id, key, Standing::CatchingUp { after: to });
                 true
+            }
+        }
+    }
+
+    /// Tells a member of chat.v1 that nothing of a room up to a position will come.
+    fn gap_of<S: Stage>(&self, key: usize, to: Position) -> Bytes {
+        let epoch = self.journaled.epoch.to_string();
+        framed::<S>(&Reply::Gap { room: self.rooms[key].name.as_str(), position: to.0, epoch })
+    }
+
+    /// What was not heard up to a position will never be, and the journal may have begun another life: those who are
+    /// level are told so, and whoever is behind, or comes back with a position up to there, is told when it asks.
+    ///
+    /// What was emitted before must have been handed out by [`commit`](Hub::commit).
+    pub fn lost<S: Stage>(&mut self, epoch: Epoch, upto: Position, stage: &mut S) {
+        self.journaled.epoch = epoch;
+        self.journaled.position = self.journaled.position.max(upto);
+        self.forgotten = self.forgotten.max(upto);
+        for (_, room) in &mut self.rooms {
+            debug_assert!(room.news.is_empty(), "what came before the loss is heard before it is told");
+            room.tail.lose(upto);
+        }
+        let keys: Vec<usize> = self.rooms.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            for dialect in [Dialect::V1, Dialect::Events] {
+                let told = match dialect {
+                    Dialect::V1 => self.gap_of::<S>(key, upto),
+                    _ => self.gap_event(&self.rooms[key].name, upto),
+                };
+                // Raw members know of no positions: they hear what comes next.
+                for member in &self.rooms[key].live[dialect.index()] {
+                    stage.send(*member, told.clone());
+                }
             }
         }
     }
@@ -197,7 +230,7 @@ impl Hub {
         let upto = self.journaled.position;
         let tail = &self.rooms[key].tail;
         match start {
-            Start::After(after) if after <= upto && after >= tail.floor() => {
+            Start::After(after) if after <= upto && after >= tail.known_from() => {
                 let missed = tail.count_after(after);
                 if missed > self.bounds.backfill_entries {
                     return self.welcome_newest(id, key, Start::Lost, stage, commands);
@@ -296,8 +329,10 @@ impl Hub {
     /// What a stream of events is told when it misses everything up to a position.
     #[must_use]
     pub fn gap_event(&self, room: &RoomName, to: Position) -> Bytes {
-        let mut event = format!("id: {}\nevent: gap\ndata: ", self.event_id(to)).into_bytes();
-        v1::write(&Reply::Gap { room: room.as_str(), position: to.0 }, &mut event);
+        let id = self.event_id(to);
+        let mut event = format!("id: {id}\nevent: gap\ndata: ").into_bytes();
+        let gap = Reply::Gap { room: room.as_str(), position: to.0, epoch: id.epoch.to_string() };
+        v1::write(&gap, &mut event);
         event.extend_from_slice(b"\n\n");
         event.into()
     }
@@ -471,7 +506,7 @@ impl Hub {
     ) -> Fed {
         self.stand(id, key, Standing::CatchingUp { after });
         let Ok(entries) = pages.entries else {
-            let floor = self.rooms[key].tail.floor();
+            let floor = self.rooms[key].tail.known_from();
             self.skip(id, key, dialect, floor, stage, commands);
             return Fed::Enough;
         };

@@ -279,7 +279,7 @@ fn who_falls_behind_what_is_kept_is_told_of_the_gap() {
     talk.drain(member(1));
     talk.settle();
     let heard: Vec<Value> = talk.heard(1).into_iter().filter(|it| it["type"] != "presence").collect();
-    assert_eq!(heard[0], json!({"type": "gap", "room": "a", "position": 7}));
+    assert_eq!(heard[0], json!({"type": "gap", "room": "a", "position": 7, "epoch": "000000000000000e"}));
     assert_eq!(positions(&heard[1..]), [8, 9, 10]);
 }
 
