@@ -391,7 +391,8 @@ fn events_resume_where_they_ended() {
         let gap = lost.0.event();
         let (newest, before) = (&missed[missed.len() - 4..], missed[missed.len() - 4].0 - 1);
         let expected = format!(
-            "id: {epoch}-{before}\nevent: gap\ndata: {{\"type\":\"gap\",\"room\":\"r\",\"position\":{before}}}\n\n"
+            "id: {epoch}-{before}\nevent: gap\ndata: {{\"type\":\"gap\",\"room\":\"r\",\"position\":{before},\
+             \"epoch\":\"{epoch}\"}}\n\n"
         );
         assert_eq!(gap, expected, "{target} {lines}");
         for expected in newest {

@@ -368,6 +368,12 @@ impl Hub {
         self.journaled.position
     }
 
+    /// The life of the journal that it belongs to.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.journaled.epoch
+    }
+
     /// What a person is called who is here now.
     #[must_use]
     pub fn name_of(&self, person: PersonId) -> Option<Arc<str>> {
@@ -393,7 +399,7 @@ impl Hub {
             Range::Before(before) => {
                 let entries = tail.before(*before, size);
                 let more = entries.first().is_some_and(|entry| tail.reaches_before(entry.position));
-                let is_whole = more || floor == Position::START || !keeps_history;
+                let is_whole = more || tail.floor() == Position::START || !keeps_history;
                 is_whole.then_some(Looked { entries, more, floor })
             }
             Range::After { .. } | Range::Matching { .. } => None,

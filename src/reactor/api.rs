@@ -255,7 +255,7 @@ impl Reactor {
     }
 
     fn messages(&self, room: &RoomName, entries: &[Entry], gap: bool, more: bool) -> Response {
-        let (room, epoch, entries) = (room.as_str(), self.journal.epoch().to_string(), Said::all_within(entries));
+        let (room, epoch, entries) = (room.as_str(), self.hub.epoch().to_string(), Said::all_within(entries));
         json(StatusCode::OK, &Messages { room, epoch, entries, gap, more })
     }
 
@@ -273,7 +273,7 @@ impl Reactor {
     }
 
     fn since(&self, epoch: Option<Epoch>, position: Position) -> Since {
-        let is_ours = epoch.is_none_or(|epoch| epoch == self.journal.epoch()) && position <= self.hub.position();
+        let is_ours = epoch.is_none_or(|epoch| epoch == self.hub.epoch()) && position <= self.hub.position();
         if is_ours { Since::Position(position) } else { Since::Nowhere }
     }
 

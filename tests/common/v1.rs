@@ -133,11 +133,19 @@ impl Raw {
     /// When it is incomplete at the end of the stream or at [`DEADLINE`].
     pub fn event(&mut self) -> String {
         loop {
-            let length = self.fill_until("an event", |unread| memchr::memmem::find(unread, b"\n\n").map(|end| end + 2));
-            let event = String::from_utf8(self.take(length)).expect("events are UTF-8");
-            if event.lines().any(|line| !line.is_empty() && !line.starts_with("id: ")) {
-                return event;
+            let block = self.block();
+            if block.lines().any(|line| !line.is_empty() && !line.starts_with("id: ")) {
+                return block;
             }
         }
+    }
+
+    /// The next lines of a stream of events up to an empty one, whatever they tell.
+    ///
+    /// # Panics
+    /// When they are incomplete at the end of the stream or at [`DEADLINE`].
+    pub fn block(&mut self) -> String {
+        let length = self.fill_until("an event", |unread| memchr::memmem::find(unread, b"\n\n").map(|end| end + 2));
+        String::from_utf8(self.take(length)).expect("events are UTF-8")
     }
 }

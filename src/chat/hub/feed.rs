@@ -329,9 +329,10 @@ impl Hub {
     /// What a stream of events is told when it misses everything up to a position.
     #[must_use]
     pub fn gap_event(&self, room: &RoomName, to: Position) -> Bytes {
-        let mut event = format!("id: {}\nevent: gap\ndata: ", self.event_id(to)).into_bytes();
-        let epoch = self.journaled.epoch.to_string();
-        v1::write(&Reply::Gap { room: room.as_str(), position: to.0, epoch }, &mut event);
+        let id = self.event_id(to);
+        let mut event = format!("id: {id}\nevent: gap\ndata: ").into_bytes();
+        let gap = Reply::Gap { room: room.as_str(), position: to.0, epoch: id.epoch.to_string() };
+        v1::write(&gap, &mut event);
         event.extend_from_slice(b"\n\n");
         event.into()
     }
