@@ -17,6 +17,7 @@ pub mod framing;
 mod head;
 pub mod host;
 pub mod list;
+pub mod range;
 pub mod request;
 pub mod response;
 

@@ -93,7 +93,7 @@ mod tests {
     use crate::site::file::{Author, Representation};
 
     fn file(length: usize) -> Arc<Whole> {
-        let validators = Validators { etag: "\"x\"".to_owned(), modified: 0 };
+        let validators = Validators { etag: "\"x\"".to_owned(), modified: 0, is_date_strong: true };
         let representation = Representation::new(b"x", validators, Author::Operator);
         Arc::new(Whole { representation, content: vec![0; length].into() })
     }

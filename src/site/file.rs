@@ -236,7 +236,7 @@ mod tests {
         for (name, author, expected) in
             [("index.html", Author::Us, true), ("index.html", Author::Operator, false), ("app.js", Author::Us, false)]
         {
-            let validators = Validators { etag: "\"x\"".to_owned(), modified: 0 };
+            let validators = Validators { etag: "\"x\"".to_owned(), modified: 0, is_date_strong: true };
             let fields = Representation::new(name.as_bytes(), validators, author).fields;
             let text = std::str::from_utf8(&fields).unwrap();
             assert_eq!(text.contains("Content-Security-Policy: default-src 'self'; "), expected, "{name} {author:?}");

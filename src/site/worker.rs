@@ -18,9 +18,9 @@ use super::lookup::{self, Resolution};
 use crate::http::conditional::{Validators, seconds};
 use crate::limits::Limits;
 
-/// A file that was changed within this time before it was read may change again without its time stamps telling: the
-/// kernel's clock for them ticks every few milliseconds.
-const SETTLED_AFTER: Duration = Duration::from_millis(100);
+/// A file that was changed within this time before it was read may change again without its time stamps telling: those
+/// of the kernel tick every few milliseconds, and `Last-Modified` every second.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
 /// How often a small file is read anew because it has changed meanwhile.
 const MAX_READS: usize = 4;
@@ -100,6 +100,7 @@ impl Stamp {
             etag: format!("\"{seconds_part:x}.{nanos:x}-{:x}-{:x}\"", self.size, self.inode),
             // RFC 9110, section 8.8.2.1: never later than the response.
             modified: seconds(time(self.modified)).min(seconds(now)),
+            is_date_strong: self.is_settled,
         }
     }
 }
