@@ -10,6 +10,7 @@
 //! file or a clock.
 
 mod body;
+pub mod coding;
 pub mod conditional;
 pub mod date;
 pub mod forwarded;

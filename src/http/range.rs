@@ -238,11 +238,9 @@ mod tests {
     #[test]
     fn only_get_has_ranges() {
         let headers = HeaderMap::from_iter([(RANGE, HeaderValue::from_static("bytes=0-4"))]);
-        for (method, expected) in [
-            (Method::GET, Selection::Part(0..5)),
-            (Method::HEAD, Selection::Whole),
-            (Method::POST, Selection::Whole),
-        ] {
+        for (method, expected) in
+            [(Method::GET, Selection::Part(0..5)), (Method::HEAD, Selection::Whole), (Method::POST, Selection::Whole)]
+        {
             assert_eq!(select(&method, &headers, &validators(), 10), expected, "{method}");
         }
     }

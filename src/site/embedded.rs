@@ -39,7 +39,8 @@ impl Embedded {
             let hash = file.metadata.sha256_hash();
             let etag: String = hash[..16].iter().map(|byte| format!("{byte:02x}")).collect();
             let modified = UNIX_EPOCH + Duration::from_secs(file.metadata.last_modified().unwrap_or(0));
-            let validators = Validators { etag: format!("\"{etag}\""), modified: seconds(modified), is_date_strong: true };
+            let validators =
+                Validators { etag: format!("\"{etag}\""), modified: seconds(modified), is_date_strong: true };
             let representation = Representation::new(name.as_bytes(), validators, Author::Us);
             let content = match file.data {
                 Cow::Borrowed(content) => Bytes::from_static(content),
