@@ -112,6 +112,12 @@ pub(super) struct Args {
     /// bytes up to which a file is kept in memory; larger ones are streamed (default: 256KiB)
     #[argh(option)]
     cached_file: Option<Size<0>>,
+    /// bytes up to which a text is compressed; 0 for none (default: 4MiB)
+    #[argh(option)]
+    compressed_file: Option<Size<0>>,
+    /// files that --listing shows of one folder (default: 10000)
+    #[argh(option)]
+    max_listed: Option<Count>,
     /// bytes of a streamed file that are queued at once (default: 128KiB)
     #[argh(option)]
     file_piece: Option<Size<{ 4 * 1024 }>>,
@@ -290,6 +296,8 @@ impl Args {
             requests_per_turn: or(self.requests_per_turn, default.requests_per_turn),
             cache_bytes: or(self.cache_bytes, default.cache_bytes),
             cached_file_bytes: or(self.cached_file, default.cached_file_bytes),
+            compressed_file_bytes: or(self.compressed_file, default.compressed_file_bytes),
+            listed_entries: or(self.max_listed, default.listed_entries),
             file_piece_bytes: or(self.file_piece, default.file_piece_bytes),
             max_open_files: or(self.max_open_files, default.max_open_files),
             max_lookups: or(self.max_lookups, default.max_lookups),

@@ -57,15 +57,15 @@ pub struct Accepted {
     codings: [Quality; Coding::ALL.len()],
 }
 
-/// What a client who says nothing is sent, though it would have to take anything.
-const PLAIN: Accepted = Accepted { identity: 1000, codings: [0; Coding::ALL.len()] };
-
 impl Accepted {
+    /// What a client who says nothing is sent, though it would have to take anything.
+    pub const PLAIN: Accepted = Accepted { identity: 1000, codings: [0; Coding::ALL.len()] };
+
     /// What the `Accept-Encoding` of a request says. An element that is malformed is ignored.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
         if !headers.contains_key(ACCEPT_ENCODING) {
-            return PLAIN;
+            return Accepted::PLAIN;
         }
         let (mut identity, mut others) = (None, None);
         let mut codings = [None; Coding::ALL.len()];

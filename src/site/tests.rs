@@ -257,12 +257,16 @@ fn conditions() {
 }
 
 #[test]
-fn other_methods_are_not_allowed() {
+fn other_methods_are_told_what_is_allowed() {
     let mut served = Served::start(Root::Embedded, &Limits::default());
-    for head in ["POST /", "PUT /x", "DELETE /", "PATCH /", "TRACE /", "OPTIONS /", "OPTIONS *"] {
+    for head in ["POST /", "PUT /x", "DELETE /", "PATCH /", "TRACE /"] {
         let response = served.get(head);
         assert!(response.starts_with("HTTP/1.1 405 "), "{head}: {response}");
-        assert_eq!(field(&response, "Allow"), Some("GET, HEAD"), "{head}");
+        assert_eq!(field(&response, "Allow"), Some("GET, HEAD, OPTIONS"), "{head}");
+    }
+    for head in ["OPTIONS /", "OPTIONS *", "OPTIONS /missing"] {
+        let response = served.get(head);
+        assert_eq!(response, "HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, OPTIONS\r\n\r\n", "{head}");
     }
 }
 
