@@ -58,12 +58,11 @@ fn parse(line: &[u8], length: u64) -> Option<Selection> {
     // What is asked for twice would be sent twice: a small request for a huge response.
     let total: u64 = ranges.iter().try_fold(0_u64, |sum, range| sum.checked_add(range.end - range.start))?;
     match ranges.len() {
-        _ if asked == 0 || total > length => None,
-        // The suffix of nothing is nothing, which no Content-Range can tell.
-        1 if ranges[0].is_empty() => None,
+        // Some clients ask for ranges of everything, and nobody is helped by hearing that nothing has no first byte.
+        _ if asked == 0 || total > length || length == 0 => None,
         0 => Some(Selection::Unsatisfiable),
         1 => ranges.pop().map(Selection::Part),
-        _ => Some(Selection::Parts(ranges)).filter(|_| length > 0),
+        _ => Some(Selection::Parts(ranges)),
     }
 }
 
@@ -220,9 +219,9 @@ mod tests {
     #[test]
     fn ranges_of_nothing_and_of_very_much() {
         for (range, length, expected) in [
-            ("bytes=0-", 0, Selection::Unsatisfiable),
-            ("bytes=0-0", 0, Selection::Unsatisfiable),
-            ("bytes=-0", 0, Selection::Unsatisfiable),
+            ("bytes=0-", 0, Selection::Whole),
+            ("bytes=0-0", 0, Selection::Whole),
+            ("bytes=-0", 0, Selection::Whole),
             ("bytes=-1", 0, Selection::Whole),
             ("bytes=-1,-2", 0, Selection::Whole),
             ("bytes=0-0", 1, Selection::Part(0..1)),
