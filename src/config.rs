@@ -6,6 +6,7 @@
 //! It touches the file system in one place, [`Config::site`], and opens nothing.
 
 mod args;
+mod fields;
 mod values;
 
 use std::ffi::OsString;
@@ -14,11 +15,13 @@ use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
 use argh::EarlyExit;
+use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 use thiserror::Error;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use self::args::Args;
+use self::fields::{CacheRule, Field, Lines};
 use self::values::{BusPrefix, BusUrl, Host, List, LogFilter, Network, Origin, Port, Size};
 use crate::limits::Limits;
 
@@ -56,6 +59,14 @@ pub struct Config {
     pub port: u16,
     /// Folder to serve, as given; [`site`](Self::site) knows what to do without.
     pub public: Option<PathBuf>,
+    /// What is not found and has no extension gets the root's index.html.
+    pub spa: bool,
+    /// Folders without an index.html are listed.
+    pub listing: bool,
+    /// Patterns of paths and the `Cache-Control` of what they match; the first that matches counts.
+    pub cache_control: Vec<(String, HeaderValue)>,
+    /// Fields that are added to the responses of the site.
+    pub headers: HeaderMap,
     /// Folder in which messages are kept, as given; [`store`](Self::store) knows the file.
     pub data: PathBuf,
     /// The file whose content signs tokens.
@@ -182,11 +193,21 @@ impl Config {
         if hosts_are_default {
             hosts = vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
         }
+        let rules = args.cache_control.into_iter().flat_map(|Lines(rules)| rules);
+        let fields = args.header.into_iter().flat_map(|Lines(fields)| fields);
+        let mut headers = HeaderMap::new();
+        for Field(name, value) in fields {
+            headers.append(name, value);
+        }
         Ok(Config {
             hosts,
             hosts_are_default,
             port,
             public: args.public,
+            spa: args.spa,
+            listing: args.listing,
+            cache_control: rules.map(|CacheRule(pattern, value)| (pattern, value)).collect(),
+            headers,
             secret_file: args.secret_file,
             no_raw: args.no_raw,
             reuse_port: args.reuse_port,
@@ -363,6 +384,26 @@ mod tests {
     }
 
     #[test]
+    fn how_the_site_is_served() {
+        let served = |variable: &str| {
+            let variables = [("CHAT_CACHE_CONTROL", variable), ("CHAT_SPA", "1")];
+            let line = ["--header", "A: b, c", "--header=A: d"].map(OsString::from);
+            let variable =
+                |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+            match Command::read(line, variable) {
+                Ok(Command::Serve(config)) => *config,
+                other => panic!("{other:?}"),
+            }
+        };
+        let config = served("*.css: no-store\n/a/*: max-age=1, public");
+        assert!(config.spa && !config.listing);
+        assert_eq!(config.headers.get_all("a").iter().collect::<Vec<_>>(), ["b, c", "d"]);
+        let rules: Vec<_> = config.cache_control.iter().map(|(pattern, value)| (pattern.as_str(), value)).collect();
+        let value = HeaderValue::from_static;
+        assert_eq!(rules, [("*.css", &value("no-store")), ("/a/*", &value("max-age=1, public"))]);
+    }
+
+    #[test]
     fn mistakes_are_told_in_one_sentence() {
         let sizes = "expected bytes such as 65536, 64KiB or 8MiB, from 1 to 1024GiB";
         for (line, environment, expected) in [
@@ -381,6 +422,17 @@ mod tests {
                 "",
                 Some(("CHAT_MEMORY", "maybe")),
                 "Error parsing CHAT_MEMORY with value 'maybe': expected 1, true, yes, 0, false or no",
+            ),
+            (
+                "--header Date:now",
+                None,
+                "Error parsing option '--header' with value 'Date:now': the server says date itself",
+            ),
+            (
+                "--cache-control no-store",
+                None,
+                "Error parsing option '--cache-control' with value 'no-store': expected a pattern and a value such as \
+                 \"/assets/*: max-age=3600\" or \"*: no-store\"",
             ),
             ("--memory --data x", None, "--data and --memory contradict each other."),
             ("--reuse-port", None, "--reuse-port needs --data DIR, another folder for each instance, or --memory."),

@@ -37,6 +37,10 @@ pub struct Limits {
     pub cache_bytes: usize,
     /// Files up to this size are kept in memory; larger ones are streamed.
     pub cached_file_bytes: usize,
+    /// Texts up to this size are compressed, where nobody has done so.
+    pub compressed_file_bytes: usize,
+    /// Files that are listed of one folder.
+    pub listed_entries: usize,
     /// Bytes of a streamed file that are read, and queued in an outbox, at once.
     pub file_piece_bytes: usize,
     /// Large files that are open at once in order to be streamed, each for any number of clients; for others it is 503.
@@ -158,6 +162,8 @@ impl Default for Limits {
             requests_per_turn: 256,
             cache_bytes: 32 * MIB,
             cached_file_bytes: 256 * KIB,
+            compressed_file_bytes: 4 * MIB,
+            listed_entries: 10_000,
             file_piece_bytes: 128 * KIB,
             max_open_files: 64,
             max_lookups: 1_024,

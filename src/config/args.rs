@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use argh::{ArgsInfo, EarlyExit, FlagInfo, FlagInfoKind, FromArgs};
 
+use super::fields::{CacheRule, Field, Lines};
 use super::values::{
     BusPrefix, BusUrl, Count, Host, Keep, List, LogFilter, Network, Origin, Port, Size, Span, Switch, SyncMode,
 };
@@ -20,7 +21,8 @@ use crate::limits::Limits;
     help_triggers("-h", "--help", "help"),
     example = "chat-app --port 8080\nchat-app --host 127.0.0.1 --public ./site --max-message 1MiB",
     note = "Bytes are written as 65536, 64KiB, 8MiB or 1GiB, durations as 500ms, 30s, 2m or 1h.\n\
-            --name=value works like --name value. Lists are repeated or separated by commas.\n\
+            --name=value works like --name value. Lists are repeated or separated by commas, those of\n\
+            --header and --cache-control by line ends.\n\
             Each option can come from the environment as well, where the command line leaves\n\
             it open: CHAT_PORT for --port, CHAT_MAX_MESSAGE for --max-message and so on.",
     error_code(1, "The server could not start or go on."),
@@ -39,6 +41,20 @@ pub(super) struct Args {
     /// folder to serve (default: ./public if it holds an index.html, else the page inside the binary)
     #[argh(option)]
     pub(super) public: Option<PathBuf>,
+    /// serve index.html for addresses that are not found and have no extension, for pages that route by themselves
+    #[argh(switch)]
+    pub(super) spa: bool,
+    /// show what is in folders that have no index.html
+    #[argh(switch)]
+    pub(super) listing: bool,
+    /// the Cache-Control of files whose path or name matches a pattern, such as "/assets/*: max-age=3600", repeatable; the
+    /// first that matches counts (default: immutable for names with a hash, else no-cache)
+    #[argh(option)]
+    pub(super) cache_control: Vec<Lines<CacheRule>>,
+    /// field for responses of the site, such as "X-Team: garden", repeatable; it replaces ours of the same name
+    /// (default: none)
+    #[argh(option)]
+    pub(super) header: Vec<Lines<Field>>,
     /// folder in which messages are kept, in a file named after the port (default: chat-data)
     #[argh(option)]
     pub(super) data: Option<PathBuf>,
@@ -130,6 +146,12 @@ pub(super) struct Args {
     /// bytes up to which a file is kept in memory; larger ones are streamed (default: 256KiB)
     #[argh(option)]
     cached_file: Option<Size<0>>,
+    /// bytes up to which a text is compressed; 0 for none (default: 4MiB)
+    #[argh(option)]
+    compressed_file: Option<Size<0>>,
+    /// files that --listing shows of one folder (default: 10000)
+    #[argh(option)]
+    max_listed: Option<Count>,
     /// bytes of a streamed file that are queued at once (default: 128KiB)
     #[argh(option)]
     file_piece: Option<Size<{ 4 * 1024 }>>,
@@ -318,6 +340,8 @@ impl Args {
             requests_per_turn: or(self.requests_per_turn, default.requests_per_turn),
             cache_bytes: or(self.cache_bytes, default.cache_bytes),
             cached_file_bytes: or(self.cached_file, default.cached_file_bytes),
+            compressed_file_bytes: or(self.compressed_file, default.compressed_file_bytes),
+            listed_entries: or(self.max_listed, default.listed_entries),
             file_piece_bytes: or(self.file_piece, default.file_piece_bytes),
             max_open_files: or(self.max_open_files, default.max_open_files),
             max_lookups: or(self.max_lookups, default.max_lookups),
@@ -427,14 +451,31 @@ mod tests {
     #[test]
     fn the_help_tells_the_defaults() {
         for (name, help) in options() {
-            if matches!(name, "--help" | "--version" | "--memory" | "--no-raw" | "--reuse-port" | "--secret-file") {
+            if matches!(
+                name,
+                "--help"
+                    | "--version"
+                    | "--memory"
+                    | "--no-raw"
+                    | "--reuse-port"
+                    | "--secret-file"
+                    | "--spa"
+                    | "--listing"
+            ) {
                 continue;
             }
             let default = help.split_once("(default: ").and_then(|(_, rest)| rest.strip_suffix(')'));
             let default = default.unwrap_or_else(|| panic!("the help of {name} ends with its default: {help}"));
             if matches!(
                 name,
-                "--host" | "--public" | "--bus" | "--allow-origin" | "--trust-proxy" | "--max-connections"
+                "--host"
+                    | "--public"
+                    | "--bus"
+                    | "--allow-origin"
+                    | "--trust-proxy"
+                    | "--max-connections"
+                    | "--cache-control"
+                    | "--header"
             ) {
                 continue;
             }
@@ -458,6 +499,8 @@ mod tests {
                     | "--version"
                     | "--secret-file"
                     | "--bus-prefix"
+                    | "--spa"
+                    | "--listing"
             ) {
                 continue;
             }

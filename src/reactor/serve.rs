@@ -19,6 +19,8 @@ use super::Reactor;
 const REQUESTS_AT_ONCE: usize = 16;
 /// The metrics are text that is made anew each time: as much work as so many other requests.
 const METRICS_COST: usize = 16;
+/// Methods of what is made here.
+const ALLOWED: &str = "GET, HEAD, OPTIONS";
 
 impl Reactor {
     /// Answers the requests that a connection has brought, in order, as far as they and their responses are there, and
@@ -320,7 +322,8 @@ fn cost(request: &Request) -> usize {
 fn only_read(request: &Request, answer: impl FnOnce() -> Response) -> Response {
     match request.method {
         Method::GET | Method::HEAD => answer(),
-        _ => Response::method_not_allowed("GET, HEAD"),
+        Method::OPTIONS => Response::options(ALLOWED),
+        _ => Response::method_not_allowed(ALLOWED),
     }
 }
 

@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::net::connections::Connections;
 use crate::net::listener::{self, Listener, Sharing};
 use crate::net::timers::Timers;
-use crate::site::{Root, Site};
+use crate::site::{Manner, Root, Site};
 use crate::ws::origin::{InvalidOrigin, OriginPolicy};
 use crate::ws::session::Workbench;
 
@@ -135,7 +135,13 @@ impl Reactor {
             SiteRoot::Folder(folder) => Root::Folder(folder),
             SiteRoot::Embedded => Root::Embedded,
         };
-        let site = Site::start(root, &limits, wake.clone()).map_err(StartError::Files)?;
+        let manner = Manner {
+            spa: config.spa,
+            listing: config.listing,
+            cache_control: config.cache_control.clone(),
+            headers: config.headers.clone(),
+        };
+        let site = Site::start_with(root, manner, &limits, wake.clone()).map_err(StartError::Files)?;
         let gate = Gate {
             origins: OriginPolicy::new(&config.allow_origins)?,
             trusted_proxies: config.trusted_proxies.clone(),
