@@ -34,8 +34,8 @@ const panels = new Panels();
 new StatusBar(store, () => chat.retry());
 new People(store);
 new RoomList(store, { open, leave });
-const log = new Log(store, chat, outbox, (nonce) => composer.give(outbox.remove(nonce)?.text ?? ""));
-const search = new Search(store, chat, (position) => {
+const log = new Log(store, chat.history, outbox, (nonce) => composer.give(outbox.remove(nonce)?.text ?? ""));
+const search = new Search(store, chat.history, (position) => {
   if (matchMedia("(max-width: 60rem)").matches) {
     panels.toggle("searchPanel", false);
   }

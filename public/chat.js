@@ -6,8 +6,8 @@
  */
 
 import { Connection } from "./connection.js";
+import { History } from "./history.js";
 import { friendlyName } from "./names.js";
-import { Timeline } from "./timeline.js";
 
 /** A client tells at most this often that somebody is writing. */
 const TYPING_EVERY_MS = 3_000;
@@ -32,8 +32,6 @@ export class Chat {
   #underWay = new Map();
   /** @type {Map<string, number>} timers of rooms whose texts have to wait */
   #pauses = new Map();
-  /** Questions to the server; the first is being answered. */
-  #asks = [];
   /** Rooms that the server has us in, or will have. @type {Set<string>} */
   #seats = new Set();
   #typedAt = 0;
@@ -51,6 +49,8 @@ export class Chat {
     this.#outbox = outbox;
     this.#settings = settings;
     this.#connection = new Connection(url, () => this.#hello());
+    /** What was said before. */
+    this.history = new History(store, (frame) => this.#connection.send(frame));
     this.#connection.addEventListener("status", ({ detail }) => store.setStatus(detail));
     this.#connection.addEventListener("frame", ({ detail }) => this.#receive(detail));
     this.#connection.addEventListener("lost", ({ detail }) => this.#lost(detail));
@@ -103,150 +103,6 @@ export class Chat {
     this.#store.forget(room);
   }
 
-  // What was said before
-
-  /** Loads the page before what is shown of a room. */
-  async older(room) {
-    const timeline = room.shown;
-    const first = timeline.first(({ kind, era }) => kind === "said" && era === room.era);
-    await this.#once(timeline, "older", async () => {
-      const { items, more } = await this.#history(room, first?.position);
-      timeline.merge(items);
-      timeline.older = more && items.length > 0;
-    });
-    this.#store.changed(room);
-  }
-
-  /** Loads what follows a stretch of the past, until it meets the present. */
-  async newer(room) {
-    const timeline = room.past;
-    if (timeline === null) {
-      return;
-    }
-    await this.#once(timeline, "newer", async () => {
-      const start = room.live.first(({ kind, era }) => kind === "said" && era === room.era)?.position ?? Infinity;
-      const fresh = await this.#after(room, timeline.last.position, start);
-      timeline.merge(fresh);
-      if (timeline === room.past && timeline.last.position >= start || fresh.length === 0) {
-        room.live.merge(timeline.items);
-        room.live.older = timeline.older;
-        room.past = null;
-      }
-    });
-    this.#store.changed(room);
-  }
-
-  /**
-   * What follows a position, up to a page of it. The protocol pages backwards only, so this asks for what lies before a
-   * guess, which is halved or raised until the answer begins no later than where we are.
-   */
-  async #after(room, position, limit) {
-    const page = this.#store.limits.page_entries;
-    let [low, high, step] = [0, Infinity, page - 1];
-    while (position + low + 1 < limit) {
-      const before = Math.min(position + 1 + step, limit);
-      const { items, more } = await this.#history(room, before);
-      const fresh = items.filter((item) => item.position > position);
-      if (fresh.length === 0) {
-        low = step;
-      } else if (fresh.length < items.length || !more) {
-        return fresh;
-      } else {
-        high = step;
-      }
-      step = high === Infinity ? step * 4 : Math.floor((low + high) / 2);
-      if (step <= low) {
-        return fresh;
-      }
-    }
-    return [];
-  }
-
-  /** Loads what is missing before an item that stands behind a gap. */
-  async fill(room, gap) {
-    const timeline = room.live;
-    await this.#once(gap, "filling", async () => {
-      const behind = timeline.items.slice(timeline.indexOf(gap)).find(({ kind }) => kind === "said");
-      const { items, more } = await this.#history(room, behind?.position);
-      const meets = gap.cause === "missed" && items.some(({ position }) => position <= gap.from);
-      timeline.merge(items.filter(({ position }) => position > gap.from));
-      if (meets) {
-        timeline.remove(gap);
-      } else if (!more || items.length === 0) {
-        gap.fillable = false;
-        gap.cause = gap.cause === "missed" ? "lost" : gap.cause;
-      }
-    });
-    this.#store.changed(room);
-  }
-
-  /** Shows the stretch of a room around a position. @returns {Promise<import("./timeline.js").Item | undefined>} */
-  async visit(room, position) {
-    const find = (timeline) =>
-      timeline?.first((item) => item.kind === "said" && item.era === room.era && item.position === position);
-    const known = find(room.live);
-    if (known) {
-      room.past = null;
-    } else if (!find(room.past)) {
-      const half = Math.floor(this.#store.limits.page_entries / 2);
-      const { items, more } = await this.#history(room, position + half + 1);
-      room.past = new Timeline();
-      room.past.merge(items);
-      room.past.older = more;
-    }
-    this.#store.changed(room);
-    return known ?? find(room.past);
-  }
-
-  /** @returns {Promise<{items: import("./timeline.js").Item[], more: boolean}>} */
-  search(room, query, before) {
-    return this.#ask(room, { type: "search", room: room.name, query, before });
-  }
-
-  #history(room, before) {
-    return this.#ask(room, { type: "history", room: room.name, before, limit: this.#store.limits.page_entries });
-  }
-
-  /** Asks the server, after what was asked before; answers do not name their questions. */
-  #ask(room, frame) {
-    return new Promise((resolve, reject) => {
-      this.#asks.push({ frame, room, resolve, reject });
-      if (this.#asks.length === 1) {
-        this.#askNext();
-      }
-    });
-  }
-
-  #askNext() {
-    const [ask] = this.#asks;
-    if (ask && (ask.room.state !== "joined" || !this.#connection.send(ask.frame))) {
-      this.#asks.shift().reject({ code: "offline" });
-      this.#askNext();
-    }
-  }
-
-  #answered(settle) {
-    const ask = this.#asks.shift();
-    if (ask) {
-      settle(ask);
-    }
-    this.#askNext();
-  }
-
-  /** Runs `work` unless it is under way for `subject`; what cannot be loaded now is asked for again by scrolling. */
-  async #once(subject, what, work) {
-    subject.busy ??= new Set();
-    if (!subject.busy.has(what)) {
-      subject.busy.add(what);
-      await work().catch((error) => {
-        if (error instanceof Error) {
-          throw error;
-        }
-      });
-      subject.busy.delete(what);
-    }
-  }
-
   // The connection
 
   #hello() {
@@ -272,8 +128,7 @@ export class Chat {
         return room && this.#store.gap(room, frame.position);
       case "history":
       case "found":
-        return this.#answered(({ resolve, room: asked }) =>
-          resolve({ items: frame.entries.map((entry) => this.#store.item(asked, entry)), more: frame.more }));
+        return this.history.answered(frame);
       case "renamed":
         return this.#store.setMe(frame.you);
       case "status":
@@ -387,8 +242,9 @@ export class Chat {
     if (request === "say" && nonce) {
       this.#unsaid(frame);
     } else if (request === "history" || request === "search") {
+      // That of a probe, which names no room, has done its work by coming.
       if (frame.room !== "") {
-        this.#answered(({ reject }) => reject({ code, message, retryMs }));
+        this.history.refused(frame);
       }
     } else if (request === "hello" && code === "bad_name") {
       // A name of former days that is not allowed any more.
@@ -398,7 +254,12 @@ export class Chat {
       if (retryMs !== undefined || code === "busy") {
         room.state = "apart";
         setTimeout(() => this.#sync(), retryMs ?? RETRY_MS);
-      } else if (code !== "already_joined") {
+      } else if (code === "already_joined") {
+        // It was left, and entered again before what was written in it had been said.
+        room.state = "apart";
+        this.#connection.send({ type: "leave", room: room.name });
+        this.#sync();
+      } else {
         this.#store.refuse(room, message);
       }
     } else if (request === "rename") {
@@ -427,9 +288,7 @@ export class Chat {
       clearTimeout(timer);
     }
     this.#pauses.clear();
-    for (const { reject } of this.#asks.splice(0)) {
-      reject({ code: "offline" });
-    }
+    this.history.lost();
     if (code === TOO_BIG) {
       underWay.forEach((nonce) => this.#outbox.fail(nonce, ""));
     }

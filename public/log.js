@@ -26,7 +26,7 @@ const HOUR_MS = 3_600_000;
 
 export class Log {
   #store;
-  #chat;
+  #history;
   #outbox;
   #actions;
   #log = byId("messages");
@@ -47,16 +47,16 @@ export class Log {
 
   /**
    * @param {import("./store.js").Store} store
-   * @param {import("./chat.js").Chat} chat
+   * @param {import("./history.js").History} history
    * @param {import("./outbox.js").Outbox} outbox
    * @param {(nonce: string) => void} edit gives a text that was not sent back to the box
    */
-  constructor(store, chat, outbox, edit) {
+  constructor(store, history, outbox, edit) {
     this.#store = store;
-    this.#chat = chat;
+    this.#history = history;
     this.#outbox = outbox;
     this.#actions = {
-      fill: (gap) => chat.fill(store.current, gap),
+      fill: (gap) => history.fill(store.current, gap),
       retry: (nonce) => outbox.retry(nonce),
       edit,
     };
@@ -98,7 +98,7 @@ export class Log {
 
   /** Shows a message where it stands in the conversation. */
   async show(position) {
-    const item = await this.#chat.visit(this.#store.current, position);
+    const item = await this.#history.visit(this.#store.current, position);
     if (item) {
       this.#following = false;
       const items = this.#store.current.shown.items;
@@ -322,7 +322,7 @@ export class Log {
     const isNearEnd = !this.#following && scrollHeight - scrollTop - clientHeight < NEAR * clientHeight;
     if (isNearTop && start === 0) {
       if (older && room.state === "joined") {
-        this.#chat.older(room);
+        this.#history.older(room);
       }
     } else if (isNearTop && !this.#following) {
       const first = Math.max(0, start - STEP_ROWS);
@@ -330,8 +330,8 @@ export class Log {
     } else if (isNearEnd && last < items.length - 1) {
       const end = Math.min(items.length - 1, last + STEP_ROWS);
       this.#show(items, Math.max(start, end - MAX_ROWS + 1), end);
-    } else if (isNearEnd && room.past !== null) {
-      this.#chat.newer(room);
+    } else if (isNearEnd && room.past !== null && room.state === "joined") {
+      this.#history.newer(room);
     }
   }
 

@@ -10,7 +10,7 @@ const SHOWN_CHARS = 220;
 
 export class Search {
   #store;
-  #chat;
+  #history;
   #show;
   /** The search whose answer is waited for; a former one is of no interest. */
   #serial = 0;
@@ -20,12 +20,12 @@ export class Search {
 
   /**
    * @param {import("./store.js").Store} store
-   * @param {import("./chat.js").Chat} chat
+   * @param {import("./history.js").History} history
    * @param {(position: number) => void} show
    */
-  constructor(store, chat, show) {
+  constructor(store, history, show) {
     this.#store = store;
-    this.#chat = chat;
+    this.#history = history;
     this.#show = show;
     byId("searchForm").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -62,7 +62,7 @@ export class Search {
     byId("searchHint").textContent = strings.searching;
     let answer;
     try {
-      answer = await this.#chat.search(this.#store.current, this.#query, before);
+      answer = await this.#history.search(this.#store.current, this.#query, before);
     } catch ({ code, message }) {
       if (serial === this.#serial) {
         byId("searchHint").textContent = code === "offline" ? strings.searchOffline : strings.searchFailed(message);

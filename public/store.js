@@ -7,16 +7,15 @@
  * its counts), `log`, `people`, `typing`; and `heard` with `{room, item}` for what somebody else has said just now.
  */
 
+import { decoded } from "./content.js";
 import { Timeline } from "./timeline.js";
 
 /** Rooms remembered after they were left. */
 const MAX_FORMER = 10;
+/** Items kept of a conversation of which somebody reads what was said before. */
+const MAX_UNREAD_ITEMS = 40_000;
 /** What was read is stored no more often than this. */
 const READ_STORE_MS = 250;
-
-const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-/** Control characters that no text has: whatever holds one is data that happens to be valid UTF-8. */
-const NOT_TEXT = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]/;
 
 /** One room, as far as this page knows it. */
 export class Room {
@@ -201,6 +200,8 @@ export class Store extends EventTarget {
     const items = frame.entries.map((entry) => this.item(room, entry));
     const fresh = room.live.merge(items);
     room.position = frame.position;
+    // Also whoever was here all the time has not seen what comes now: the line marks it.
+    this.attending = false;
     for (const item of fresh) {
       this.#count(room, item);
     }
@@ -222,6 +223,8 @@ export class Store extends EventTarget {
     }
     if (room !== this.current || this.attending) {
       room.live.trim();
+    } else {
+      room.live.trim(MAX_UNREAD_ITEMS);
     }
     room.typing = room.typing.filter(({ id }) => id !== item.id);
     this.#tell("typing", room);
@@ -259,8 +262,8 @@ export class Store extends EventTarget {
     if (this.attending && !attending && this.current.unread === 0) {
       this.current.line = null;
     }
-    this.attending = attending;
-    if (attending) {
+    this.attending = attending && this.current.epoch !== null;
+    if (this.attending) {
       this.#read(this.current);
     }
   }
@@ -390,18 +393,4 @@ export class Store extends EventTarget {
   #tell(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
-}
-
-/** What a binary message says: its text if it is one, else how many bytes it has. */
-function decoded(base64) {
-  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-  try {
-    const text = utf8.decode(bytes);
-    if (text !== "" && !NOT_TEXT.test(text)) {
-      return { text, bytes: null };
-    }
-  } catch {
-    // It is not UTF-8, and the reader is told how much of it there is.
-  }
-  return { text: null, bytes: bytes.length };
 }

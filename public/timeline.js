@@ -93,9 +93,9 @@ export class Timeline {
   }
 
   /** Lets go of the beginning if there is too much. */
-  trim() {
-    if (this.items.length > MAX_ITEMS + TRIM_ITEMS) {
-      this.items = this.items.slice(-MAX_ITEMS);
+  trim(max = MAX_ITEMS) {
+    if (this.items.length > max + TRIM_ITEMS) {
+      this.items = this.items.slice(-max);
       this.older = true;
     }
   }

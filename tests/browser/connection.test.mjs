@@ -352,3 +352,119 @@ test("a server that restarts says when to come back", async () => {
   await page.clock.resume();
   await inPhase(page, "connected");
 });
+
+/** A page to which a test can say what the server might; what the page said is in `said`. */
+async function enterBetween() {
+  const context = await browser.newContext({ locale: "en-GB" });
+  contexts.push(context);
+  const page = await context.newPage();
+  const said = [];
+  const routes = [];
+  await page.routeWebSocket(/./, (route) => {
+    routes.push(route);
+    const upstream = route.connectToServer();
+    route.onMessage((message) => {
+      said.push(JSON.parse(message));
+      upstream.send(message);
+    });
+  });
+  await page.goto(server.url);
+  await inPhase(page, "connected");
+  return { page, said, tell: (frame) => routes.at(-1).send(JSON.stringify(frame)), close: (code) => routes.at(-1).close({ code }), routes };
+}
+
+test("a server that cannot store says so calmly, and what it refuses waits", async () => {
+  await serve();
+  const { page, said, tell } = await enterBetween();
+  tell({ type: "status", journal: "waiting" });
+  await until("it is told", () => banner(page).isVisible(), Boolean);
+  assert.match(await banner(page).textContent(), /cannot store messages right now/);
+  await say(page, "patience");
+  await until("it is said", async () => said.filter(({ type }) => type === "say").length, (count) => count === 1);
+  tell({ type: "status", journal: "ok" });
+  await until("all is well", () => banner(page).isVisible(), (is) => !is);
+});
+
+test("a gap while connected is shown where it is", async () => {
+  await serve();
+  const { page, tell } = await enterBetween();
+  await say(page, "before");
+  await until("it is sent", () => fates(page), (are) => are.length === 0);
+  tell({ type: "gap", room: "lobby", position: 40 });
+  tell({ type: "said", room: "lobby", position: 41, nonce: "n", from: { id: "00000000000000aa", name: "Bob" }, text: "after", at: Date.now() });
+  await hears(page, "before", "after");
+  assert.match(await page.locator(".gapRow").textContent(), /^Messages are missing here/);
+  assert.equal(await page.locator(".gapRow button").count(), 0);
+});
+
+test("what the page does not know does not disturb it", async () => {
+  await serve();
+  const { page, tell, routes } = await enterBetween();
+  tell({ type: "firework", room: "lobby" });
+  tell({ type: "said", room: "no such room", position: 9, from: { id: null, name: null }, text: "elsewhere", at: 1 });
+  tell({ type: "presence", room: "no such room", count: 3 });
+  routes.at(-1).send("this is not JSON");
+  await say(page, "still here");
+  await hears(page, "still here");
+  await until("it is sent", () => fates(page), (are) => are.length === 0);
+});
+
+test("a page whose place was taken stays away until it is asked to come back", async () => {
+  await serve();
+  const { page, close, routes } = await enterBetween();
+  await close(4000);
+  await inPhase(page, "replaced");
+  assert.match(await banner(page).textContent(), /another window/);
+  await page.evaluate(() => window.dispatchEvent(new Event("online")));
+  assert.equal(routes.length, 1);
+  await page.getByRole("button", { name: "Continue here" }).click();
+  await inPhase(page, "connected");
+});
+
+test("a connection that may have died in its sleep is tried before it is trusted", async () => {
+  await serve();
+  const page = await enter({ phase: null });
+  await page.clock.install();
+  await page.reload();
+  await inPhase(page, "connected");
+  server.freeze();
+  await page.clock.fastForward(60_000);
+  await inPhase(page, "connected");
+  await page.evaluate(() => window.dispatchEvent(new Event("focus")));
+  await page.clock.fastForward(5_000);
+  await inPhase(page, "offline");
+});
+
+test("tabs of one person stay one person when the server has forgotten them", async () => {
+  server = await Server.start();
+  const one = await enter();
+  await rename(one, "Ann");
+  const two = await one.context().newPage();
+  await two.goto(server.url);
+  await inPhase(two, "connected");
+  await server.kill();
+  await Promise.all([inPhase(one, "offline"), inPhase(two, "offline")]);
+  server = await server.again();
+  await until("they are one", async () => [await one.locator("#peopleCount").textContent(), await two.locator("#peopleCount").textContent()],
+    ([here, there]) => here === "1" && there === "1");
+  await say(one, "from one");
+  await hears(two, "from one");
+  assert.equal(await two.locator(".msgRow.own").count(), 1);
+});
+
+test("a room that is left and entered again at once is entered", async () => {
+  await serve();
+  const page = await enter();
+  await post(server, "garden", "Bot", "in the garden");
+  server.freeze();
+  for (const line of ["/join garden", "/leave", "/join garden"]) {
+    await say(page, line);
+  }
+  server.thaw();
+  await hears(page, "in the garden");
+  await say(page, "me too");
+  await say(page, "/leave");
+  await say(page, "/join garden");
+  await hears(page, "in the garden", "me too");
+  await until("it is sent", () => fates(page), (are) => are.length === 0);
+});

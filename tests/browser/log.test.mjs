@@ -267,7 +267,7 @@ test("what is new since the reader was away stands under a line, also after a re
 
   const { url } = server;
   await until("what was read is stored", () => page.evaluate(() => localStorage.getItem("chat.read")), (read) => /away/.test(read));
-  await page.goto(`${url}/favicon.svg`);
+  await page.goto("about:blank");
   await post(server, "away", "Ann", "while the page was closed");
   await page.goto(`${url}/?room=away`);
   await until("the line is there", underLine, (are) => are[0] === "while the page was closed");

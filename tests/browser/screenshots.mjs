@@ -66,6 +66,7 @@ async function picture(browser, server, { name, people, ...options }) {
   for (const who of ["Ben", "Cleo", "Dan"]) {
     pages[who] = await enter(browser, server, who, hues);
   }
+  await until("those who were not taken are gone", () => ann.locator("#peopleCount").textContent(), (count) => count === "4");
   const said = async (count) => {
     for (const page of Object.values(pages)) {
       await until("all is said", () => page.locator("#messages .msgCtn").count(), (shown) => shown === count);
