@@ -6,7 +6,7 @@
 //! ```text
 //! main → reactor → { net, journal, site, http, ws, chat, metrics, config }
 //! net → { http, ws }     journal → chat::entry     site → http
-//! http, ws, chat → limits and close, else nothing in the crate
+//! http, ws, chat → limits, close and histogram, else nothing in the crate
 //! ```
 //!
 //! [`http`], [`ws`] and [`chat`] are the core. They are machines: bytes or values and `now` go in, bytes, values and
@@ -45,6 +45,7 @@
 pub mod chat;
 pub mod close;
 pub mod config;
+pub mod histogram;
 pub mod http;
 pub mod journal;
 pub mod limits;

@@ -9,6 +9,7 @@
 //! over, and the next poll does not sleep; what is held back (own outbox full, journal full, no descriptor free) is
 //! listed again by what frees it.
 
+mod admit;
 mod api;
 mod end;
 mod serve;
@@ -36,16 +37,16 @@ use crate::http::DateCache;
 use crate::journal::Journal;
 use crate::limits::Limits;
 use crate::logging::Chatter;
-use crate::metrics::{Budget, Kind, Metrics, Refusal};
+use crate::metrics::{Budget, Kind, Metrics};
 use crate::net::connection::{Backlog, Connection, ConnectionId, Due, Phase, Protocol};
 use crate::net::connections::{Connections, Flushed};
-use crate::net::listener::{AcceptOutcome, Listener};
+use crate::net::listener::Listener;
 use crate::net::timers::Timers;
-use crate::net::transport::{ReadOutcome, Transport};
+use crate::net::transport::ReadOutcome;
 use crate::site::{FileStream, Site};
 use crate::ws::session::{Event as SessionEvent, Workbench};
 
-use end::Farewell;
+use end::{Farewell, Goodbyes};
 pub use start::StartError;
 
 /// Events taken from one poll; the others come with the next.
@@ -56,8 +57,6 @@ const WAKER: Token = Token(FIRST_LISTENER - 1);
 const SIGNALS: Token = Token(FIRST_LISTENER - 2);
 /// Connections beyond the limit that may be on their way out with a 503 at once; further ones wait in the backlog.
 const REFUSALS_AT_ONCE: usize = 32;
-/// When nothing of ours frees a descriptor, somebody else may have: accepting is tried again after this long.
-const EXHAUSTED_RETRY: Duration = Duration::from_millis(500);
 
 /// The server: everything that one thread owns.
 pub struct Reactor {
@@ -65,6 +64,8 @@ pub struct Reactor {
     signals: Option<Signals>,
     listeners: Vec<Listener>,
     addresses: Vec<SocketAddr>,
+    /// Which of them is asked first in the next turn.
+    first_listener: usize,
     limits: Limits,
     max_connections: usize,
     /// No descriptor was free; accepting rests until one of ours is, or until then.
@@ -95,6 +96,8 @@ pub struct Reactor {
     now: Instant,
     /// Set by the first signal: when the server ends, whoever is left.
     drain_until: Option<Instant>,
+    /// Who is told goodbye until then, one after another.
+    goodbyes: Goodbyes,
     /// Who ends in this turn, after what was said before has been handed out.
     farewells: Vec<Farewell>,
     scratch: Scratch,
@@ -212,6 +215,7 @@ impl Reactor {
             self.timers.next_deadline(),
             self.accept_paused_until,
             self.drain_until,
+            self.goodbyes.next(),
             self.lines.deadline(),
             self.hub.next_tick(),
         ];
@@ -227,66 +231,6 @@ impl Reactor {
             || self.hub.has_carried_over()
             || !self.waiting.is_empty()
             || self.budgets.is_exceeded
-    }
-
-    /// Whether another connection can be taken in, if only to be refused.
-    fn has_slot(&self) -> bool {
-        !self.is_full() || self.surplus < REFUSALS_AT_ONCE
-    }
-
-    /// Whether as many connections as are allowed are there, not counting those that were refused.
-    fn is_full(&self) -> bool {
-        self.connections.len() - self.surplus >= self.max_connections
-    }
-
-    /// Accepts within the turn's budget.
-    fn accept(&mut self, now: Instant) {
-        if self.accept_paused_until.is_some_and(|until| now >= until) {
-            self.accept_paused_until = None;
-        }
-        let mut budget = self.limits.accepts_per_turn;
-        for place in 0..self.listeners.len() {
-            while self.listeners[place].ready && budget > 0 && self.accept_paused_until.is_none() && self.has_slot() {
-                budget -= 1;
-                match self.listeners[place].accept() {
-                    AcceptOutcome::Connection(stream, peer) => self.admit(Transport::Tcp(stream), peer, now),
-                    AcceptOutcome::Blocked => {}
-                    AcceptOutcome::Gone(err) => {
-                        tracing::debug!(%err, "somebody left before being accepted");
-                    }
-                    AcceptOutcome::Exhausted(err) => {
-                        self.metrics.accept_pauses += 1;
-                        self.accept_paused_until = Some(now + EXHAUSTED_RETRY);
-                        if self.lines.allows(now) {
-                            tracing::warn!(%err, "cannot accept: whoever comes waits until a connection ends");
-                        }
-                    }
-                }
-            }
-        }
-        if budget == 0 {
-            self.metrics.spent(Budget::Accepts);
-        }
-    }
-
-    /// Takes in an accepted connection, or tells it that the server is full.
-    fn admit(&mut self, mut transport: Transport, peer: SocketAddr, now: Instant) {
-        let slot = self.connections.next_slot();
-        if let Err(err) = transport.register(self.poll.registry(), Token(slot as usize)) {
-            tracing::warn!(%err, "cannot watch a new connection, dropping it");
-            return;
-        }
-        self.metrics.opened();
-        let is_full = self.is_full();
-        let id = self.connections.insert(transport, peer, now);
-        if is_full {
-            self.metrics.refused(Refusal::Full);
-            self.refuse_full(id, now);
-        } else if !self.count_address(id, peer.ip()) {
-            self.refuse_crowd(id, now);
-        } else {
-            self.set_timer(id.slot);
-        }
     }
 
     /// Goes on with those whom the last turns had no time for, whoever has waited longest first.
@@ -399,6 +343,7 @@ impl Reactor {
             self.set_timer(slot);
         }
         self.scratch.slots = due;
+        self.say_goodbyes(now);
     }
 
     fn expire_connection(&mut self, slot: u32, now: Instant) {
@@ -437,10 +382,10 @@ impl Reactor {
         self.resume_drained(now);
         self.journal.flush();
         self.take_journal_events(now);
+        self.measure_returns();
         let mut stage = talk::Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
         self.hub.tick(&mut stage, now);
-        self.hub.commit(&mut stage, &mut self.scratch.commands);
-        self.obey(now);
+        self.hand_out(now);
         self.carry_out_farewells(now);
         if self.journal.has_room() {
             let mut released = std::mem::take(&mut self.scratch.ids);

@@ -22,10 +22,11 @@ const USES: &[(&str, &[&str])] = &[
     ("logging", &[]),
     ("limits", &[]),
     ("close", &[]),
+    ("histogram", &[]),
 ];
 
 /// What everybody may use.
-const LEAVES: &[&str] = &["limits", "close"];
+const LEAVES: &[&str] = &["limits", "close", "histogram"];
 
 /// Machines: bytes and `now` in, bytes and events out.
 const CORE: &[&str] = &["http", "ws", "chat"];

@@ -52,6 +52,20 @@ impl Target {
         Ok(Target { authority: authority.to_owned(), path, host: host.to_owned(), port })
     }
 
+    /// The same place of a server that was just started here, at `port`.
+    #[must_use]
+    pub fn at_port(&self, port: u16) -> Self {
+        let host = "127.0.0.1".to_owned();
+        Target { authority: format!("{host}:{port}"), path: self.path.clone(), host, port }
+    }
+
+    /// The room that the query names, as chat.v1 is told it; `lobby` without one.
+    pub fn room(&self) -> String {
+        let query = self.path.split_once('?').map_or("", |(_, query)| query);
+        let named = query.split('&').find_map(|pair| pair.strip_prefix("room="));
+        named.filter(|room| !room.is_empty()).map_or_else(|| "lobby".to_owned(), decode_percent)
+    }
+
     /// Looks the host up; the error is a sentence.
     pub fn resolve(&self) -> Result<SocketAddr, String> {
         let found = (self.host.as_str(), self.port).to_socket_addrs();
@@ -66,6 +80,25 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ws://{}{}", self.authority, self.path)
     }
+}
+
+/// `%20` and `+` become what they stand for.
+fn decode_percent(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        let mut rest = bytes.clone();
+        let digits = [rest.next(), rest.next()].map(|digit| char::from(digit.unwrap_or_default()).to_digit(16));
+        out.push(match (byte, digits) {
+            (b'%', [Some(high), Some(low)]) => {
+                bytes = rest;
+                (high * 16 + low) as u8
+            }
+            (b'+', _) => b' ',
+            (byte, _) => byte,
+        });
+    }
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// The source address of client `index` of `clients`; `None` leaves the choice to the kernel.
@@ -104,6 +137,19 @@ mod tests {
         }
         for url in ["", "http://a", "a:80", "wss://a", "ws://", "ws://:80", "ws://a:b", "ws://a:70000", "ws://a/ b"] {
             assert!(Target::parse(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn rooms() {
+        let table = [
+            ("ws://a", "lobby"),
+            ("ws://a/?room=", "lobby"),
+            ("ws://a/b?x=1&room=load", "load"),
+            ("ws://a/?room=%C3%A4+b%20c%2", "\u{e4} b c%2"),
+        ];
+        for (url, room) in table {
+            assert_eq!(Target::parse(url).unwrap().room(), room, "{url}");
         }
     }
 

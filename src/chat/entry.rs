@@ -68,20 +68,6 @@ impl Content {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PersonId(pub u64);
 
-impl fmt::Display for PersonId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-impl FromStr for PersonId {
-    type Err = ParseIntError;
-
-    fn from_str(text: &str) -> Result<Self, ParseIntError> {
-        u64::from_str_radix(text, 16).map(PersonId)
-    }
-}
-
 /// Who said something, under the name they had then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Author {
@@ -103,18 +89,42 @@ pub struct Timestamp(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u64);
 
-impl fmt::Display for Epoch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
+/// A part of a room's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Range {
+    /// The oldest entries behind `after`, up to and with `upto`.
+    After {
+        /// Not this one.
+        after: Position,
+        /// This one still.
+        upto: Position,
+    },
+    /// The newest entries before a position.
+    Before(Position),
+    /// The newest entries before a position that match a search.
+    Matching {
+        /// Not this one.
+        before: Position,
+        /// Words, "phrases" and from:name, as people write them; all of them must match.
+        query: String,
+    },
 }
 
-impl FromStr for Epoch {
-    type Err = ParseIntError;
-
-    fn from_str(text: &str) -> Result<Self, ParseIntError> {
-        u64::from_str_radix(text, 16).map(Epoch)
-    }
+/// Why nothing was looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SearchError {
+    /// What is kept cannot be read now, or nothing is.
+    #[error("nothing can be searched now")]
+    Unavailable,
+    /// The query has neither letters nor digits.
+    #[error("a search needs a word")]
+    NoWords,
+    /// The query has more words than are looked for at once.
+    #[error("a search has at most {limit} words")]
+    TooManyWords {
+        /// The limit.
+        limit: usize,
+    },
 }
 
 /// Something said that has no place in the order yet.
@@ -161,3 +171,24 @@ pub struct Entry {
     /// What was said.
     pub content: Content,
 }
+
+/// Lets a number be written, and read again, as sixteen hexadecimal digits.
+macro_rules! hexadecimal {
+    ($($name:ident),+) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:016x}", self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIntError;
+
+            fn from_str(text: &str) -> Result<Self, ParseIntError> {
+                u64::from_str_radix(text, 16).map($name)
+            }
+        }
+    )+};
+}
+
+hexadecimal!(PersonId, Epoch);

@@ -16,7 +16,9 @@ mod ephemeral;
 mod feed;
 #[cfg(test)]
 mod inspect;
+mod publish;
 mod rooms;
+mod seats;
 #[cfg(test)]
 mod tests;
 
@@ -32,7 +34,9 @@ use crate::limits::Limits;
 
 use super::bucket::{Bucket, Rate};
 use super::dialect::{DIALECTS, Dialect, Message};
-use super::entry::{Author, Content, Draft, Entry, Epoch, MemberId, PersonId, Position, RoomName, Timestamp};
+use super::entry::{
+    Author, Content, Draft, Entry, Epoch, MemberId, PersonId, Position, Range, RoomName, SearchError, Timestamp,
+};
 use super::identity::{Identities, Session};
 use super::presence::Presence;
 use super::tail::{Batch, PageSize, Tail};
@@ -77,30 +81,9 @@ pub struct Wanted {
     /// Of which room.
     pub room: RoomName,
     /// Which part.
-    pub part: Part,
+    pub range: Range,
     /// At most so many entries.
     pub limit: usize,
-}
-
-/// A part of a room's history.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
-    /// The oldest entries behind `after`, up to and with `upto`.
-    After {
-        /// Not this one.
-        after: Position,
-        /// This one still.
-        upto: Position,
-    },
-    /// The newest entries before this one.
-    Before(Position),
-    /// The newest entries before a position that match a query.
-    Matching {
-        /// Not this one.
-        before: Position,
-        /// What is searched for.
-        query: String,
-    },
 }
 
 /// What was read.
@@ -108,15 +91,26 @@ pub enum Part {
 pub struct Pages {
     /// From the [`Wanted`].
     pub ticket: u64,
-    /// The entries, the oldest first; `None` if nothing could be read.
-    pub entries: Option<Vec<Entry>>,
+    /// The entries, the oldest first, or why there are none. Only a search has other reasons than that nothing can be read.
+    pub entries: Result<Vec<Entry>, SearchError>,
     /// Where a search matched, for each entry.
     pub matches: Vec<Vec<(u32, u32)>>,
-    /// There is more in the part than this.
+    /// There is more in the range than this.
     pub more: bool,
-    /// How many entries the part has, if it was counted.
-    pub in_part: u64,
+    /// How many entries the range has, if it was counted.
+    pub in_range: u64,
     /// Entries up to here are no longer kept.
+    pub floor: Position,
+}
+
+/// A part of a room's history that was in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Looked {
+    /// The entries, the oldest first.
+    pub entries: Vec<Entry>,
+    /// There is more in the range than this.
+    pub more: bool,
+    /// Entries of the room up to here may be kept nowhere.
     pub floor: Position,
 }
 
@@ -127,6 +121,15 @@ pub enum Intake {
     Open,
     /// The journal has no room for it now.
     Full,
+}
+
+/// Why what is said does not get through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// It cannot be stored.
+    Store,
+    /// The bus cannot be reached.
+    Bus,
 }
 
 /// What is known of the journal when the hub begins.
@@ -163,6 +166,8 @@ pub struct Hub {
     people: HashMap<PersonId, SmallVec<[MemberId; 1]>>,
     /// Rooms where somebody comes, goes or writes, until it has been told.
     restless: Vec<usize>,
+    /// What members are told of the journal when they come, unless all is well.
+    trouble: Option<Trouble>,
     next_tick: Option<Instant>,
     tails_bytes: usize,
     /// Rooms kept for their tail alone.
@@ -292,6 +297,7 @@ impl Hub {
             identities,
             people: HashMap::new(),
             restless: Vec::new(),
+            trouble: None,
             next_tick: None,
             tails_bytes: 0,
             empty_rooms: 0,
@@ -362,6 +368,12 @@ impl Hub {
         self.journaled.position
     }
 
+    /// The life of the journal that it belongs to.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.journaled.epoch
+    }
+
     /// What a person is called who is here now.
     #[must_use]
     pub fn name_of(&self, person: PersonId) -> Option<Arc<str>> {
@@ -369,139 +381,40 @@ impl Hub {
         Some(self.member(*connection)?.speaker.as_ref()?.author.name.clone())
     }
 
-    /// A part of a room's history as far as it is in memory, and whether there is more of it; `None` if the store has to
-    /// be read.
+    /// A part of a room's history, as far as memory has it; `None` means that the journal has to be asked.
     #[must_use]
-    pub fn look(&self, room: &RoomName, part: &Part, limit: usize) -> Option<(Vec<Entry>, bool)> {
+    pub fn look(&self, room: &RoomName, range: &Range, limit: usize) -> Option<Looked> {
+        let keeps_history = self.journaled.keeps_history;
         let Some(room) = self.by_name.get(room).map(|key| &self.rooms[*key]) else {
-            return (!self.journaled.keeps_history).then(|| (Vec::new(), false));
+            return (!keeps_history).then(|| Looked { entries: Vec::new(), more: false, floor: self.forgotten });
         };
         let (tail, size) = (&room.tail, PageSize { entries: limit, bytes: self.bounds.page_bytes });
-        match part {
-            Part::After { after, .. } if *after >= tail.floor() || !self.journaled.keeps_history => {
+        let floor = tail.known_from();
+        match range {
+            Range::After { after, .. } if *after >= floor || !keeps_history => {
                 let entries = tail.after(*after, size);
                 let more = entries.last().is_some_and(|entry| entry.position < tail.last());
-                Some((entries, more))
+                Some(Looked { entries, more, floor })
             }
-            Part::Before(before) => {
+            Range::Before(before) => {
                 let entries = tail.before(*before, size);
                 let more = entries.first().is_some_and(|entry| tail.reaches_before(entry.position));
-                let is_whole = more || tail.floor() == Position::START || !self.journaled.keeps_history;
-                is_whole.then_some((entries, more))
+                let is_whole = more || tail.floor() == Position::START || !keeps_history;
+                is_whole.then_some(Looked { entries, more, floor })
             }
-            Part::After { .. } | Part::Matching { .. } => None,
+            Range::After { .. } | Range::Matching { .. } => None,
         }
+    }
+
+    /// People are recognised by another key from now on, and still by the one before.
+    pub fn rekey(&mut self, key: [u8; 32]) {
+        self.identities.rekey(key);
     }
 
     /// The identities of this hub, for whoever speaks without being a member.
     #[must_use]
     pub fn identities(&self) -> &Identities {
         &self.identities
-    }
-
-    /// Somebody has come, and is in no room yet.
-    ///
-    /// # Panics
-    ///
-    /// When another member with the same slot has not left.
-    pub fn enter(&mut self, member: MemberId, dialect: Dialect) {
-        let slot = member.slot as usize;
-        if slot >= self.members.len() {
-            self.members.resize_with(slot + 1, || None);
-        }
-        assert!(self.members[slot].is_none(), "the former member of slot {slot} has not left");
-        self.members[slot] = Some(Member {
-            serial: member.serial,
-            dialect,
-            is_hungry: false,
-            in_flight: 0,
-            raw: None,
-            seats: SmallVec::new(),
-            speaker: None,
-        });
-        self.present += 1;
-    }
-
-    /// Gives a member a seat in a room. It hears what it asked for from the next commit on.
-    pub fn sit(&mut self, member: MemberId, room: RoomName, start: Start) {
-        if self.member(member).is_none() {
-            return;
-        }
-        let room = self.room(room);
-        if self.rooms[room].members == 0 {
-            self.empty_rooms -= 1;
-        }
-        self.rooms[room].members += 1;
-        let present = self.journaled.position;
-        let found = self.member_mut(member).expect("looked up above");
-        let standing = match (found.dialect, start) {
-            (Dialect::V1, start) => Standing::Joining(start),
-            (_, Start::After(after)) if after <= present => Standing::CatchingUp { after },
-            (_, _) => Standing::CatchingUp { after: present },
-        };
-        found.seats.push(Seat { room, standing, missed_presence: false, knows_update: 0 });
-        let author = found.speaker.as_ref().map(|speaker| speaker.author.clone());
-        self.catching_up += 1;
-        self.arrived(room, author.as_ref());
-        self.drained(member);
-    }
-
-    /// Takes a member out of a room. `false` if it was not there.
-    fn stand_up(&mut self, member: MemberId, room: usize, now: Instant) -> bool {
-        let Some(found) = self.member_mut(member) else { return false };
-        let Some(place) = found.seats.iter().position(|seat| seat.room == room) else { return false };
-        let (seat, dialect) = (found.seats.remove(place), found.dialect);
-        let author = found.speaker.as_ref().map(|speaker| speaker.author.id);
-        self.vacate(&seat, dialect, author, now);
-        true
-    }
-
-    /// A member has gone, out of all its rooms.
-    pub fn exit(&mut self, member: MemberId, now: Instant) {
-        if self.member(member).is_none() {
-            return;
-        }
-        let gone = self.members[member.slot as usize].take().expect("found in the line before");
-        self.present -= 1;
-        if self.present == 0 {
-            self.members = Vec::new();
-        }
-        let author = gone.speaker.as_ref().map(|speaker| speaker.author.id);
-        if let Some(person) = author {
-            self.disconnect(person, member);
-        }
-        for seat in &gone.seats {
-            self.vacate(seat, gone.dialect, author, now);
-        }
-        // It may be the last that happens for a long time.
-        self.wind(now);
-    }
-
-    fn disconnect(&mut self, person: PersonId, member: MemberId) {
-        if let Some(connections) = self.people.get_mut(&person) {
-            connections.retain(|connection| *connection != member);
-            if connections.is_empty() {
-                self.people.remove(&person);
-            }
-        }
-    }
-
-    fn vacate(&mut self, seat: &Seat, dialect: Dialect, person: Option<PersonId>, now: Instant) {
-        match seat.standing {
-            Standing::Live { place } => self.unseat(seat.room, dialect, place),
-            Standing::Joining(_) | Standing::CatchingUp { .. } | Standing::Reading { .. } => self.catching_up -= 1,
-        }
-        let room = &mut self.rooms[seat.room];
-        room.members -= 1;
-        if room.members == 0 {
-            room.live = [const { Vec::new() }; DIALECTS];
-            room.presence = Presence::default();
-            room.typing = ephemeral::Typing::default();
-            self.empty_rooms += 1;
-            self.forget_if_useless(seat.room);
-        } else {
-            self.departed(seat.room, person, now);
-        }
     }
 
     /// What a raw member says, as a draft for its room; `None` if it is not there. The content is copied here, so that
@@ -559,85 +472,6 @@ impl Hub {
         if found.seats.iter().any(waits) && !found.is_hungry {
             found.is_hungry = true;
             self.hungry.push_back(member);
-        }
-    }
-
-    /// Takes an entry that the journal has emitted. It is handed out by the next [`commit`](Hub::commit).
-    pub fn committed(&mut self, entry: Entry) {
-        debug_assert!(entry.position > self.journaled.position, "the journal emits in order");
-        self.journaled.position = entry.position;
-        self.landed(entry.origin);
-        let room = match self.by_name.get(&entry.room) {
-            Some(room) => *room,
-            None => self.room(entry.room.clone()),
-        };
-        let news = &mut self.rooms[room].news;
-        if news.is_empty() {
-            self.talked.push(room);
-        }
-        news.push(entry);
-    }
-
-    /// Feeds those who are behind, then hands out the news, each room's in one batch per dialect.
-    pub fn commit<S: Stage>(&mut self, stage: &mut S, commands: &mut Vec<Command>) {
-        self.commits += 1;
-        for _ in 0..self.hungry.len().min(self.bounds.feeds_per_commit) {
-            let Some(member) = self.hungry.pop_front() else { break };
-            self.feed(member, stage, commands);
-        }
-        for room in std::mem::take(&mut self.talked) {
-            self.publish(room, stage);
-        }
-        if self.tails_bytes > self.bounds.tails_total_bytes {
-            self.trim_tails();
-        }
-        if self.empty_rooms > self.bounds.max_tails {
-            self.forget_rooms();
-        }
-    }
-
-    /// Hands a room's news to its live members, and keeps it in the tail for the others.
-    fn publish<S: Stage>(&mut self, key: usize, stage: &mut S) {
-        let room = &mut self.rooms[key];
-        let mut batch = Batch::new(std::mem::take(&mut room.news));
-        // Not the last entry of the tail: a member may have been told that it knows the room up to a later position.
-        let before = batch.first().before();
-        for dialect in Dialect::ALL {
-            if self.rooms[key].live[dialect.index()].is_empty() {
-                continue;
-            }
-            let scratch = &mut self.scratch;
-            let mut encode =
-                |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| dialect.encode(entry, S::frame, scratch, out);
-            let bytes = batch.encoded(dialect, &mut encode).clone();
-            let mut place = 0;
-            while let Some(&member) = self.rooms[key].live[dialect.index()].get(place) {
-                if stage.offer(member, &bytes, batch.len()) {
-                    place += 1;
-                } else {
-                    self.unseat(key, dialect, place);
-                    let updates = self.rooms[key].updates;
-                    let seat = self.seat_mut(member, key).expect("whoever is live has a seat");
-                    seat.standing = Standing::CatchingUp { after: before };
-                    seat.knows_update = updates;
-                    self.catching_up += 1;
-                }
-            }
-        }
-        let room = &mut self.rooms[key];
-        room.used = self.commits;
-        self.tails_bytes -= room.tail.bytes();
-        room.tail.append(batch, self.bounds.tail_entries, self.bounds.tail_bytes);
-        self.tails_bytes += room.tail.bytes();
-    }
-
-    /// Takes whoever stands at `place` out of a room's live list; the last in the list takes the place.
-    fn unseat(&mut self, room: usize, dialect: Dialect, place: usize) {
-        let live = &mut self.rooms[room].live[dialect.index()];
-        live.swap_remove(place);
-        if let Some(&moved) = live.get(place) {
-            let seat = self.seat_mut(moved, room).expect("whoever is live has a seat");
-            seat.standing = Standing::Live { place };
         }
     }
 

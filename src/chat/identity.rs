@@ -21,6 +21,8 @@ pub struct Session(pub String);
 /// Makes identities and recognises them.
 pub struct Identities {
     key: [u8; 32],
+    /// Signed before this one did.
+    former_key: Option<[u8; 32]>,
     /// What ids and sessions are derived from, so that a simulation makes the same ones again.
     seed: [u8; 32],
     made: u64,
@@ -36,7 +38,15 @@ impl Identities {
     /// Identities signed with `key`, which is kept; `seed` is random and of this process alone.
     #[must_use]
     pub fn new(key: [u8; 32], seed: [u8; 32]) -> Self {
-        Identities { key, seed, made: 0 }
+        Identities { key, former_key: None, seed, made: 0 }
+    }
+
+    /// Signs with another key from now on. Tokens of the key before are still recognised, and are replaced when whoever
+    /// has one says hello.
+    pub fn rekey(&mut self, key: [u8; 32]) {
+        if key != self.key {
+            self.former_key = Some(std::mem::replace(&mut self.key, key));
+        }
     }
 
     /// A person who was never here.
@@ -65,7 +75,7 @@ impl Identities {
     #[must_use]
     pub fn token(&self, person: PersonId) -> String {
         let mut token = person.0.to_be_bytes().to_vec();
-        token.extend_from_slice(&self.mac_of(person).finalize().into_bytes()[..MAC_BYTES]);
+        token.extend_from_slice(&mac_of(&self.key, person).finalize().into_bytes()[..MAC_BYTES]);
         URL_SAFE_NO_PAD.encode(token)
     }
 
@@ -76,15 +86,8 @@ impl Identities {
         let (id, mac) = bytes.split_at(ID_BYTES);
         let person = PersonId(u64::from_be_bytes(id.try_into().ok()?));
         // Compares in constant time.
-        self.mac_of(person).verify_truncated_left(mac).ok()?;
-        Some(person)
-    }
-
-    fn mac_of(&self, person: PersonId) -> Hmac<Sha256> {
-        let mut mac = keyed(&self.key);
-        mac.update(b"chat.v1 token");
-        mac.update(&person.0.to_be_bytes());
-        mac
+        let is_of = |key: &[u8; 32]| mac_of(key, person).verify_truncated_left(mac).is_ok();
+        (is_of(&self.key) || self.former_key.as_ref().is_some_and(is_of)).then_some(person)
     }
 
     fn derive(&mut self, purpose: &[u8]) -> [u8; 32] {
@@ -94,6 +97,13 @@ impl Identities {
         mac.update(&self.made.to_be_bytes());
         mac.finalize().into_bytes().into()
     }
+}
+
+fn mac_of(key: &[u8; 32], person: PersonId) -> Hmac<Sha256> {
+    let mut mac = keyed(key);
+    mac.update(b"chat.v1 token");
+    mac.update(&person.0.to_be_bytes());
+    mac
 }
 
 fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
@@ -120,6 +130,19 @@ mod tests {
         for not in ["", "x", "AAAA", &token[1..], &format!("{token}A")] {
             assert_eq!(ours.recognise(not), None, "{not}");
         }
+    }
+
+    #[test]
+    fn another_key_knows_those_whom_the_one_before_knew() {
+        let mut ours = Identities::new([1; 32], [2; 32]);
+        let person = ours.new_person();
+        let before = ours.token(person);
+        ours.rekey([3; 32]);
+        ours.rekey([3; 32]);
+        let after = ours.token(person);
+        assert_ne!(before, after);
+        assert_eq!((ours.recognise(&before), ours.recognise(&after)), (Some(person), Some(person)));
+        assert_eq!(Identities::new([3; 32], [9; 32]).recognise(&after), Some(person));
     }
 
     #[test]

@@ -142,6 +142,8 @@ pub(super) struct Tail {
     bytes: usize,
     /// Entries of this room up to here are no longer kept.
     floor: Position,
+    /// Up to here some entries may be missing between those that are kept: nobody can go on from before.
+    lost_upto: Position,
     /// The last entry of this room.
     last: Position,
 }
@@ -149,7 +151,7 @@ pub(super) struct Tail {
 impl Tail {
     /// An empty tail of a room; what it had up to `floor`, if anything, is no longer known.
     pub(super) fn new(floor: Position) -> Self {
-        Tail { batches: VecDeque::new(), entries: 0, bytes: 0, floor, last: floor }
+        Tail { batches: VecDeque::new(), entries: 0, bytes: 0, floor, lost_upto: floor, last: floor }
     }
 
     /// Bytes held, about.
@@ -160,6 +162,17 @@ impl Tail {
     /// Entries of this room up to here are not in the tail.
     pub(super) fn floor(&self) -> Position {
         self.floor
+    }
+
+    /// Whoever has heard everything up to here, or up to a later position, can be told all that follows.
+    pub(super) fn known_from(&self) -> Position {
+        self.floor.max(self.lost_upto)
+    }
+
+    /// Some of what came up to a position may not be here.
+    pub(super) fn lose(&mut self, upto: Position) {
+        self.lost_upto = self.lost_upto.max(upto);
+        self.last = self.last.max(upto);
     }
 
     /// How many entries of the tail come after `after`.
@@ -225,7 +238,7 @@ impl Tail {
         if after >= self.last {
             return Page::Level;
         }
-        if after < self.floor {
+        if after < self.known_from() {
             return Page::Gone;
         }
         let place = self.batches.partition_point(|batch| batch.last() <= after);

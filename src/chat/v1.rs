@@ -143,7 +143,7 @@ pub enum Code {
     BadText,
     /// The nonce is empty or too long.
     BadNonce,
-    /// The query has nothing to search for.
+    /// The query has no word to search for, or too many.
     BadQuery,
     /// It is not in that room.
     NotJoined,
@@ -291,6 +291,8 @@ pub enum Reply<'a> {
         room: &'a str,
         /// Everything up to here.
         position: u64,
+        /// The life of the journal to which positions belong from now on.
+        epoch: String,
     },
     /// The client is called so from now on.
     Renamed {
@@ -301,6 +303,9 @@ pub enum Reply<'a> {
     Status {
         /// `ok` or `waiting`.
         journal: &'static str,
+        /// `down` while it waits for the bus.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bus: Option<&'static str>,
     },
     /// A request was not carried out.
     Error {

@@ -1,6 +1,11 @@
 //! What every journal promises, as values: what it is asked, and what it answers.
 
-use crate::chat::entry::{Draft, Entry, Position, RoomName};
+use bytes::Bytes;
+
+use crate::chat::entry::{Draft, Entry, Epoch, Position, RoomName};
+use crate::histogram::Histogram;
+
+pub use crate::chat::entry::{Range, SearchError};
 
 /// What a journal has to say, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +28,41 @@ pub enum Event {
     Found(Found),
     /// Whether what is appended gets through has changed.
     Status(Status),
+    /// What would have come up to a position, and has not, never will: the bus has lost it, or no longer has it. What
+    /// comes next is behind that position, in this life of the journal, which may be another than before.
+    Lost(Lost),
+    /// The key that signs the tokens of people is this one, for all instances.
+    Key([u8; 32]),
+    /// Another instance has whispered this.
+    Whisper(Bytes),
+}
+
+/// The end of something that is not to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    /// The life of the journal from here on.
+    pub epoch: Epoch,
+    /// Nothing up to here comes any more.
+    pub upto: Position,
+}
+
+/// How a store fares, as its thread last told. The loop asks no disk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoreStats {
+    /// Entries that are kept.
+    pub entries: u64,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Bytes of the write-ahead log beside it.
+    pub log_bytes: u64,
+    /// Entries that a search does not know yet.
+    pub unindexed: u64,
+    /// Entries that were removed since the store was opened, because they were more than is kept.
+    pub trimmed: u64,
+    /// Entries of each batch that was stored.
+    pub batches: Histogram,
+    /// Seconds that storing each batch took.
+    pub commits: Histogram,
 }
 
 /// Why a draft was not taken.
@@ -39,6 +79,8 @@ pub enum Status {
     Ok,
     /// It waits, or is refused.
     Waiting,
+    /// It waits, because the bus cannot be reached.
+    BusDown,
 }
 
 /// Something to be read from what is kept. It is answered by one [`Event::Page`], or for [`Range::Matching`] by one
@@ -55,27 +97,6 @@ pub struct Read {
     pub limit: usize,
     /// About so many payload bytes at the most, but always one entry.
     pub max_bytes: usize,
-}
-
-/// A part of a room's history.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Range {
-    /// The oldest entries behind `after`, up to and with `upto`.
-    After {
-        /// Not this one.
-        after: Position,
-        /// This one still.
-        upto: Position,
-    },
-    /// The newest entries before a position.
-    Before(Position),
-    /// The newest entries before a position that match a search.
-    Matching {
-        /// Not this one.
-        before: Position,
-        /// Words, "phrases" and from:name, as people write them; all of them must match.
-        query: String,
-    },
 }
 
 /// So far a range is counted. Whoever missed more is not told how many they were.
@@ -123,21 +144,4 @@ pub struct Hit {
     /// They count UTF-16 units, as strings in a browser do: `text.slice(start, end)`. A long text has the first few.
     /// There are none if only the author was looked for.
     pub matches: Vec<(u32, u32)>,
-}
-
-/// Why nothing was looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SearchError {
-    /// What is kept cannot be read now, or nothing is.
-    #[error("nothing can be searched now")]
-    Unavailable,
-    /// The query has neither letters nor digits.
-    #[error("a search needs a word")]
-    NoWords,
-    /// The query has more words than are looked for at once.
-    #[error("a search has at most {limit} words")]
-    TooManyWords {
-        /// The limit.
-        limit: usize,
-    },
 }

@@ -418,7 +418,12 @@ impl Kept {
         match &event {
             Event::Entry(entry) => self.emitted = entry.position,
             Event::Repeat(_) | Event::Refused { .. } => {}
-            Event::Page(_) | Event::Found(_) | Event::Status(_) => return Some(event),
+            Event::Page(_)
+            | Event::Found(_)
+            | Event::Status(_)
+            | Event::Lost(_)
+            | Event::Key(_)
+            | Event::Whisper(_) => return Some(event),
         }
         self.in_flight_bytes -= self.in_flight.pop_front().unwrap_or(0);
         Some(event)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use rustix::net::{SendFlags, send};
 
 use super::outbox::{MAX_SLICES, Outbox};
 
@@ -90,7 +91,9 @@ impl Transport {
                     let filled = outbox.fill(&mut slices);
                     stream.write_vectored(&slices[..filled])
                 }
-                Transport::Tcp(stream) => stream.write(outbox.front()),
+                // Straight to the kernel: the one in libc is a cancellation point, which costs more than our own part
+                // of a broadcast.
+                Transport::Tcp(stream) => send(&*stream, outbox.front(), SendFlags::NOSIGNAL).map_err(io::Error::from),
                 #[cfg(test)]
                 Transport::Simulated(socket) => {
                     let mut slices = [IoSlice::new(&[]); MAX_SLICES];

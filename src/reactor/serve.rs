@@ -1,6 +1,5 @@
 //! HTTP: which part answers a request, and how its response gets out.
 
-use std::net::IpAddr;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
@@ -8,7 +7,8 @@ use http::{HeaderValue, Method, StatusCode};
 
 use crate::close::CloseReason;
 use crate::http::{Body, Encoded, Recipient, Request, Response};
-use crate::metrics::{Gauges, Refusal};
+use crate::journal::{BusGauges, StoreStats};
+use crate::metrics::{Bus, Gauges, Store};
 use crate::net::connection::{Backlog, ConnectionId, Protocol};
 use crate::site::{Answer, FileStream};
 use crate::ws::upgrade;
@@ -19,6 +19,8 @@ use super::Reactor;
 const REQUESTS_AT_ONCE: usize = 16;
 /// The metrics are text that is made anew each time: as much work as so many other requests.
 const METRICS_COST: usize = 16;
+/// Methods of what is made here.
+const ALLOWED: &str = "GET, HEAD, OPTIONS";
 
 impl Reactor {
     /// Answers the requests that a connection has brought, in order, as far as they and their responses are there, and
@@ -94,6 +96,7 @@ impl Reactor {
         }
         let response = match request.target.path() {
             "/healthz" => only_read(request, || self.health()),
+            "/readyz" => only_read(request, || self.readiness()),
             "/metrics" => only_read(request, || self.metrics_page(now)),
             _ => match self.site.handle(id.ticket(), request, now) {
                 Some(response) => response,
@@ -107,6 +110,15 @@ impl Reactor {
         match self.drain_until {
             None => Response::text(StatusCode::OK, "ok"),
             Some(_) => Response::text(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        }
+    }
+
+    /// Whether clients should be sent here. It is not when whoever is here hears nothing of what is said elsewhere.
+    fn readiness(&self) -> Response {
+        match self.journal.readiness() {
+            Ok(()) => self.health(),
+            Err(_) if self.drain_until.is_some() => self.health(),
+            Err(unready) => Response::text(StatusCode::SERVICE_UNAVAILABLE, &unready.to_string()),
         }
     }
 
@@ -132,6 +144,11 @@ impl Reactor {
             drafts_in_flight: self.journal.in_flight(),
             draft_bytes_in_flight: self.journal.in_flight_bytes(),
             tail_bytes: self.hub.tails_bytes(),
+            store: self.journal.store_stats().map(store_metrics),
+            bus: self.journal.bus_gauges().map(|bus| {
+                let BusGauges { is_up, lag, reconnects } = bus;
+                Bus { is_up, lag, reconnects }
+            }),
         };
         let mut text = String::new();
         self.metrics.render(&gauges, &mut text);
@@ -211,50 +228,6 @@ impl Reactor {
         self.metrics.responded(response.status);
         self.push_response(id, encoded, now);
         self.drain(id, reason, now);
-    }
-
-    /// Tells a connection that was one too many.
-    pub(super) fn refuse_full(&mut self, id: ConnectionId, now: Instant) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.surplus = true;
-        self.surplus += 1;
-        let response = Response::text(StatusCode::SERVICE_UNAVAILABLE, "The server is full. Please try again later.")
-            .with("Retry-After", &HeaderValue::from_static("5"));
-        self.refuse(id, &response, CloseReason::Full, now);
-    }
-
-    /// Tells a connection that its address has too many.
-    pub(super) fn refuse_crowd(&mut self, id: ConnectionId, now: Instant) {
-        self.metrics.refused(Refusal::Full);
-        let status = StatusCode::TOO_MANY_REQUESTS;
-        let response = Response::text(status, "There are too many connections from this address.")
-            .with("Retry-After", &HeaderValue::from_static("5"));
-        self.refuse(id, &response, CloseReason::Refused(status), now);
-    }
-
-    /// Counts a connection among those of an address, unless it is counted or nobody counts; `false` if they are too many.
-    pub(super) fn count_address(&mut self, id: ConnectionId, address: IpAddr) -> bool {
-        let most = self.limits.max_connections_per_address;
-        let is_proxy = self.gate.trusted_proxies.iter().any(|network| network.contains(&address));
-        let Some(connection) = self.connections.get_mut(id) else { return true };
-        if most == 0 || is_proxy || connection.counted_as.is_some() {
-            return true;
-        }
-        connection.counted_as = Some(address);
-        let count = self.addresses_there.entry(address).or_default();
-        *count += 1;
-        *count <= most
-    }
-
-    /// A connection that may have been counted has gone.
-    pub(super) fn discount_address(&mut self, counted_as: Option<IpAddr>) {
-        let Some(address) = counted_as else { return };
-        if let Some(count) = self.addresses_there.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                self.addresses_there.remove(&address);
-            }
-        }
     }
 
     /// Tells a client that its request took too long to come.
@@ -349,8 +322,15 @@ fn cost(request: &Request) -> usize {
 fn only_read(request: &Request, answer: impl FnOnce() -> Response) -> Response {
     match request.method {
         Method::GET | Method::HEAD => answer(),
-        _ => Response::method_not_allowed("GET, HEAD"),
+        Method::OPTIONS => Response::options(ALLOWED),
+        _ => Response::method_not_allowed(ALLOWED),
     }
+}
+
+/// What the journal knows of its store, as it is told.
+fn store_metrics(stats: StoreStats) -> Store {
+    let StoreStats { entries, file_bytes, log_bytes, unindexed, trimmed, batches, commits } = stats;
+    Store { entries, file_bytes, log_bytes, unindexed, trimmed, batches, commits }
 }
 
 /// Resident memory of this process. The file is made by the kernel out of its own memory: reading it does not block.

@@ -10,13 +10,13 @@ use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 
 use crate::chat::dialect::{Dialect, Message};
-use crate::chat::entry::{MemberId, RoomName, Timestamp};
-use crate::chat::hub::{Command, Hub, Intake, Moment, Pages, Part, Stage, Start, Wanted};
-use crate::chat::v1::{self, Reply};
+use crate::chat::entry::{MemberId, RoomName, SearchError, Timestamp};
+use crate::chat::hub::{Command, Hub, Intake, Moment, Pages, Stage, Start, Trouble, Wanted};
+use crate::chat::v1;
 use crate::close::CloseReason;
 use crate::http::forwarded::{self, Client};
 use crate::http::{Request, Response};
-use crate::journal::{self, Range};
+use crate::journal;
 use crate::limits::Limits;
 use crate::metrics::{Budget, Metrics, Refusal};
 use crate::net::connection::{ConnectionId, Phase, Protocol};
@@ -217,7 +217,13 @@ impl Reactor {
                 journal::Event::Repeat(original) => self.stored(original, StatusCode::OK, now),
                 journal::Event::Refused { draft, .. } => self.not_stored(draft, now),
                 journal::Event::Page(page) if self.take_page(page, now) => continue,
-                journal::Event::Page(_) | journal::Event::Found(_) | journal::Event::Status(_) => {}
+                // What came before it is heard before it is told.
+                journal::Event::Lost(_) => self.hand_out(now),
+                journal::Event::Page(_)
+                | journal::Event::Found(_)
+                | journal::Event::Status(_)
+                | journal::Event::Key(_)
+                | journal::Event::Whisper(_) => {}
             }
             let commands = &mut self.scratch.commands;
             let mut stage = Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
@@ -228,14 +234,31 @@ impl Reactor {
                 journal::Event::Page(page) => self.hub.page(pages_of(page), &mut stage, commands),
                 journal::Event::Found(found) => self.hub.page(pages_found(found), &mut stage, commands),
                 journal::Event::Status(status) => {
-                    let journal = match status {
-                        journal::Status::Ok => "ok",
-                        journal::Status::Waiting => "waiting",
+                    let trouble = match status {
+                        journal::Status::Ok => None,
+                        journal::Status::Waiting => Some(Trouble::Store),
+                        journal::Status::BusDown => Some(Trouble::Bus),
                     };
-                    self.hub.announce(&mut stage, |_| Reply::Status { journal });
+                    self.hub.journal_status(trouble, &mut stage);
                 }
+                journal::Event::Lost(journal::Lost { epoch, upto }) => self.hub.lost(epoch, upto, &mut stage),
+                journal::Event::Key(key) => self.hub.rekey(key),
+                // Nothing is whispered yet.
+                journal::Event::Whisper(_) => {}
             }
         }
+    }
+
+    /// Notes how long it took what has come back from a bus.
+    pub(super) fn measure_returns(&mut self) {
+        self.journal.take_returned(|after| self.metrics.returned(after));
+    }
+
+    /// Hands out what the hub has been given.
+    pub(super) fn hand_out(&mut self, now: Instant) {
+        let mut stage = Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
+        self.hub.commit(&mut stage, &mut self.scratch.commands);
+        self.obey(now);
     }
 
     /// Asks a silent peer whether it is there.
@@ -262,28 +285,25 @@ pub(super) fn wall_clock() -> Timestamp {
 
 /// What the hub wants, as the journal is asked for it.
 fn read_of(wanted: Wanted, limits: &Limits) -> journal::Read {
-    let Wanted { ticket, room, part, limit } = wanted;
-    let range = match part {
-        Part::After { after, upto } => Range::After { after, upto },
-        Part::Before(before) => Range::Before(before),
-        Part::Matching { before, query } => Range::Matching { before, query },
-    };
+    let Wanted { ticket, room, range, limit } = wanted;
     journal::Read { ticket, room, range, limit, max_bytes: limits.outbox_high_water_bytes }
 }
 
 /// What the journal has read, as the hub takes it.
 fn pages_of(page: journal::Page) -> Pages {
     let journal::Page { ticket, entries, more, in_range, floor, .. } = page;
-    Pages { ticket, entries: entries.ok(), matches: Vec::new(), more, in_part: in_range, floor }
+    let entries = entries.map_err(|journal::Refused::Unavailable| SearchError::Unavailable);
+    Pages { ticket, entries, matches: Vec::new(), more, in_range, floor }
 }
 
 /// What the journal has found, as the hub takes it.
 fn pages_found(found: journal::Found) -> Pages {
     let journal::Found { ticket, hits, more, floor, .. } = found;
-    let hits = hits.ok().map(|hits| hits.into_iter().map(|journal::Hit { entry, matches }| (entry, matches)).unzip());
-    let (entries, matches) = hits.map_or((None, Vec::new()), |(entries, matches)| (Some(entries), matches));
-    let in_part = entries.as_ref().map_or(0, Vec::len) as u64;
-    Pages { ticket, entries, matches, more, in_part, floor }
+    let hits = hits.map(|hits| hits.into_iter().map(|journal::Hit { entry, matches }| (entry, matches)).unzip());
+    let (entries, matches) =
+        hits.map_or_else(|error| (Err(error), Vec::new()), |(entries, found)| (Ok(entries), found));
+    let in_range = entries.as_ref().map_or(0, Vec::len) as u64;
+    Pages { ticket, entries, matches, more, in_range, floor }
 }
 
 /// The response to an upgrade that cannot be.

@@ -6,9 +6,9 @@ use super::ephemeral::framed;
 use super::feed::OutboxFull;
 use super::{
     Author, Bucket, Command, Content, Draft, Hub, Intake, MemberId, RoomName, Session, Speaker, Stage, Start,
-    Timestamp, shared,
+    Timestamp, Trouble, shared,
 };
-use crate::chat::entry::{Entry, Nonce, Position};
+use crate::chat::entry::{Entry, Nonce, Position, SearchError};
 use crate::chat::name::{self, NameError};
 use crate::chat::v1::{self, BadFrame, Code, Limits, Person, Reply, Request, Said, Server, Subject};
 
@@ -127,7 +127,7 @@ impl Hub {
             Request::Search { room, query, before, limit } => {
                 let key = self.joined_room(id, room)?;
                 if !query.chars().any(char::is_alphanumeric) {
-                    return Err(Refusal::new(Code::BadQuery, "there is no word to search for"));
+                    return Err(bad_search(SearchError::NoWords));
                 }
                 if !self.journaled.keeps_history {
                     let message = "this server keeps no history that could be searched";
@@ -205,6 +205,9 @@ impl Hub {
             server: Server::THIS,
         };
         stage.send(id, framed::<S>(&welcome));
+        if self.trouble.is_some() {
+            stage.send(id, framed::<S>(&self.status()));
+        }
         let (says, asks) = (Bucket::full(moment.now), Bucket::full(moment.now));
         if let Some(member) = self.member_mut(id) {
             member.speaker = Some(Box::new(Speaker { author, session, says, asks, reads: 0 }));
@@ -347,6 +350,23 @@ impl Hub {
         }
     }
 
+    /// Whether what is said gets through has changed: everybody is told, and whoever comes as long as it does not.
+    pub fn journal_status<S: Stage>(&mut self, trouble: Option<Trouble>, stage: &mut S) {
+        if self.trouble != trouble {
+            self.trouble = trouble;
+            let status = self.status();
+            self.announce(stage, |_| status.clone());
+        }
+    }
+
+    fn status(&self) -> Reply<'static> {
+        match self.trouble {
+            None => Reply::Status { journal: "ok", bus: None },
+            Some(Trouble::Store) => Reply::Status { journal: "waiting", bus: None },
+            Some(Trouble::Bus) => Reply::Status { journal: "waiting", bus: Some("down") },
+        }
+    }
+
     /// The journal has not taken what a member said.
     pub fn refused<S: Stage>(&mut self, draft: &Draft, stage: &mut S, commands: &mut Vec<Command>) {
         self.landed(draft.origin);
@@ -365,15 +385,29 @@ impl Hub {
     }
 
     /// What a member asked for by `request` cannot be read.
-    pub(super) fn refuse_read<S: Stage>(id: MemberId, request: &'static str, room: &RoomName, stage: &mut S) {
+    pub(super) fn refuse_read<S: Stage>(
+        id: MemberId,
+        request: &'static str,
+        room: &RoomName,
+        error: SearchError,
+        stage: &mut S,
+    ) {
         let about = Subject { request: Some(request), room: Some(room.as_str()), nonce: None };
-        let refusal = Refusal::new(Code::Unavailable, "the history cannot be read now");
-        Self::refuse(id, about, &refusal.again_in(Duration::from_secs(2)), stage);
+        Self::refuse(id, about, &bad_search(error), stage);
     }
 }
 
 fn too_fast(wait: Duration) -> Refusal {
     Refusal::new(Code::TooFast, "too much in too little time").again_in(wait)
+}
+
+fn bad_search(error: SearchError) -> Refusal {
+    match error {
+        SearchError::Unavailable => {
+            Refusal::new(Code::Unavailable, "the history cannot be read now").again_in(Duration::from_secs(2))
+        }
+        SearchError::NoWords | SearchError::TooManyWords { .. } => Refusal::new(Code::BadQuery, error.to_string()),
+    }
 }
 
 fn bad_name(err: &NameError) -> Refusal {

@@ -190,6 +190,14 @@ impl Hub {
         }
     }
 
+    /// Tells a member, if it speaks chat.v1, something about the server.
+    pub fn inform<S: Stage>(&self, id: MemberId, reply: &Reply<'_>, stage: &mut S) {
+        let member = self.members.get(id.slot as usize).and_then(Option::as_ref);
+        if member.is_some_and(|member| member.serial == id.serial && member.speaker.is_some()) {
+            stage.send(id, framed::<S>(reply));
+        }
+    }
+
     /// Tells everybody who speaks chat.v1 something about the server.
     pub fn announce<S: Stage>(&mut self, stage: &mut S, mut reply: impl FnMut(usize) -> Reply<'static>) {
         let mut number = 0;

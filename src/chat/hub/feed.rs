@@ -1,11 +1,15 @@
 //! How a member that is behind gets what it has not heard: from the tail of the room, or from the store.
 
+use bytes::Bytes;
+
 use super::ephemeral::framed;
 use super::{
-    Command, Dialect, Entry, Hub, MemberId, Pages, Part, Position, RoomName, Seat, Stage, Standing, Start, Wanted,
+    Command, Dialect, Entry, Epoch, Hub, Looked, MemberId, Pages, Position, Range, RoomName, Seat, Stage, Standing,
+    Start, Wanted,
 };
+use crate::chat::dialect::EventId;
 use crate::chat::tail::{Page, PageSize};
-use crate::chat::v1::{Hit, Members, Person, Reply, Said};
+use crate::chat::v1::{self, Hit, Members, Person, Reply, Said};
 
 /// Something asked of the store.
 #[derive(Debug)]
@@ -21,7 +25,7 @@ pub(super) struct Pending {
 enum Purpose {
     /// The member is given it, and goes on from `after`.
     Feed { after: Position, upto: Position },
-    /// The member is told what it missed since `after`; everything up to `upto` is in the part that is read.
+    /// The member is told what it missed since `after`; everything up to `upto` is in the range that is read.
     Resume { after: Position, upto: Position },
     /// The member is told the newest entries up to `upto`; `start` is what it asked for.
     Newest { upto: Position, start: Start },
@@ -85,9 +89,10 @@ impl Hub {
         loop {
             let Some(seat) = self.seat_mut(id, key) else { return Fed::Enough };
             let Standing::CatchingUp { after } = seat.standing else { return Fed::Enough };
-            let (scratch, page_bytes) = (&mut self.scratch, self.bounds.page_bytes);
-            let mut encode =
-                |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| dialect.encode(entry, S::frame, scratch, out);
+            let (scratch, page_bytes, epoch) = (&mut self.scratch, self.bounds.page_bytes, self.journaled.epoch);
+            let mut encode = |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| {
+                dialect.encode(entry, epoch, S::frame, scratch, out);
+            };
             match self.rooms[key].tail.page(after, page_bytes, dialect, &mut encode) {
                 // It has heard some of this turn's news elsewhere: it is given the others from the tail.
                 Page::Level if self.rooms[key].news.first().is_some_and(|first| first.position <= after) => {
@@ -106,12 +111,12 @@ impl Hub {
                 }
                 Page::Gone if self.journaled.keeps_history => {
                     let upto = self.journaled.position;
-                    let part = Part::After { after, upto };
-                    self.read_for(id, key, part, Purpose::Feed { after, upto }, commands);
+                    let range = Range::After { after, upto };
+                    self.read_for(id, key, range, Purpose::Feed { after, upto }, commands);
                     return Fed::Enough;
                 }
                 Page::Gone => {
-                    if !self.skip(id, key, dialect, self.rooms[key].tail.floor(), stage, commands) {
+                    if !self.skip(id, key, dialect, self.rooms[key].tail.known_from(), stage, commands) {
                         return Fed::Enough;
                     }
                 }
@@ -135,14 +140,47 @@ impl Hub {
                 false
             }
             Dialect::V1 => {
-                stage.send(id, framed::<S>(&Reply::Gap { room: self.rooms[key].name.as_str(), position: to.0 }));
+                stage.send(id, self.gap_of::<S>(key, to));
                 self.stand(id, key, Standing::CatchingUp { after: to });
                 true
             }
             Dialect::Events => {
-                stage.send(id, format!("id: {to}\nevent: gap\ndata: {to}\n\n").into());
+                stage.send(id, self.gap_event(&self.rooms[key].name, to));
                 self.stand(id, key, Standing::CatchingUp { after: to });
                 true
+            }
+        }
+    }
+
+    /// Tells a member of chat.v1 that nothing of a room up to a position will come.
+    fn gap_of<S: Stage>(&self, key: usize, to: Position) -> Bytes {
+        let epoch = self.journaled.epoch.to_string();
+        framed::<S>(&Reply::Gap { room: self.rooms[key].name.as_str(), position: to.0, epoch })
+    }
+
+    /// What was not heard up to a position will never be, and the journal may have begun another life: those who are
+    /// level are told so, and whoever is behind, or comes back with a position up to there, is told when it asks.
+    ///
+    /// What was emitted before must have been handed out by [`commit`](Hub::commit).
+    pub fn lost<S: Stage>(&mut self, epoch: Epoch, upto: Position, stage: &mut S) {
+        self.journaled.epoch = epoch;
+        self.journaled.position = self.journaled.position.max(upto);
+        self.forgotten = self.forgotten.max(upto);
+        for (_, room) in &mut self.rooms {
+            debug_assert!(room.news.is_empty(), "what came before the loss is heard before it is told");
+            room.tail.lose(upto);
+        }
+        let keys: Vec<usize> = self.rooms.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            for dialect in [Dialect::V1, Dialect::Events] {
+                let told = match dialect {
+                    Dialect::V1 => self.gap_of::<S>(key, upto),
+                    _ => self.gap_event(&self.rooms[key].name, upto),
+                };
+                // Raw members know of no positions: they hear what comes next.
+                for member in &self.rooms[key].live[dialect.index()] {
+                    stage.send(*member, told.clone());
+                }
             }
         }
     }
@@ -192,7 +230,7 @@ impl Hub {
         let upto = self.journaled.position;
         let tail = &self.rooms[key].tail;
         match start {
-            Start::After(after) if after <= upto && after >= tail.floor() => {
+            Start::After(after) if after <= upto && after >= tail.known_from() => {
                 let missed = tail.count_after(after);
                 if missed > self.bounds.backfill_entries {
                     return self.welcome_newest(id, key, Start::Lost, stage, commands);
@@ -211,7 +249,7 @@ impl Hub {
                 self.told(id, key, start, &joined, stage)
             }
             Start::After(after) if after <= upto && self.journaled.keeps_history => {
-                self.read_for(id, key, Part::After { after, upto }, Purpose::Resume { after, upto }, commands);
+                self.read_for(id, key, Range::After { after, upto }, Purpose::Resume { after, upto }, commands);
                 Fed::Enough
             }
             Start::After(_) | Start::Lost => self.welcome_newest(id, key, Start::Lost, stage, commands),
@@ -235,7 +273,7 @@ impl Hub {
             self.tell_tail(id, key, start, stage)
         } else {
             let upto = self.journaled.position;
-            self.read_for(id, key, Part::Before(upto.next()), Purpose::Newest { upto, start }, commands);
+            self.read_for(id, key, Range::Before(upto.next()), Purpose::Newest { upto, start }, commands);
             Fed::Enough
         }
     }
@@ -288,6 +326,31 @@ impl Hub {
         PageSize { entries: self.bounds.page_entries, bytes: self.bounds.page_bytes }
     }
 
+    /// What a stream of events is told when it misses everything up to a position.
+    #[must_use]
+    pub fn gap_event(&self, room: &RoomName, to: Position) -> Bytes {
+        let id = self.event_id(to);
+        let mut event = format!("id: {id}\nevent: gap\ndata: ").into_bytes();
+        let gap = Reply::Gap { room: room.as_str(), position: to.0, epoch: id.epoch.to_string() };
+        v1::write(&gap, &mut event);
+        event.extend_from_slice(b"\n\n");
+        event.into()
+    }
+
+    /// A place in this life of the journal.
+    #[must_use]
+    pub fn event_id(&self, position: Position) -> EventId {
+        EventId { epoch: self.journaled.epoch, position }
+    }
+
+    /// Before the newest page of a room that is in memory: where whoever goes on of whom nothing is known.
+    #[must_use]
+    pub fn before_newest_page(&self, room: &RoomName) -> Position {
+        let tail = self.by_name.get(room).map(|key| &self.rooms[*key].tail);
+        let page = tail.map(|tail| tail.before(Position(u64::MAX), self.page_size())).unwrap_or_default();
+        page.first().map_or(self.journaled.position, |first| first.position.before())
+    }
+
     /// A member of chat.v1 asked for older entries.
     ///
     /// # Errors
@@ -302,9 +365,9 @@ impl Hub {
         stage: &mut S,
         commands: &mut Vec<Command>,
     ) -> Result<(), OutboxFull> {
-        let (name, part) = (self.rooms[key].name.clone(), Part::Before(before));
-        let Some((entries, more)) = self.look(&name, &part, limit) else {
-            self.read(id, key, part, limit, Purpose::History, commands);
+        let (name, range) = (self.rooms[key].name.clone(), Range::Before(before));
+        let Some(Looked { entries, more, .. }) = self.look(&name, &range, limit) else {
+            self.read(id, key, range, limit, Purpose::History, commands);
             return Ok(());
         };
         let reply = Reply::History { room: name.as_str(), entries: Said::all_within(&entries), more };
@@ -324,13 +387,13 @@ impl Hub {
         limit: usize,
         commands: &mut Vec<Command>,
     ) {
-        let part = Part::Matching { before, query: query.clone() };
-        self.read(id, key, part, limit, Purpose::Search { query }, commands);
+        let range = Range::Matching { before, query: query.clone() };
+        self.read(id, key, range, limit, Purpose::Search { query }, commands);
     }
 
     /// Reads a page that a seat waits for.
-    fn read_for(&mut self, id: MemberId, key: usize, part: Part, purpose: Purpose, commands: &mut Vec<Command>) {
-        let serial = self.read(id, key, part, self.bounds.page_entries, purpose, commands);
+    fn read_for(&mut self, id: MemberId, key: usize, range: Range, purpose: Purpose, commands: &mut Vec<Command>) {
+        let serial = self.read(id, key, range, self.bounds.page_entries, purpose, commands);
         self.stand(id, key, Standing::Reading { serial });
     }
 
@@ -338,7 +401,7 @@ impl Hub {
         &mut self,
         member: MemberId,
         key: usize,
-        part: Part,
+        range: Range,
         limit: usize,
         purpose: Purpose,
         commands: &mut Vec<Command>,
@@ -352,7 +415,7 @@ impl Hub {
         }
         let place = self.reads.insert(Pending { serial, member, room: room.clone(), purpose });
         let ticket = u64::from(serial) << 32 | place as u64;
-        commands.push(Command::Read(Wanted { ticket, room, part, limit }));
+        commands.push(Command::Read(Wanted { ticket, room, range, limit }));
         serial
     }
 
@@ -368,21 +431,23 @@ impl Hub {
         }
         let (Some(dialect), Some(key)) = (self.dialect(id), self.by_name.get(&room).copied()) else { return };
         match purpose {
-            Purpose::History if pages.entries.is_none() => Self::refuse_read(id, "history", &room, stage),
-            Purpose::Search { .. } if pages.entries.is_none() => Self::refuse_read(id, "search", &room, stage),
-            Purpose::History => {
-                let entries = pages.entries.unwrap_or_default();
-                let entries = Said::all_within(&entries);
-                stage.send(id, framed::<S>(&Reply::History { room: room.as_str(), entries, more: pages.more }));
-            }
-            Purpose::Search { query } => {
-                let entries = pages.entries.unwrap_or_default();
-                let none = Vec::new();
-                let matches = pages.matches.iter().chain(std::iter::repeat(&none));
-                let entries = entries.iter().zip(matches).map(|(entry, matches)| Hit::new(entry, matches)).collect();
-                let reply = Reply::Found { room: room.as_str(), query: &query, entries, more: pages.more };
-                stage.send(id, framed::<S>(&reply));
-            }
+            Purpose::History => match pages.entries {
+                Ok(entries) => {
+                    let entries = Said::all_within(&entries);
+                    stage.send(id, framed::<S>(&Reply::History { room: room.as_str(), entries, more: pages.more }));
+                }
+                Err(error) => Self::refuse_read(id, "history", &room, error, stage),
+            },
+            Purpose::Search { query } => match pages.entries {
+                Ok(entries) => {
+                    let none = Vec::new();
+                    let matches = pages.matches.iter().chain(std::iter::repeat(&none));
+                    let hits = entries.iter().zip(matches).map(|(entry, matches)| Hit::new(entry, matches)).collect();
+                    let reply = Reply::Found { room: room.as_str(), query: &query, entries: hits, more: pages.more };
+                    stage.send(id, framed::<S>(&reply));
+                }
+                Err(error) => Self::refuse_read(id, "search", &room, error, stage),
+            },
             // It may have left the room, and come back, in the meantime: then this is not what it waits for.
             _ if self.seat_mut(id, key).is_none_or(|seat| seat.standing != Standing::Reading { serial }) => {}
             Purpose::Feed { after, upto } => {
@@ -391,13 +456,13 @@ impl Hub {
                 }
             }
             Purpose::Resume { after, upto } => {
-                let is_told = pages.entries.is_some()
+                let is_told = pages.entries.is_ok()
                     && pages.floor <= after
-                    && pages.in_part <= self.bounds.backfill_entries as u64;
+                    && pages.in_range <= self.bounds.backfill_entries as u64;
                 match pages.entries {
-                    Some(entries) if is_told => {
+                    Ok(entries) if is_told => {
                         let upto = entries.last().filter(|_| pages.more).map_or(upto, |entry| entry.position);
-                        let (more, missed) = (pages.more, Some(pages.in_part));
+                        let (more, missed) = (pages.more, Some(pages.in_range));
                         let older = after > Position::START;
                         let joined = Joined { entries, upto, gap: false, more, older, missed };
                         if self.told(id, key, Start::After(after), &joined, stage) == Fed::Enough {
@@ -412,13 +477,13 @@ impl Hub {
             }
             Purpose::Newest { upto, start } => {
                 let fed = match pages.entries {
-                    Some(entries) => {
+                    Ok(entries) => {
                         let gap = start == Start::Lost;
                         let joined = Joined { entries, upto, gap, more: false, older: pages.more, missed: None };
                         self.told(id, key, start, &joined, stage)
                     }
                     // Better what there is than nothing: the rest can be asked for when it can be read again.
-                    None => self.tell_tail(id, key, start, stage),
+                    Err(_) => self.tell_tail(id, key, start, stage),
                 };
                 if fed == Fed::Enough {
                     self.drained(id);
@@ -440,8 +505,8 @@ impl Hub {
         commands: &mut Vec<Command>,
     ) -> Fed {
         self.stand(id, key, Standing::CatchingUp { after });
-        let Some(entries) = pages.entries else {
-            let floor = self.rooms[key].tail.floor();
+        let Ok(entries) = pages.entries else {
+            let floor = self.rooms[key].tail.known_from();
             self.skip(id, key, dialect, floor, stage, commands);
             return Fed::Enough;
         };
@@ -451,7 +516,7 @@ impl Hub {
         }
         let mut bytes = Vec::new();
         for entry in &entries {
-            dialect.encode(entry, S::frame, &mut self.scratch, &mut bytes);
+            dialect.encode(entry, self.journaled.epoch, S::frame, &mut self.scratch, &mut bytes);
         }
         let reaches = entries.last().filter(|_| pages.more).map_or(upto, |entry| entry.position);
         if entries.is_empty() || stage.offer(id, &bytes.into(), entries.len()) {

@@ -175,7 +175,7 @@ fn what_a_joiner_is_told_from_the_store() {
         while !talk.reads.is_empty() {
             let mut pages = talk.read();
             if matches!(store, Fails) && heard.is_empty() {
-                pages.entries = None;
+                pages.entries = Err(SearchError::Unavailable);
             }
             // What is said meanwhile comes behind it.
             talk.bring(pages);
@@ -279,7 +279,7 @@ fn who_falls_behind_what_is_kept_is_told_of_the_gap() {
     talk.drain(member(1));
     talk.settle();
     let heard: Vec<Value> = talk.heard(1).into_iter().filter(|it| it["type"] != "presence").collect();
-    assert_eq!(heard[0], json!({"type": "gap", "room": "a", "position": 7}));
+    assert_eq!(heard[0], json!({"type": "gap", "room": "a", "position": 7, "epoch": "000000000000000e"}));
     assert_eq!(positions(&heard[1..]), [8, 9, 10]);
 }
 
@@ -410,7 +410,7 @@ fn history_and_search_when_the_store_fails() {
     talk.heard(0);
     for request in ["history", "search"] {
         talk.ask(0, json!({"type": request, "room": "a", "before": 3, "query": "text"}));
-        let pages = Pages { entries: None, ..talk.read() };
+        let pages = Pages { entries: Err(SearchError::Unavailable), ..talk.read() };
         talk.bring(pages);
         let error = talk.next(0);
         assert_eq!(
@@ -424,6 +424,25 @@ fn history_and_search_when_the_store_fails() {
 }
 
 #[test]
+fn a_search_that_cannot_be_is_told_why() {
+    let mut talk = stored();
+    talk.ask(0, json!({"type": "join", "room": "a"}));
+    talk.settle();
+    talk.heard(0);
+    for (error, words) in [
+        (SearchError::NoWords, "a search needs a word"),
+        (SearchError::TooManyWords { limit: 7 }, "a search has at most 7 words"),
+    ] {
+        talk.ask(0, json!({"type": "search", "room": "a", "query": "from:"}));
+        let pages = Pages { entries: Err(error), ..talk.read() };
+        talk.bring(pages);
+        let expected =
+            json!({"type": "error", "code": "bad_query", "message": words, "request": "search", "room": "a"});
+        assert_eq!(talk.next(0), expected);
+    }
+}
+
+#[test]
 fn what_was_found_comes_with_its_matches() {
     let mut talk = stored();
     talk.ask(0, json!({"type": "join", "room": "a"}));
@@ -431,7 +450,7 @@ fn what_was_found_comes_with_its_matches() {
     talk.heard(0);
     talk.ask(0, json!({"type": "search", "room": "a", "query": "text 1", "limit": 2}));
     let wanted = talk.reads.front().unwrap();
-    assert_eq!(wanted.part, Part::Matching { before: Position(21), query: "text 1".to_owned() });
+    assert_eq!(wanted.range, Range::Matching { before: Position(21), query: "text 1".to_owned() });
     let pages = talk.read();
     talk.bring(pages);
     let found = talk.next(0);

@@ -32,7 +32,7 @@ fn requests_that_are_refused() {
         (json!({"type": "typing", "room": "b"}), "not_joined", "join this room first"),
         (json!({"type": "history", "room": "b"}), "not_joined", "join this room first"),
         (json!({"type": "search", "room": "b", "query": "x"}), "not_joined", "join this room first"),
-        (json!({"type": "search", "room": "a", "query": "\"-*"}), "bad_query", "no word"),
+        (json!({"type": "search", "room": "a", "query": "\"-*"}), "bad_query", "needs a word"),
         (json!({"type": "search", "room": "a", "query": "x"}), "unavailable", "keeps no history"),
         (say("b", "x", "n"), "not_joined", "join this room first"),
         (say("", "x", "n"), "bad_room", "a name is needed"),

@@ -210,26 +210,26 @@ impl Talk {
     pub(super) fn answer(&self, wanted: &Wanted) -> Pages {
         let kept = self.said.iter().filter(|entry| entry.room == wanted.room && entry.position > self.floor);
         let text = |entry: &Entry| String::from_utf8_lossy(entry.content.bytes()).into_owned();
-        let mut part: Vec<Entry> = match &wanted.part {
-            Part::After { after, upto } => {
+        let mut part: Vec<Entry> = match &wanted.range {
+            Range::After { after, upto } => {
                 kept.filter(|it| it.position > *after && it.position <= *upto).cloned().collect()
             }
-            Part::Before(before) => kept.filter(|it| it.position < *before).cloned().collect(),
-            Part::Matching { before, query } => {
+            Range::Before(before) => kept.filter(|it| it.position < *before).cloned().collect(),
+            Range::Matching { before, query } => {
                 kept.filter(|it| it.position < *before && text(it).contains(query.as_str())).cloned().collect()
             }
         };
-        let in_part = part.len() as u64;
+        let in_range = part.len() as u64;
         let more = part.len() > wanted.limit;
-        match &wanted.part {
-            Part::After { .. } => part.truncate(wanted.limit),
-            Part::Before(_) | Part::Matching { .. } => drop(part.drain(..part.len().saturating_sub(wanted.limit))),
+        match &wanted.range {
+            Range::After { .. } => part.truncate(wanted.limit),
+            Range::Before(_) | Range::Matching { .. } => drop(part.drain(..part.len().saturating_sub(wanted.limit))),
         }
-        let matches = match &wanted.part {
-            Part::Matching { .. } => part.iter().map(|_| vec![(0, 1)]).collect(),
-            Part::After { .. } | Part::Before(_) => Vec::new(),
+        let matches = match &wanted.range {
+            Range::Matching { .. } => part.iter().map(|_| vec![(0, 1)]).collect(),
+            Range::After { .. } | Range::Before(_) => Vec::new(),
         };
-        Pages { ticket: wanted.ticket, entries: Some(part), matches, more, in_part, floor: self.floor }
+        Pages { ticket: wanted.ticket, entries: Ok(part), matches, more, in_range, floor: self.floor }
     }
 
     /// Brings a page to the hub, as the beginning of a turn.

@@ -112,7 +112,7 @@ impl Walk {
                     let wanted = self.talk.reads.remove(place).unwrap();
                     let mut pages = self.talk.answer(&wanted);
                     if self.rng.u32(..10) == 0 {
-                        pages.entries = None;
+                        pages.entries = Err(SearchError::Unavailable);
                         self.may_lose = true;
                     }
                     self.talk.bring(pages);

@@ -1,0 +1,230 @@
+//! A bus inside the process, for tests: it keeps the contract, and fails when it is told to.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, broadcast};
+
+use super::driver::{Bounds, Driver, Ears, Failure, Record, Session, Tail};
+
+/// Records of one batch.
+const BATCH: usize = 100;
+
+/// A broker, shared by the drivers of all instances of a test.
+#[derive(Debug, Clone)]
+pub(super) struct LocalBus {
+    state: Arc<Mutex<State>>,
+    changed: Arc<Notify>,
+    whispers: broadcast::Sender<Bytes>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct State {
+    log: VecDeque<Bytes>,
+    /// Records trimmed.
+    trimmed: u64,
+    meta: Vec<Bytes>,
+    /// Sessions of another number are cut.
+    generation: u64,
+    is_down: bool,
+    /// Publishes of so many records succeed and are answered with a failure; `None` if all is well.
+    unclear_after: Option<usize>,
+    is_stuck: bool,
+}
+
+/// What a broker had at one moment.
+#[derive(Debug, Clone)]
+pub(super) struct Snapshot {
+    log: VecDeque<Bytes>,
+    trimmed: u64,
+    meta: Vec<Bytes>,
+}
+
+impl LocalBus {
+    pub(super) fn new() -> Self {
+        LocalBus { state: Arc::default(), changed: Arc::default(), whispers: broadcast::channel(100).0 }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state());
+        self.changed.notify_waiters();
+    }
+
+    /// Ends all sessions. New ones begin at once.
+    pub(super) fn cut(&self) {
+        self.change(|state| state.generation += 1);
+    }
+
+    /// Ends all sessions. No new one begins before [`up`](Self::up).
+    pub(super) fn down(&self) {
+        self.change(|state| (state.generation, state.is_down) = (state.generation + 1, true));
+    }
+
+    pub(super) fn up(&self) {
+        self.change(|state| state.is_down = false);
+    }
+
+    /// The next publish gets so many records in and then loses its connection.
+    pub(super) fn lose_answer_after(&self, records: usize) {
+        self.change(|state| state.unclear_after = Some(records));
+    }
+
+    /// Tails see nothing new any more, and nobody is told why.
+    pub(super) fn stick(&self, is_stuck: bool) {
+        self.change(|state| state.is_stuck = is_stuck);
+    }
+
+    /// Removes all records before an offset.
+    pub(super) fn trim(&self, first: u64) {
+        self.change(|state| {
+            while state.trimmed + 1 < first && state.log.pop_front().is_some() {
+                state.trimmed += 1;
+            }
+        });
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let State { log, trimmed, meta, .. } = self.state().clone();
+        Snapshot { log, trimmed, meta }
+    }
+
+    /// The broker has come back with what it had then.
+    pub(super) fn restore(&self, snapshot: Snapshot) {
+        self.change(|state| {
+            (state.log, state.trimmed, state.meta) = (snapshot.log, snapshot.trimmed, snapshot.meta);
+            state.generation += 1;
+        });
+    }
+
+    /// The broker has come back with nothing.
+    pub(super) fn wipe(&self) {
+        self.restore(Snapshot { log: VecDeque::new(), trimmed: 0, meta: Vec::new() });
+    }
+
+    /// All records that are in the log.
+    pub(super) fn log(&self) -> Vec<Bytes> {
+        self.state().log.iter().cloned().collect()
+    }
+}
+
+impl Driver for LocalBus {
+    type Session = LocalSession;
+    const IS_DENSE: bool = true;
+
+    async fn connect(&self) -> Result<LocalSession, Failure> {
+        let state = self.state();
+        if state.is_down {
+            return Err(Failure::new("it is down"));
+        }
+        Ok(LocalSession { bus: self.clone(), generation: state.generation })
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct LocalSession {
+    bus: LocalBus,
+    generation: u64,
+}
+
+impl LocalSession {
+    fn state(&self) -> Result<MutexGuard<'_, State>, Failure> {
+        let state = self.bus.state();
+        if state.generation != self.generation { Err(Failure::new("it was cut")) } else { Ok(state) }
+    }
+}
+
+impl Session for LocalSession {
+    type Tail = LocalTail;
+    type Ears = LocalEars;
+
+    async fn meta(&self) -> Result<Vec<Bytes>, Failure> {
+        Ok(self.state()?.meta.clone())
+    }
+
+    async fn append_meta(&self, record: Bytes) -> Result<(), Failure> {
+        self.state()?.meta.push(record);
+        Ok(())
+    }
+
+    async fn bounds(&self) -> Result<Bounds, Failure> {
+        let state = self.state()?;
+        Ok(Bounds { first: state.trimmed + 1, last: state.trimmed + state.log.len() as u64 })
+    }
+
+    async fn get(&self, offset: u64) -> Result<Option<Bytes>, Failure> {
+        let state = self.state()?;
+        Ok(offset.checked_sub(state.trimmed + 1).and_then(|place| state.log.get(place as usize).cloned()))
+    }
+
+    async fn publish(&self, batch: &[Bytes]) -> Result<(), Failure> {
+        let mut state = self.state()?;
+        let unclear = state.unclear_after.take();
+        state.log.extend(batch.iter().take(unclear.unwrap_or(usize::MAX)).cloned());
+        state.generation += u64::from(unclear.is_some());
+        drop(state);
+        self.bus.changed.notify_waiters();
+        self.state().map(drop)
+    }
+
+    async fn tail(&self, after: u64) -> Result<LocalTail, Failure> {
+        Ok(LocalTail { session: LocalSession { bus: self.bus.clone(), generation: self.generation }, after })
+    }
+
+    async fn whisper(&self, message: Bytes) -> Result<(), Failure> {
+        let _ = self.bus.whispers.send(message);
+        self.state().map(drop)
+    }
+
+    async fn listen(&self) -> Result<LocalEars, Failure> {
+        Ok(LocalEars(self.bus.whispers.subscribe()))
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct LocalTail {
+    session: LocalSession,
+    after: u64,
+}
+
+impl Tail for LocalTail {
+    async fn next(&mut self) -> Result<Vec<Record>, Failure> {
+        loop {
+            let changed = self.session.bus.changed.notified();
+            let mut changed = std::pin::pin!(changed);
+            // From here on a change is noticed, before what is there is looked at.
+            changed.as_mut().enable();
+            let records: Vec<Record> = {
+                let state = self.session.state()?;
+                let first = (self.after + 1).max(state.trimmed + 1);
+                let skipped = usize::try_from(first - state.trimmed - 1).unwrap();
+                let log = state.log.iter().skip(skipped).take(if state.is_stuck { 0 } else { BATCH }).cloned();
+                (first..).zip(log).map(|(offset, bytes)| Record { offset, bytes }).collect()
+            };
+            if let Some(last) = records.last() {
+                self.after = last.offset;
+                return Ok(records);
+            }
+            changed.await;
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct LocalEars(broadcast::Receiver<Bytes>);
+
+impl Ears for LocalEars {
+    async fn next(&mut self) -> Result<Bytes, Failure> {
+        loop {
+            match self.0.recv().await {
+                Ok(message) => return Ok(message),
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(error) => return Err(Failure::new(error)),
+            }
+        }
+    }
+}
