@@ -80,9 +80,10 @@ impl Since {
 
 #[cfg(test)]
 impl Desk {
-    /// Requests that wait here.
-    pub(super) fn len(&self) -> usize {
-        self.posts.len() + self.receiving.len() + self.reads.len()
+    /// Who waits here.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = ConnectionId> {
+        let askers = self.posts.values().chain(self.reads.values()).map(|asker| asker.id);
+        askers.chain(self.receiving.keys().copied())
     }
 }
 

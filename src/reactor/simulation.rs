@@ -80,3 +80,10 @@ fn everybody_hears_the_same_over_a_memory_journal() {
 fn everybody_hears_the_same_over_a_store_that_fails() {
     run_all(Under::Store, |tally| tally.is_lively() && tally.is_troubled());
 }
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for under in [Under::Memory, Under::Store] {
+        assert_eq!(run(under, 4, 300), run(under, 4, 300), "{under:?}");
+    }
+}

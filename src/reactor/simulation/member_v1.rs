@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::net::connection::ConnectionId;
+
 use super::line::{Heard, Line, Socket, Temper, masked};
 use super::oracle::{ROOMS, room_name};
 use super::scene::Scene;
@@ -26,6 +28,8 @@ pub(super) struct Page {
     known_in: String,
     connection: Option<Connection>,
     retry_at: Instant,
+    /// The connection that it has left behind after it was welcome there, and that the server may still have.
+    ghost: Option<((usize, u32), ConnectionId)>,
     pub(super) seats: [Seat; ROOMS],
     /// What it has said and did not hear, in the order in which it was said.
     unconfirmed: Vec<Saying>,
@@ -73,8 +77,8 @@ impl Page {
         let known_in = tab_of.map(|other| other.known_in.clone()).unwrap_or_default();
         let person = tab_of.and_then(|other| other.person.clone());
         let seats = std::array::from_fn(Seat::new);
-        let (connection, session, unconfirmed) = (None, None, Vec::new());
-        Page { number, name, person, session, known_in, connection, retry_at: now, seats, unconfirmed, said: 0 }
+        let (connection, session, unconfirmed, ghost) = (None, None, Vec::new(), None);
+        Page { number, name, person, session, known_in, connection, retry_at: now, ghost, seats, unconfirmed, said: 0 }
     }
 
     pub(super) fn act(&mut self, scene: &mut Scene) {
@@ -208,8 +212,12 @@ impl Page {
             }
             8..12 => {
                 // The network is gone, and the server does not know: its connection is a ghost.
-                let ghost = self.disconnect(scene);
-                scene.ghosts.extend(ghost);
+                let was_welcome = connection.is_welcome;
+                let Some(ghost) = self.disconnect(scene) else { return };
+                if was_welcome {
+                    self.ghost = Some((ghost.at, ghost.id));
+                }
+                scene.ghosts.push(ghost);
             }
             12..30 => line.temper = Temper::any(&mut scene.rng),
             _ => {}
@@ -321,7 +329,11 @@ impl Page {
             assert_eq!(*former, person, "it is the same person");
         }
         let session = text(&welcome["session"]);
-        scene.tally.takeovers += u64::from(self.session.as_ref() == Some(&session));
+        if self.session.as_ref() == Some(&session) {
+            scene.tally.takeovers += 1;
+            let is_there = self.ghost.take().is_some_and(|(at, id)| scene.is_open(at, id));
+            assert!(!is_there, "the connection whose place it has taken goes on: {self:?}");
+        }
         (self.person, self.session) = (Some(person), Some(session));
         self.known_in = scene.truth.epoch.clone();
         self.connection.as_mut().expect("it hears").is_welcome = true;

@@ -12,7 +12,7 @@ use crate::chat::identity::Identities;
 use crate::journal::Journal;
 use crate::journal::simulated::SimulatedJournal;
 use crate::limits::Limits;
-use crate::net::connection::Protocol;
+use crate::net::connection::{Connection, ConnectionId, Protocol};
 use crate::net::simulated::{SimulatedSocket, Wire};
 use crate::net::transport::Transport;
 use crate::site::{Root, Site};
@@ -34,7 +34,7 @@ pub(super) struct Instance {
 }
 
 /// How often the simulation saw what it is there to see.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) heard: u64,
     pub(super) said: u64,
@@ -203,6 +203,13 @@ impl Scene {
         instance.life == line.at.1 && instance.reactor.is_some() && !line.wire.borrow().is_reset
     }
 
+    /// The server has a connection, and has not begun to end it.
+    pub(super) fn is_open(&self, (place, life): (usize, u32), id: ConnectionId) -> bool {
+        let instance = &self.instances[place];
+        let reactor = instance.reactor.as_ref().filter(|_| instance.life == life);
+        reactor.and_then(|reactor| reactor.connections.get(id)).is_some_and(Connection::is_open)
+    }
+
     /// Tells the server what has happened on its socket, if it is still the same process.
     pub(super) fn edge(&mut self, line: &Line, readable: bool, writable: bool, hung_up: bool) {
         let instance = &mut self.instances[line.at.0];
@@ -220,8 +227,7 @@ impl Scene {
     pub(super) fn turn(&mut self) {
         for place in 0..self.instances.len() {
             let mut is_first = true;
-            loop {
-                let Instance { reactor: Some(reactor), has_edge, .. } = &mut self.instances[place] else { break };
+            while let Instance { reactor: Some(reactor), has_edge, .. } = &mut self.instances[place] {
                 let mut is_woken = std::mem::take(has_edge);
                 if let Journal::Simulated(journal) = &mut reactor.journal
                     && is_first
@@ -274,7 +280,8 @@ impl Scene {
         assert!(bytes <= limits.max_draft_bytes_in_flight + read + limits.max_message_bytes, "{bytes} in flight");
         let (reads, most) = (reactor.hub.pending_reads(), connections * (4 + limits.max_rooms_per_member));
         assert!(reads <= most, "{reads} reads under way for {connections} connections");
-        assert!(reactor.desk.len() <= connections, "{:?} for {connections} connections", reactor.desk);
+        let is_there = |id| reactor.connections.get(id).is_some();
+        assert!(reactor.desk.waiting().all(is_there), "somebody who has gone waits: {:?}", reactor.desk);
     }
 
     /// Nothing is left of anybody.
@@ -287,6 +294,6 @@ impl Scene {
         assert_eq!((reactor.journal.in_flight(), reactor.journal.in_flight_bytes()), (0, 0));
         assert!(reactor.timers.is_empty(), "{} timers are left", reactor.timers.len());
         assert!(reactor.streams.is_empty() && reactor.waiting.is_empty() && reactor.farewells.is_empty());
-        assert_eq!(reactor.desk.len(), 0, "{:?}", reactor.desk);
+        assert_eq!(reactor.desk.waiting().count(), 0, "{:?}", reactor.desk);
     }
 }
