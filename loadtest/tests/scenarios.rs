@@ -193,6 +193,19 @@ fn every_wrong_of_a_storm_is_found() {
     }
 }
 
+#[test]
+fn instances_that_are_not_one_chat_are_found() {
+    let ports = [stand_in(Wrong::Nothing), stand_in(Wrong::Nothing)];
+    for (name, ports, exit_code) in [("one chat", [ports[0]; 2], 0), ("two chats", ports, 1)] {
+        let [first, second] = ports.map(|port| format!("--url=ws://127.0.0.1:{port}/?room=r"));
+        let arguments = ["cluster", &first, &second, "--clients=6", "--rate=50", "--seconds=0.2", "--drain=0.3"];
+        let output = loadtest(&arguments);
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(exit_code), "{name}: {text}");
+        assert_eq!(text.contains("DIFFERENT at"), exit_code == 1, "{name}: {text}");
+    }
+}
+
 /// Runs a scenario against a server that it starts itself.
 fn spawned(scenario: &str, arguments: &[&str]) -> (Option<i32>, String, Value) {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{scenario}-{}.json", std::process::id()));
