@@ -85,7 +85,10 @@ impl Client {
         if let Some(source) = source {
             // Ports of an earlier run that are in TIME_WAIT do not count as taken then.
             socket.set_reuse_address(true)?;
-            socket.bind(&source.into())?;
+            if socket.bind(&source.into()).is_err() {
+                // Somebody else has that port.
+                socket.bind(&SocketAddr::new(source.ip(), 0).into())?;
+            }
         }
         match socket.connect(&server.into()) {
             Err(err) if err.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => return Err(err),

@@ -121,8 +121,12 @@ impl Fleet {
         let members = plan.own_clients();
         let places = members + plan.visitors();
         let room = plan.targets[0].room();
+        let mut ledger = Ledger::new(run, plan.size, places, plan.sender_clients(), closed_loop);
+        if plan.part.of > 1 {
+            ledger.share();
+        }
         Ok(Fleet {
-            ledger: Ledger::new(run, plan.size, places, plan.sender_clients(), closed_loop),
+            ledger,
             tally: Tally::default(),
             monitor,
             returns: Returns::default(),
@@ -186,13 +190,18 @@ impl Fleet {
         Ok(clock::now() - started)
     }
 
+    /// Which of all clients, in all processes, the one at `place` is.
+    pub(crate) fn index_of(&self, place: usize) -> usize {
+        place * self.plan.part.of + self.plan.part.index
+    }
+
     /// Begins to open the client at `place`.
     pub fn open(&mut self, place: usize) {
         let server = self.servers[place % self.servers.len()];
         let is_slow = (self.members - self.slow..self.members).contains(&place);
         let route = Route {
             server,
-            source: target::source_for(place, self.clients.len(), server),
+            source: target::source_for(self.index_of(place), self.plan.clients + self.plan.visitors(), server),
             receive_buffer: is_slow.then_some(NARROW_BUFFER_BYTES),
         };
         match Client::open(route, self.poller.registry(), Token(place), clock::now()) {

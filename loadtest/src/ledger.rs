@@ -108,7 +108,6 @@ impl Ledger {
         sender_clients: Vec<Option<usize>>,
         closed_loop: Option<Until>,
     ) -> Self {
-        let is_part = sender_clients.contains(&None);
         Ledger {
             stamps: Stamps::new(run, size),
             transcript: Transcript::new(clients),
@@ -126,9 +125,14 @@ impl Ledger {
                 to_last: Times::default(),
                 closed_loop,
                 may_proceed: Vec::new(),
-                completions: is_part.then(Vec::new),
+                completions: None,
             },
         }
+    }
+
+    /// There are members and senders elsewhere, with books of their own.
+    pub fn share(&mut self) {
+        self.books.completions = Some(Vec::new());
     }
 
     /// Messages that are due within `interval`, in nanoseconds, will be in the histograms, which are empty again.
@@ -157,10 +161,10 @@ impl Ledger {
         if self.books.roles[client].is_some() {
             return;
         }
-        if role == Role::Visitor {
-            self.books.checker.restart(client);
+        if role == Role::Visitor || self.books.counts.sent > 0 {
             self.transcript.restart(client);
         }
+        self.books.welcome(client, role);
         self.books.set_role(client, Some(role));
     }
 

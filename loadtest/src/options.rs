@@ -76,10 +76,10 @@ macro_rules! scenario {
     ($(#[$meta:meta])* $name:ident($scenario:literal) talks { $($own:tt)* } [$($own_field:ident)*]) => {
         scenario! {
             $(#[$meta])* $name($scenario) rests {
-                /// how many of the clients talk as well
+                /// how many of the clients talk as well (default 1; all of them in `chatter`, 10 in `slow` and `cluster`)
                 #[argh(option)]
                 pub senders: Option<usize>,
-                /// messages per second of all senders together, sent on schedule
+                /// messages per second of all senders together, sent on schedule (default 10; 200 in `slow`)
                 #[argh(option)]
                 pub rate: Option<f64>,
                 /// payload of a message in bytes, at least 40 (default 64)
@@ -99,13 +99,14 @@ macro_rules! scenario {
             /// where to connect to; path and query are kept (default ws://127.0.0.1:8080); repeatable: clients take turns
             #[argh(option)]
             pub url: Vec<String>,
-            /// how to speak: `raw`, or `v1` for chat.v1 in the room of the url's ?room=
+            /// how to speak: `raw`, or `v1` for chat.v1 in the room of the url's ?room= (default raw; v1 in `storm` and
+            /// `cluster`)
             #[argh(option)]
             pub dialect: Option<String>,
-            /// sockets to open, all of which listen
+            /// sockets to open, all of which listen (default 100)
             #[argh(option)]
             pub clients: Option<usize>,
-            /// length of the measured interval
+            /// length of the measured interval (default 10)
             #[argh(option)]
             pub seconds: Option<f64>,
             /// rest between the last handshake and the first message (default 0.2)

@@ -6,6 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 /// Connections from one source address to one destination, well below what the usual range of local ports gives.
 const CLIENTS_PER_SOURCE: usize = 20_000;
 
+/// Where the usual range of local ports begins.
+const FIRST_PORT: u16 = 32_768;
+
 /// A `ws://` URL, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -104,7 +107,8 @@ fn decode_percent(text: &str) -> String {
 /// The source address of client `index` of `clients`; `None` leaves the choice to the kernel.
 ///
 /// A source address has about 28,000 ports for one destination. On the loopback network there are 16 million
-/// addresses to come from, and many clients take turns with as many of them as they need.
+/// addresses to come from, and many clients take turns with as many of them as they need. The port is chosen as well: the
+/// kernel, which does not know yet where the socket will connect to, searches milliseconds for a free one among thousands.
 pub fn source_for(index: usize, clients: usize, server: SocketAddr) -> Option<SocketAddr> {
     let loopback = matches!(server.ip(), IpAddr::V4(ip) if ip.is_loopback());
     if !loopback || clients <= CLIENTS_PER_SOURCE {
@@ -113,7 +117,8 @@ pub fn source_for(index: usize, clients: usize, server: SocketAddr) -> Option<So
     let sources = clients.div_ceil(CLIENTS_PER_SOURCE);
     let offset = (index % sources) as u32;
     let ip = Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + offset);
-    Some(SocketAddr::from((ip, 0)))
+    let port = FIRST_PORT + (index / sources % CLIENTS_PER_SOURCE) as u16;
+    Some(SocketAddr::from((ip, port)))
 }
 
 #[cfg(test)]
@@ -158,9 +163,9 @@ mod tests {
         let local = "127.0.0.1:80".parse().unwrap();
         let table: &[(&str, usize, usize, &str, Option<&str>)] = &[
             ("few", 0, 20_000, "127.0.0.1:80", None),
-            ("first of many", 0, 20_001, "127.0.0.1:80", Some("127.0.0.1:0")),
-            ("second of many", 1, 20_001, "127.0.0.1:80", Some("127.0.0.2:0")),
-            ("they take turns", 2, 20_001, "127.0.0.1:80", Some("127.0.0.1:0")),
+            ("first of many", 0, 20_001, "127.0.0.1:80", Some("127.0.0.1:32768")),
+            ("second of many", 1, 20_001, "127.0.0.1:80", Some("127.0.0.2:32768")),
+            ("they take turns", 2, 20_001, "127.0.0.1:80", Some("127.0.0.1:32769")),
             ("elsewhere", 1, 50_000, "192.0.2.1:80", None),
             ("IPv6", 1, 50_000, "[::1]:80", None),
         ];
@@ -168,7 +173,9 @@ mod tests {
             let expected = expected.map(|source| source.parse().unwrap());
             assert_eq!(source_for(*index, *clients, server.parse().unwrap()), expected, "{name}");
         }
-        let last = (0..60_000).filter_map(|index| source_for(index, 60_000, local)).max();
-        assert_eq!(last, Some("127.0.0.3:0".parse().unwrap()));
+        let mut sources: Vec<SocketAddr> = (0..60_000).filter_map(|index| source_for(index, 60_000, local)).collect();
+        sources.sort();
+        sources.dedup();
+        assert_eq!((sources.len(), sources.last()), (60_000, Some(&"127.0.0.3:52767".parse().unwrap())));
     }
 }

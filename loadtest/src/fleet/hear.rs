@@ -205,8 +205,7 @@ impl Fleet {
             }
             Dialect::V1 => {
                 self.clients[place].phase = Phase::Greeting;
-                let index = place * self.plan.part.of + self.plan.part.index;
-                let hello = chat::hello(index, &self.people[place]);
+                let hello = chat::hello(self.index_of(place), &self.people[place]);
                 self.clients[place].push(Opcode::Text, hello.as_bytes(), self.masks.next());
                 self.flush(place);
             }

@@ -40,6 +40,16 @@ impl Books {
         self.patient = self.patient + count(role, Role::Patient) - count(former, Role::Patient);
     }
 
+    /// `client` begins with what is said from now on; a visitor with whatever it hears first.
+    pub(super) fn welcome(&mut self, client: usize, role: Role) {
+        if role == Role::Visitor {
+            return self.checker.restart(client);
+        }
+        for sender in 0..self.sender_clients.len() {
+            self.checker.give_up(client, sender, self.broadcasts.sent_by(sender), |_| {});
+        }
+    }
+
     pub(super) fn leave(&mut self, client: usize) {
         let Some(role) = self.roles[client] else { return };
         self.set_role(client, None);

@@ -162,6 +162,7 @@ fn senders_elsewhere() {
     let mut elsewhere = Ledger::new(1, 64, 1, vec![Some(0)], None);
     let payloads: Vec<Vec<u8>> = (0..3).map(|_| elsewhere.send(0, 1_000_000).to_vec()).collect();
     let mut ledger = Ledger::new(1, 64, 2, vec![None], None);
+    ledger.share();
     (0..2).for_each(|client| ledger.join(client, Role::Prompt));
     ledger.measure(0..2_000_000);
     for client in [0, 1] {
@@ -173,4 +174,17 @@ fn senders_elsewhere() {
     assert_eq!(ledger.take_completions(), [Completion { sender: 0, number: 0, latency: 500_000 }]);
     let counts = ledger.close();
     assert_eq!((counts.sent, counts.expected, counts.delivered, counts.lost), (0, 6, 3, 3));
+}
+
+#[test]
+fn who_comes_back_begins_with_the_present() {
+    let mut ledger = ledger(None);
+    ledger.leave(1);
+    let missed = ledger.send(0, 1).to_vec();
+    [0, 2].iter().for_each(|&client| hear(&mut ledger, client, &missed, 2));
+    ledger.join(1, Role::Prompt);
+    let payload = ledger.send(0, 1).to_vec();
+    (0..3).for_each(|client| hear(&mut ledger, client, &payload, 2));
+    let counts = ledger.close();
+    assert_eq!((counts.expected, counts.delivered, counts.lost), (5, 5, 0));
 }
