@@ -14,7 +14,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use redis::aio::{MultiplexedConnection, PubSubStream};
-use redis::{AsyncConnectionConfig, Client, RedisError, Value, cmd, pipe};
+use redis::io::tcp::TcpSettings;
+use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, RedisError, Value, cmd, pipe};
 
 use super::driver::{Bounds, Driver, Ears, Failure, Record, Session, Tail};
 
@@ -54,7 +55,11 @@ impl Redis {
     ///
     /// What is wrong with the URL.
     pub(super) fn new(url: &str, prefix: &str, keep: u64) -> Result<Self, String> {
-        let client = Client::open(url).map_err(|error| format!("the URL is not one of a Redis server: {error}"))?;
+        let wrong = |error| format!("the URL is not one of a Redis server: {error}");
+        // A batch or a whisper is small, and nothing follows it for a while.
+        let settings = TcpSettings::default().set_nodelay(true);
+        let server = url.into_connection_info().map_err(wrong)?.set_tcp_settings(settings);
+        let client = Client::open(server).map_err(wrong)?;
         let key = |name| format!("{prefix}:{name}");
         let keys = Keys { log: key("log"), meta: key("meta"), whispers: key("whispers") };
         Ok(Redis { client, keys, keep })

@@ -24,8 +24,13 @@ fn a_user_and_a_password() {
     let at = |user: &str| server.url().replacen("redis://", &format!("redis://{user}@"), 1);
     run(keeps_its_promises(&Redis::new(&at("ann:secret"), "chat", 1_000_000).unwrap()));
     for wrong in ["ann:wrong", ""] {
-        let refused = run(Redis::new(&at(wrong), "chat", 1_000_000).unwrap().connect()).unwrap_err().to_string();
-        assert!(!refused.contains("wrong"), "{refused}");
+        let refused = run(async {
+            match Redis::new(&at(wrong), "chat", 1_000_000).unwrap().connect().await {
+                Ok(session) => session.meta().await.unwrap_err(),
+                Err(failure) => failure,
+            }
+        });
+        assert!(!refused.to_string().contains("wrong"), "{refused}");
     }
 }
 
