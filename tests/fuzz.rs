@@ -2,6 +2,7 @@
 //! becomes of them when bytes, words and lines are changed, doubled, dropped and swapped.
 
 #[path = "../fuzz/check.rs"]
+#[allow(unreachable_pub, reason = "the fuzz target includes it too")]
 mod check;
 
 use std::fs;

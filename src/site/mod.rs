@@ -331,7 +331,7 @@ impl Desk {
                 chosen
             }
             Choice::WaitFor(coding) => {
-                let is_begun = self.press.make(path, file, coding, Some(asked.waiting())).is_ok();
+                let is_begun = self.press.make(path, file, coding, Some(asked.waiting()));
                 return (!is_begun).then(|| Answer::Response(busy()));
             }
             Choice::NotAcceptable => return Some(Answer::Response(self.told(not_acceptable()))),
@@ -407,7 +407,7 @@ impl Folder {
         let Some(Look { asked_at, waiting }) = self.looks.remove(path) else { return };
         self.waiting -= waiting.len();
         match found {
-            Found::File(file, seen) => self.cache.insert(path, file, *seen, asked_at),
+            Found::File(file, seen) => self.cache.insert(path, file, **seen, asked_at),
             // What cannot be looked at is better served as it was than not at all.
             Found::Unchanged | Found::Failed(_) => self.cache.renew(path, asked_at),
             Found::Busy | Found::Folder | Found::Listing(_) | Found::Nothing | Found::Forbidden => {

@@ -60,26 +60,27 @@ impl Press {
         Ok(Press { jobs, made, begun: HashMap::new() })
     }
 
-    /// Has a copy made, unless it is being made or too many are. Whoever waits for it comes back from
-    /// [`finish`](Press::finish), or at once if nothing is made.
+    /// Has a copy made, unless it is being made already. Whoever waits for it comes back from [`finish`](Press::finish).
+    /// False if too many are being made: then nothing is, and nobody waits.
+    #[must_use]
     pub(super) fn make(
         &mut self,
         path: &[u8],
         resource: &Arc<Resource>,
         coding: Coding,
         waiting: Option<Errand>,
-    ) -> Result<(), Option<Errand>> {
+    ) -> bool {
         let key = (Box::from(path), coding);
         if let Some(others) = self.begun.get_mut(&key) {
             others.extend(waiting);
-            return Ok(());
+            return true;
         }
         let job = Job { path: path.into(), resource: Arc::clone(resource), coding };
         if self.begun.len() >= MAX_COPIES_BEGUN || self.jobs.send(job).is_err() {
-            return Err(waiting);
+            return false;
         }
         self.begun.insert(key, waiting.into_iter().collect());
-        Ok(())
+        true
     }
 
     /// The next copy that is finished, and whoever has waited for it.

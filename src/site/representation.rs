@@ -274,7 +274,7 @@ impl Fields<'_> {
 /// `Content-Type` for `content-type`: as people are used to read it.
 fn in_capitals(name: &HeaderName) -> String {
     match name.as_str() {
-        "etag" => return "ETag".to_owned(),
+        "etag" => "ETag".to_owned(),
         name => {
             let mut is_first = true;
             let capital = |letter: char| match std::mem::replace(&mut is_first, letter == '-') {

@@ -47,7 +47,7 @@ pub struct FileStream {
     before: Bytes,
     range: Range<u64>,
     /// What follows, where several parts were asked for.
-    rest: Option<Box<VecDeque<Part>>>,
+    rest: VecDeque<Part>,
 }
 
 /// Bytes of a file, and what is sent before them.
@@ -71,20 +71,20 @@ pub(super) enum Piece {
 impl FileStream {
     /// These bytes of a file.
     pub(super) fn new(file: Arc<OpenFile>, range: Range<u64>) -> Self {
-        FileStream { file, before: Bytes::new(), range, rest: None }
+        FileStream { file, before: Bytes::new(), range, rest: VecDeque::new() }
     }
 
     /// These parts of a file, one after the other; the last may be only what stands behind all of them.
     pub(super) fn of_parts(file: Arc<OpenFile>, mut parts: VecDeque<Part>) -> Option<Self> {
         let Part { before, range } = parts.pop_front()?;
-        Some(FileStream { file, before, range, rest: Some(Box::new(parts)) })
+        Some(FileStream { file, before, range, rest: parts })
     }
 
     /// The bytes that are still to come.
     #[must_use]
     pub fn remaining_bytes(&self) -> u64 {
         let of = |before: &Bytes, range: &Range<u64>| before.len() as u64 + (range.end - range.start);
-        let rest = self.rest.iter().flat_map(|parts| parts.iter()).map(|part| of(&part.before, &part.range));
+        let rest = self.rest.iter().map(|part| of(&part.before, &part.range));
         of(&self.before, &self.range) + rest.sum::<u64>()
     }
 
@@ -141,7 +141,7 @@ impl FileStream {
     /// Itself, if there is more of this part, else the next part.
     fn or_next(mut self) -> Option<Self> {
         while self.before.is_empty() && self.range.is_empty() {
-            let Part { before, range } = self.rest.as_mut()?.pop_front()?;
+            let Part { before, range } = self.rest.pop_front()?;
             (self.before, self.range) = (before, range);
         }
         Some(self)

@@ -53,7 +53,7 @@ pub(super) enum Found {
     /// The file that the cache holds.
     Unchanged,
     /// A file.
-    File(Arc<Resource>, Seen),
+    File(Arc<Resource>, Box<Seen>),
     /// A folder, whose own path ends with a slash.
     Folder,
     /// A folder without an index.html, as a page.
@@ -294,7 +294,7 @@ impl Worker {
             coded.push(Representation::new(traits, source, &self.manner));
         }
         let resource = Resource { name: name.into(), identity, siblings: coded, is_compressible };
-        Ok(Some(Found::File(Arc::new(resource), seen)))
+        Ok(Some(Found::File(Arc::new(resource), Box::new(seen))))
     }
 
     /// The files beside this one that hold the same compressed. One that is older is of a former state.
@@ -405,7 +405,7 @@ mod tests {
         let limits = Limits { cached_file_bytes: 1000, ..Limits::default() };
         let mut worker = Worker::new(dir.path().to_owned(), &limits, Arc::default()).unwrap();
         let mut stamp = |known| match worker.look(b"style.css", known) {
-            Found::File(_, seen) => Some(seen),
+            Found::File(_, seen) => Some(*seen),
             Found::Unchanged => None,
             other => panic!("{other:?}"),
         };
