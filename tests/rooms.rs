@@ -451,7 +451,7 @@ fn nothing_of_a_former_life_is_resumed_silently() {
     for text in ["new", "newer"] {
         assert_eq!(post(address, "r", &[PLAIN], text).status, 201);
     }
-    let all = vec!["new".to_owned(), "newer".to_owned()];
+    let all = ["new".to_owned(), "newer".to_owned()];
     for (name, query, entries, gap) in [
         ("a position of a former life", format!("?after={at}&epoch={epoch}"), &all[..], true),
         ("an id of a former life", format!("?after={epoch}-{at}"), &all[..], true),

@@ -91,7 +91,7 @@ impl Hub {
             let Standing::CatchingUp { after } = seat.standing else { return Fed::Enough };
             let (scratch, page_bytes, epoch) = (&mut self.scratch, self.bounds.page_bytes, self.journaled.epoch);
             let mut encode = |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| {
-                dialect.encode(entry, epoch, S::frame, scratch, out)
+                dialect.encode(entry, epoch, S::frame, scratch, out);
             };
             match self.rooms[key].tail.page(after, page_bytes, dialect, &mut encode) {
                 // It has heard some of this turn's news elsewhere: it is given the others from the tail.

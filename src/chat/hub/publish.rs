@@ -12,6 +12,10 @@ impl Hub {
             Some(room) => *room,
             None => self.room(entry.room.clone()),
         };
+        if let Some(author) = entry.author.as_ref().filter(|_| entry.origin.is_none()) {
+            // Who has written at another instance is not writing any more.
+            self.wrote(room, author.id);
+        }
         let news = &mut self.rooms[room].news;
         if news.is_empty() {
             self.talked.push(room);
@@ -49,7 +53,7 @@ impl Hub {
             }
             let (scratch, epoch) = (&mut self.scratch, self.journaled.epoch);
             let mut encode = |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| {
-                dialect.encode(entry, epoch, S::frame, scratch, out)
+                dialect.encode(entry, epoch, S::frame, scratch, out);
             };
             let bytes = batch.encoded(dialect, &mut encode).clone();
             let mut place = 0;
