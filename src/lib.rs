@@ -12,7 +12,7 @@
 //! [`http`], [`ws`] and [`chat`] are the core. They are machines: bytes or values and `now` go in, bytes, values and
 //! events come out. They have never seen a socket, a file or a clock, so tests drive them at every split of their input,
 //! and one seeded simulation drives all of them at once. [`net`] is the I/O shell: sockets, outboxes, timers. [`site`]
-//! finds files, with a worker thread for those that are not in memory. [`journal`] gives what is said its order.
+//! finds files, with a thread for those that are not in memory and one that compresses. [`journal`] gives what is said its order.
 //! [`reactor`] alone knows all the others, and routes between them; nobody imports it. `tests/architecture.rs` checks
 //! these rules.
 //!

@@ -37,6 +37,10 @@ pub struct Limits {
     pub cache_bytes: usize,
     /// Files up to this size are kept in memory; larger ones are streamed.
     pub cached_file_bytes: usize,
+    /// Texts up to this size are compressed, where nobody has done so.
+    pub compressed_file_bytes: usize,
+    /// Files that are listed of one folder.
+    pub listed_entries: usize,
     /// Bytes of a streamed file that are read, and queued in an outbox, at once.
     pub file_piece_bytes: usize,
     /// Large files that are open at once in order to be streamed, each for any number of clients; for others it is 503.
@@ -72,6 +76,11 @@ pub struct Limits {
     pub max_drafts_in_flight: usize,
     /// Payload bytes of those drafts.
     pub max_draft_bytes_in_flight: usize,
+
+    /// Records that a bus keeps, about, for instances that were away. Some are marks that show that it moves.
+    pub bus_keep_entries: u64,
+    /// Silence of a bus after which an instance publishes a mark, which must come back in the same time.
+    pub bus_canary_interval: Duration,
 
     /// Entries taken from the journal in one turn; the others come with the next.
     pub entries_per_turn: usize,
@@ -157,6 +166,8 @@ impl Default for Limits {
             requests_per_turn: 256,
             cache_bytes: 32 * MIB,
             cached_file_bytes: 256 * KIB,
+            compressed_file_bytes: 4 * MIB,
+            listed_entries: 10_000,
             file_piece_bytes: 128 * KIB,
             max_open_files: 64,
             max_lookups: 1_024,
@@ -173,6 +184,8 @@ impl Default for Limits {
             notsent_low_water_bytes: 128 * 1024,
             max_drafts_in_flight: 10_000,
             max_draft_bytes_in_flight: 8 * MIB,
+            bus_keep_entries: 1_000_000,
+            bus_canary_interval: Duration::from_secs(5),
             entries_per_turn: 20_000,
             repeat_window: 10_000,
             tail_entries: 10_000,

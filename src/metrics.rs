@@ -70,6 +70,7 @@ pub struct Metrics {
     responses: [u64; STATUS_CLASSES.len()],
     closes: [u64; CloseReason::ALL.len()],
     turns: Histogram,
+    returns: Histogram,
     budgets_spent: [u64; Budget::ALL.len()],
 }
 
@@ -87,6 +88,7 @@ impl Default for Metrics {
             responses: Default::default(),
             closes: Default::default(),
             turns: Histogram::new(SECONDS),
+            returns: Histogram::new(SECONDS),
             budgets_spent: Default::default(),
         }
     }
@@ -123,6 +125,8 @@ pub struct Gauges {
     pub tail_bytes: usize,
     /// What is known of the file of messages, if there is one.
     pub store: Option<Store>,
+    /// The bus, if there is one.
+    pub bus: Option<Bus>,
 }
 
 /// The file of messages, as its own thread last reported it.
@@ -142,6 +146,17 @@ pub struct Store {
     pub batches: Histogram,
     /// Seconds that storing each batch took.
     pub commits: Histogram,
+}
+
+/// What is known of the bus.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bus {
+    /// It is reached, and what is published comes back.
+    pub is_up: bool,
+    /// Records that have not been read.
+    pub lag: u64,
+    /// Sessions begun after the first.
+    pub reconnects: u64,
 }
 
 /// The classes of status codes (RFC 9110, section 15).
@@ -233,6 +248,11 @@ impl Metrics {
         self.turns.record(worked.as_secs_f64());
     }
 
+    /// A message has come back from the bus after so long.
+    pub fn returned(&mut self, after: Duration) {
+        self.returns.record(after.as_secs_f64());
+    }
+
     /// Appends everything in the Prometheus text format, version 0.0.4.
     pub fn render(&self, gauges: &Gauges, out: &mut String) {
         let text = &mut Exposition { out };
@@ -287,6 +307,14 @@ impl Metrics {
             text.histogram("chat_store_batch_entries", "Messages stored in one transaction.", &store.batches);
             let help = "Time that storing a batch of messages took.";
             text.histogram("chat_store_commit_duration_seconds", help, &store.commits);
+        }
+        if let Some(bus) = gauges.bus {
+            text.single("chat_bus_up", GAUGE, "Whether the bus brings what is published.", u8::from(bus.is_up));
+            text.single("chat_bus_lag", GAUGE, "Records on the bus that were not read yet when last looked.", bus.lag);
+            let help = "Times that the bus was lost, or not reached.";
+            text.single("chat_bus_reconnects_total", COUNTER, help, bus.reconnects);
+            let help = "Time from saying something here until it had come back from the bus and was stored.";
+            text.histogram("chat_bus_return_seconds", help, &self.returns);
         }
 
         let spent = Budget::ALL.into_iter().map(|budget| (budget.label(), self.budgets_spent[budget as usize]));

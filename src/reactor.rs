@@ -382,6 +382,7 @@ impl Reactor {
         self.resume_drained(now);
         self.journal.flush();
         self.take_journal_events(now);
+        self.measure_returns();
         let mut stage = talk::Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
         self.hub.tick(&mut stage, now);
         self.hand_out(now);

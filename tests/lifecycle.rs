@@ -213,7 +213,11 @@ fn health_and_metrics_are_for_reading() {
         assert_eq!(head.field("Content-Type"), response.field("Content-Type"), "{target}");
         for method in ["POST", "PUT", "DELETE"] {
             let (refused, _) = ask(method, target);
-            assert_eq!((refused.status, refused.field("Allow")), (405, Some("GET, HEAD")), "{method} {target}");
+            assert_eq!(
+                (refused.status, refused.field("Allow")),
+                (405, Some("GET, HEAD, OPTIONS")),
+                "{method} {target}"
+            );
         }
     }
     let (response, _) = ask("GET", "/metrics");

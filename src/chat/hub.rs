@@ -14,6 +14,8 @@
 mod converse;
 mod ephemeral;
 mod feed;
+#[cfg(test)]
+mod inspect;
 mod publish;
 mod reports;
 mod rooms;

@@ -78,6 +78,15 @@ impl Since {
     }
 }
 
+#[cfg(test)]
+impl Desk {
+    /// Who waits here.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = ConnectionId> {
+        let askers = self.posts.values().chain(self.reads.values()).map(|asker| asker.id);
+        askers.chain(self.receiving.keys().copied())
+    }
+}
+
 /// Whose answer comes later.
 #[derive(Debug)]
 struct Asker {

@@ -7,8 +7,8 @@ use http::{HeaderValue, Method, StatusCode};
 
 use crate::close::CloseReason;
 use crate::http::{Body, Encoded, Recipient, Request, Response};
-use crate::journal::StoreStats;
-use crate::metrics::{Gauges, Store};
+use crate::journal::{BusGauges, StoreStats};
+use crate::metrics::{Bus, Gauges, Store};
 use crate::net::connection::{Backlog, ConnectionId, Protocol};
 use crate::site::{Answer, FileStream};
 use crate::ws::upgrade;
@@ -19,6 +19,8 @@ use super::Reactor;
 const REQUESTS_AT_ONCE: usize = 16;
 /// The metrics are text that is made anew each time: as much work as so many other requests.
 const METRICS_COST: usize = 16;
+/// Methods of what is made here.
+const ALLOWED: &str = "GET, HEAD, OPTIONS";
 
 impl Reactor {
     /// Answers the requests that a connection has brought, in order, as far as they and their responses are there, and
@@ -94,6 +96,7 @@ impl Reactor {
         }
         let response = match request.target.path() {
             "/healthz" => only_read(request, || self.health()),
+            "/readyz" => only_read(request, || self.readiness()),
             "/metrics" => only_read(request, || self.metrics_page(now)),
             _ => match self.site.handle(id.ticket(), request, now) {
                 Some(response) => response,
@@ -107,6 +110,15 @@ impl Reactor {
         match self.drain_until {
             None => Response::text(StatusCode::OK, "ok"),
             Some(_) => Response::text(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        }
+    }
+
+    /// Whether clients should be sent here. It is not when whoever is here hears nothing of what is said elsewhere.
+    fn readiness(&self) -> Response {
+        match self.journal.readiness() {
+            Ok(()) => self.health(),
+            Err(_) if self.drain_until.is_some() => self.health(),
+            Err(unready) => Response::text(StatusCode::SERVICE_UNAVAILABLE, &unready.to_string()),
         }
     }
 
@@ -133,6 +145,10 @@ impl Reactor {
             draft_bytes_in_flight: self.journal.in_flight_bytes(),
             tail_bytes: self.hub.tails_bytes(),
             store: self.journal.store_stats().map(store_metrics),
+            bus: self.journal.bus_gauges().map(|bus| {
+                let BusGauges { is_up, lag, reconnects } = bus;
+                Bus { is_up, lag, reconnects }
+            }),
         };
         let mut text = String::new();
         self.metrics.render(&gauges, &mut text);
@@ -306,7 +322,8 @@ fn cost(request: &Request) -> usize {
 fn only_read(request: &Request, answer: impl FnOnce() -> Response) -> Response {
     match request.method {
         Method::GET | Method::HEAD => answer(),
-        _ => Response::method_not_allowed("GET, HEAD"),
+        Method::OPTIONS => Response::options(ALLOWED),
+        _ => Response::method_not_allowed(ALLOWED),
     }
 }
 

@@ -19,14 +19,14 @@ use crate::chat::hub::{Hub, Journaled};
 use crate::chat::identity::Identities;
 use crate::config::{self, Config, SiteError, SiteRoot};
 use crate::http::DateCache;
-use crate::journal::{Journal, OpenError, SyncMode};
+use crate::journal::{BusError, BusOptions, Journal, OpenError, SyncMode};
 use crate::limits::Limits;
 use crate::logging::Chatter;
 use crate::metrics::Metrics;
 use crate::net::connections::Connections;
 use crate::net::listener::{self, Listener, Sharing};
 use crate::net::timers::Timers;
-use crate::site::{Root, Site};
+use crate::site::{Manner, Root, Site};
 use crate::ws::origin::{InvalidOrigin, OriginPolicy};
 use crate::ws::session::Workbench;
 
@@ -58,6 +58,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The bus cannot be used, or the store beside it.
+    #[error(transparent)]
+    Bus(#[from] BusError),
     /// The file that signs tokens cannot be used.
     #[error("cannot use the secret in {}: {error}", path.display())]
     Secret {
@@ -132,7 +135,13 @@ impl Reactor {
             SiteRoot::Folder(folder) => Root::Folder(folder),
             SiteRoot::Embedded => Root::Embedded,
         };
-        let site = Site::start(root, &limits, wake.clone()).map_err(StartError::Files)?;
+        let manner = Manner {
+            spa: config.spa,
+            listing: config.listing,
+            cache_control: config.cache_control.clone(),
+            headers: config.headers.clone(),
+        };
+        let site = Site::start_with(root, manner, &limits, wake.clone()).map_err(StartError::Files)?;
         let gate = Gate {
             origins: OriginPolicy::new(&config.allow_origins)?,
             trusted_proxies: config.trusted_proxies.clone(),
@@ -144,17 +153,21 @@ impl Reactor {
             config::SyncMode::Normal => SyncMode::Normal,
             config::SyncMode::Full => SyncMode::Full,
         };
-        let journal = match config.store(bound_port) {
-            None => {
-                tracing::info!("messages are kept in memory, and are gone when this process ends");
-                Journal::memory(&limits, Epoch(getrandom::u64().map_err(io::Error::from)?))
+        let store = config.store(bound_port);
+        let journal = match (&config.bus, &store) {
+            (Some(bus), store) => {
+                let (url, prefix) = (bus.url.clone(), bus.prefix.clone());
+                let options = BusOptions { url, prefix, has_key: config.secret_file.is_some() };
+                Journal::bus(&options, store.as_deref(), sync, &limits, wake)?
             }
-            Some(path) => {
-                let journal = Journal::sqlite(&path, sync, &limits, wake)?;
-                tracing::info!("messages are kept in {}", path.display());
-                journal
-            }
+            (None, Some(path)) => Journal::sqlite(path, sync, &limits, wake)?,
+            (None, None) => Journal::memory(&limits, Epoch(getrandom::u64().map_err(io::Error::from)?)),
         };
+        match &store {
+            None if config.bus.is_some() => tracing::info!("messages are kept in memory, and on the bus"),
+            None => tracing::info!("messages are kept in memory, and are gone when this process ends"),
+            Some(path) => tracing::info!("messages are kept in {}", path.display()),
+        }
         let key = match &config.secret_file {
             Some(path) => secret_of(path)?,
             None => journal.secret().map_or_else(random, Ok)?,

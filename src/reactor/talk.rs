@@ -249,6 +249,11 @@ impl Reactor {
         }
     }
 
+    /// Notes how long it took what has come back from a bus.
+    pub(super) fn measure_returns(&mut self) {
+        self.journal.take_returned(|after| self.metrics.returned(after));
+    }
+
     /// Hands out what the hub has been given.
     pub(super) fn hand_out(&mut self, now: Instant) {
         let mut stage = Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
