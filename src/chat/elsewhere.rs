@@ -182,6 +182,28 @@ impl Elsewhere {
         Change { room: report.room.clone(), came, went, since: now }
     }
 
+    /// Somebody has come to a room, who may be kept in it for an instance that has said goodbye: they are no longer. Gives
+    /// for how many they were.
+    pub(super) fn come_back(&mut self, person: PersonId, room: &RoomName) -> usize {
+        let (people, remembered) = (&mut self.people, &mut self.remembered);
+        let leaving = self.instances.iter_mut().filter(|(_, instance)| instance.is_leaving);
+        let came_back = leaving.filter_map(|(id, instance)| {
+            instance.rooms.get_mut(room)?.people.remove(&person).then(|| {
+                *remembered -= 1;
+                forget(people, *id, &[person]);
+            })
+        });
+        came_back.count()
+    }
+
+    /// Nobody can be heard now: that they are silent means nothing.
+    pub(super) fn excuse(&mut self, now: Instant) {
+        for instance in self.instances.values_mut() {
+            instance.heard = now;
+            instance.rooms.values_mut().for_each(|record| record.heard = now);
+        }
+    }
+
     /// Forgets those of whom nothing was heard for too long.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Change> {
         let mut changes = Vec::new();

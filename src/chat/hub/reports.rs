@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Author, Hub, PersonId, RoomName, Stage};
+use super::{Author, Hub, PersonId, RoomName, Stage, Trouble};
 use crate::chat::elsewhere::{Change, Elsewhere, Heard};
 use crate::chat::presence::PACE;
 use crate::chat::report::{InstanceId, Named, Report, ReportBounds, RoomReport};
@@ -116,6 +116,9 @@ impl Hub {
         let reports = self.reports.as_mut()?;
         if now >= reports.check_at {
             reports.check_at = now + CHECK;
+            if self.trouble == Some(Trouble::Bus) {
+                reports.elsewhere.excuse(now);
+            }
             for change in reports.elsewhere.expire(now) {
                 self.take_change(&change);
             }
@@ -210,6 +213,7 @@ impl Hub {
             if let Some(named) = self.naming(*id) {
                 self.rooms[key].presence.arrive_elsewhere(&named.author);
             }
+            self.came_back(key, *id, change.since);
         }
         for id in &change.went {
             self.rooms[key].presence.depart_elsewhere(*id, change.since);
@@ -217,6 +221,14 @@ impl Hub {
         }
         self.count_elsewhere(key);
         self.stir_if_restless(key);
+    }
+
+    /// Somebody has come who may have been kept for an instance that has said goodbye.
+    pub(super) fn came_back(&mut self, key: usize, person: PersonId, now: Instant) {
+        let Some(reports) = &mut self.reports else { return };
+        for _ in 0..reports.elsewhere.come_back(person, &self.rooms[key].name) {
+            self.rooms[key].presence.depart_elsewhere(person, now);
+        }
     }
 
     /// Lets a room know how people are called and who is writing, at another instance.

@@ -227,6 +227,24 @@ fn an_instance_that_dies_takes_its_people_with_it_and_one_that_leaves_does_not()
 }
 
 #[test]
+fn nobody_is_taken_for_dead_while_the_bus_is_down() {
+    let mut cluster = Cluster::new(2, Limits::default(), 8);
+    cluster.come(0, 0, json!({"name": "Ann"}), &["a"]);
+    cluster.come(1, 0, json!({"name": "Bob"}), &["a"]);
+    cluster.pass(seconds(3));
+    cluster.loss = 100;
+    for trouble in [Some(Trouble::Bus), None] {
+        for Talk { hub, stage, .. } in &mut cluster.instances {
+            hub.journal_status(trouble, stage);
+        }
+        cluster.pass(seconds(if trouble.is_some() { 60 } else { 9 }));
+        assert_eq!(cluster.names(0, "a"), ["Ann", "Bob"], "{trouble:?}");
+    }
+    cluster.pass(seconds(9));
+    assert_eq!(cluster.names(0, "a"), ["Ann"], "it is really gone");
+}
+
+#[test]
 fn who_is_writing_is_seen_at_other_instances() {
     let mut cluster = Cluster::new(2, Limits::default(), 3);
     cluster.come(0, 0, json!({"name": "Ann"}), &["a"]);
