@@ -17,6 +17,7 @@ mod feed;
 #[cfg(test)]
 mod inspect;
 mod publish;
+mod reports;
 mod rooms;
 mod seats;
 #[cfg(test)]
@@ -166,6 +167,8 @@ pub struct Hub {
     people: HashMap<PersonId, SmallVec<[MemberId; 1]>>,
     /// Rooms where somebody comes, goes or writes, until it has been told.
     restless: Vec<usize>,
+    /// What is told to other instances, and heard from them, if there may be any.
+    reports: Option<Box<reports::Reports>>,
     /// What members are told of the journal when they come, unless all is well.
     trouble: Option<Trouble>,
     next_tick: Option<Instant>,
@@ -194,6 +197,8 @@ struct Bounds {
     max_nonce_bytes: usize,
     max_rooms_per_member: usize,
     presence_names: usize,
+    max_instances: usize,
+    max_elsewhere: usize,
     say: Rate,
     raw: Rate,
     ask: Rate,
@@ -233,6 +238,8 @@ struct Member {
 #[derive(Debug)]
 struct Speaker {
     author: Author,
+    /// How often the person was given another name, so that several instances agree on the newest.
+    name_version: u32,
     session: Session,
     says: Bucket,
     asks: Bucket,
@@ -298,6 +305,7 @@ impl Hub {
             people: HashMap::new(),
             restless: Vec::new(),
             trouble: None,
+            reports: None,
             next_tick: None,
             tails_bytes: 0,
             empty_rooms: 0,
@@ -318,6 +326,8 @@ impl Hub {
                 max_nonce_bytes: limits.max_nonce_bytes,
                 max_rooms_per_member: limits.max_rooms_per_member,
                 presence_names: limits.presence_names,
+                max_instances: limits.max_instances,
+                max_elsewhere: limits.max_elsewhere,
                 say: Rate { per_second: limits.say_rate, burst: limits.say_burst },
                 raw: Rate { per_second: limits.raw_rate, burst: limits.raw_burst },
                 ask: Rate { per_second: limits.ask_rate, burst: limits.ask_burst },

@@ -147,7 +147,8 @@ impl Reactor {
             store: self.journal.store_stats().map(store_metrics),
             bus: self.journal.bus_gauges().map(|bus| {
                 let BusGauges { is_up, lag, reconnects } = bus;
-                Bus { is_up, lag, reconnects }
+                let (instances, elsewhere) = (self.hub.instances_elsewhere(), self.hub.remembered_elsewhere());
+                Bus { is_up, lag, reconnects, instances, elsewhere }
             }),
         };
         let mut text = String::new();

@@ -17,6 +17,7 @@ use thiserror::Error;
 use crate::chat::entry::Epoch;
 use crate::chat::hub::{Hub, Journaled};
 use crate::chat::identity::Identities;
+use crate::chat::report::InstanceId;
 use crate::config::{self, Config, SiteError, SiteRoot};
 use crate::http::DateCache;
 use crate::journal::{BusError, BusOptions, Journal, OpenError, SyncMode};
@@ -173,7 +174,11 @@ impl Reactor {
             None => journal.secret().map_or_else(random, Ok)?,
         };
         let identities = Identities::new(key, random()?);
-        let reactor = Reactor::new(poll, journal, identities, site, gate, limits, Instant::now());
+        let now = Instant::now();
+        let mut reactor = Reactor::new(poll, journal, identities, site, gate, limits, now);
+        if config.bus.is_some() {
+            reactor.hub.report_as(InstanceId(getrandom::u64().map_err(io::Error::from)?), now);
+        }
         let addresses = listeners.iter().map(Listener::address).collect();
         Ok(Reactor { signals: Some(signals), listeners, addresses, ..reactor })
     }

@@ -12,6 +12,10 @@ impl Hub {
             Some(room) => *room,
             None => self.room(entry.room.clone()),
         };
+        if let Some(author) = entry.author.as_ref().filter(|_| entry.origin.is_none()) {
+            // Who has written at another instance is not writing any more.
+            self.wrote(room, author.id);
+        }
         let news = &mut self.rooms[room].news;
         if news.is_empty() {
             self.talked.push(room);

@@ -38,6 +38,7 @@ impl Hub {
         let room = self.room(room);
         if self.rooms[room].members == 0 {
             self.empty_rooms -= 1;
+            self.find_elsewhere(room);
         }
         self.rooms[room].members += 1;
         let present = self.journaled.position;
@@ -102,6 +103,8 @@ impl Hub {
         let room = &mut self.rooms[seat.room];
         room.members -= 1;
         if room.members == 0 {
+            self.note_for_report(seat.room);
+            let room = &mut self.rooms[seat.room];
             room.live = [const { Vec::new() }; DIALECTS];
             room.presence = Presence::default();
             room.typing = ephemeral::Typing::default();
