@@ -78,7 +78,7 @@ impl Truth {
             let missed: Vec<Entry> = kept[told.len()..].iter().map(|entry| (*entry).clone()).collect();
             missed.into_iter().for_each(|entry| self.add(entry));
         }
-        self.last = store.entries().last().map_or(self.last, |entry| self.last.max(entry.position.0));
+        self.last = store.last().0;
         is_new
     }
 
