@@ -24,9 +24,6 @@ pub enum Transport {
     Simulated(super::simulated::SimulatedSocket),
 }
 
-/// More follows at once (`MSG_MORE`).
-const MORE: i32 = 0x8000;
-
 /// What came of one attempt to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadOutcome {
@@ -84,7 +81,10 @@ impl Transport {
     }
 
     /// Writes once from the front of `outbox`, without taking anything off it: one slice by `send`, more by `writev`, a file
-    /// by `sendfile`. What stands before a file waits in the kernel for the beginning of it, so that they leave together.
+    /// by `sendfile`.
+    ///
+    /// What stands before a file is not held back for it (`MSG_MORE`): one packet in twenty is not worth that the client
+    /// hears later, and BBR takes connections whose every packet is full for limited by the path, and paces them.
     ///
     /// # Errors
     ///
@@ -95,18 +95,11 @@ impl Transport {
                 Transport::Tcp(stream) => match outbox.front() {
                     // Straight to the kernel: the one in libc is a cancellation point, which costs more than our own
                     // part of a broadcast.
-                    Front::One(bytes) => {
-                        let more = if outbox.has_more_than(1) { SendFlags::MORE } else { SendFlags::empty() };
-                        send(&*stream, bytes, SendFlags::NOSIGNAL | more).map_err(io::Error::from)
-                    }
+                    Front::One(bytes) => send(&*stream, bytes, SendFlags::NOSIGNAL).map_err(io::Error::from),
                     Front::Several => {
                         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
                         let filled = outbox.fill(&mut slices);
-                        if outbox.has_more_than(filled) {
-                            SockRef::from(&*stream).send_vectored_with_flags(&slices[..filled], MORE)
-                        } else {
-                            stream.write_vectored(&slices[..filled])
-                        }
+                        stream.write_vectored(&slices[..filled])
                     }
                     Front::File(slice) => send_file(stream, slice),
                 },

@@ -11,7 +11,7 @@ use crate::journal::{BusGauges, StoreStats};
 use crate::metrics::{Bus, Gauges, Store};
 use crate::net::connection::{Backlog, ConnectionId, Protocol};
 use crate::net::outbox::FileSlice;
-use crate::site::{Answer, FileStream};
+use crate::site::{Answer, FileStream, Part};
 use crate::ws::upgrade;
 
 use super::Reactor;
@@ -189,10 +189,12 @@ impl Reactor {
             return self.stream(id, now);
         }
         // It is in memory and no longer than what is kept there: the kernel is given all of it.
+        let open = file.file();
         let mut rest = Some(file);
-        while let Some((before, file, range, next)) = rest.and_then(FileStream::next_of_copy) {
+        while let Some((Part { before, range }, next)) = rest.and_then(FileStream::next_of_copy) {
+            let slice = FileSlice::new(open.clone(), range.start as u32, range.end as u32);
             self.connections.push(id, before, now);
-            self.connections.push_file(id, FileSlice::new(file, range.start as u32, range.end as u32), now);
+            self.connections.push_file(id, slice, now);
             rest = next;
         }
         self.responded(id, now);

@@ -55,7 +55,7 @@ use worker::{Done, Found, Job, Worker};
 pub const MAX_COPIES: usize = worker::MAX_COPIES;
 
 pub use manner::Manner;
-pub use stream::{FileStream, OpenFile};
+pub use stream::{FileStream, OpenFile, Part};
 
 /// What a site answers to.
 const ALLOWED: &str = "GET, HEAD, OPTIONS";

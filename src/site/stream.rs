@@ -74,9 +74,11 @@ pub struct FileStream {
 
 /// Bytes of a file, and what is sent before them.
 #[derive(Debug, Clone)]
-pub(super) struct Part {
-    pub(super) before: Bytes,
-    pub(super) range: Range<u64>,
+pub struct Part {
+    /// What is sent before them.
+    pub before: Bytes,
+    /// Which bytes of the file.
+    pub range: Range<u64>,
 }
 
 /// What came of reading on.
@@ -116,16 +118,21 @@ impl FileStream {
         self.file.is_copy
     }
 
-    /// What comes next of a copy in memory: what is sent before it, the file, which bytes of it, and what follows. `None` for a
-    /// file on the disk.
+    /// What comes next of a copy in memory, and what follows. `None` for a file on the disk.
     #[must_use]
-    pub fn next_of_copy(mut self) -> Option<(Bytes, Arc<OpenFile>, Range<u64>, Option<FileStream>)> {
+    pub fn next_of_copy(mut self) -> Option<(Part, Option<FileStream>)> {
         if !self.file.is_copy {
             return None;
         }
         let before = std::mem::take(&mut self.before);
         let range = std::mem::replace(&mut self.range, 0..0);
-        Some((before, Arc::clone(&self.file), range, self.or_next()))
+        Some((Part { before, range }, self.or_next()))
+    }
+
+    /// The file itself.
+    #[must_use]
+    pub fn file(&self) -> Arc<OpenFile> {
+        Arc::clone(&self.file)
     }
 
     /// Reads up to so many bytes if they are in the page cache. It never waits.
