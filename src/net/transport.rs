@@ -7,9 +7,11 @@ use std::time::Duration;
 use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use rustix::fs::sendfile;
 use rustix::net::{SendFlags, send};
+use socket2::SockRef;
 
-use super::outbox::{MAX_SLICES, Outbox};
+use super::outbox::{FileSlice, Front, MAX_SLICES, Outbox};
 
 /// The carrier of one connection.
 #[derive(Debug)]
@@ -21,6 +23,9 @@ pub enum Transport {
     #[expect(private_interfaces, reason = "only the tests of this crate make one")]
     Simulated(super::simulated::SimulatedSocket),
 }
+
+/// More follows at once (`MSG_MORE`).
+const MORE: i32 = 0x8000;
 
 /// What came of one attempt to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +83,8 @@ impl Transport {
         }
     }
 
-    /// Writes once from the front of `outbox`, without taking anything off it: one slice by `send`, more by `writev`.
+    /// Writes once from the front of `outbox`, without taking anything off it: one slice by `send`, more by `writev`, a file
+    /// by `sendfile`. What stands before a file waits in the kernel for the beginning of it, so that they leave together.
     ///
     /// # Errors
     ///
@@ -86,14 +92,24 @@ impl Transport {
     pub fn write(&mut self, outbox: &Outbox) -> io::Result<WriteOutcome> {
         loop {
             let result = match self {
-                Transport::Tcp(stream) if outbox.has_several() => {
-                    let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-                    let filled = outbox.fill(&mut slices);
-                    stream.write_vectored(&slices[..filled])
-                }
-                // Straight to the kernel: the one in libc is a cancellation point, which costs more than our own part
-                // of a broadcast.
-                Transport::Tcp(stream) => send(&*stream, outbox.front(), SendFlags::NOSIGNAL).map_err(io::Error::from),
+                Transport::Tcp(stream) => match outbox.front() {
+                    // Straight to the kernel: the one in libc is a cancellation point, which costs more than our own
+                    // part of a broadcast.
+                    Front::One(bytes) => {
+                        let more = if outbox.has_more_than(1) { SendFlags::MORE } else { SendFlags::empty() };
+                        send(&*stream, bytes, SendFlags::NOSIGNAL | more).map_err(io::Error::from)
+                    }
+                    Front::Several => {
+                        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+                        let filled = outbox.fill(&mut slices);
+                        if outbox.has_more_than(filled) {
+                            SockRef::from(&*stream).send_vectored_with_flags(&slices[..filled], MORE)
+                        } else {
+                            stream.write_vectored(&slices[..filled])
+                        }
+                    }
+                    Front::File(slice) => send_file(stream, slice),
+                },
                 #[cfg(test)]
                 Transport::Simulated(socket) => {
                     let mut slices = [IoSlice::new(&[]); MAX_SLICES];
@@ -122,9 +138,18 @@ impl Transport {
     /// Makes the coming close a reset, which frees what the kernel still holds for a peer that takes nothing.
     pub fn reset_on_close(&mut self) {
         match self {
-            Transport::Tcp(stream) => drop(socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO))),
+            Transport::Tcp(stream) => drop(SockRef::from(&*stream).set_linger(Some(Duration::ZERO))),
             #[cfg(test)]
             Transport::Simulated(_) => {}
         }
+    }
+}
+
+/// Has the kernel send bytes of a file.
+fn send_file(stream: &TcpStream, slice: &FileSlice) -> io::Result<usize> {
+    let (file, mut start, length) = slice.place();
+    match sendfile(stream, file, Some(&mut start), length)? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        taken => Ok(taken),
     }
 }

@@ -27,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::net::connections::Connections;
 use crate::net::listener::{self, Listener, Sharing};
 use crate::net::timers::Timers;
-use crate::site::{Manner, Root, Site};
+use crate::site::{self, Manner, Root, Site};
 use crate::ws::origin::{InvalidOrigin, OriginPolicy};
 use crate::ws::session::Workbench;
 
@@ -102,7 +102,7 @@ impl Reactor {
         let root = config.site(Path::new("."))?;
         let descriptors = raise_descriptor_limit();
         let mut limits = config.limits.clone();
-        let most = descriptors.saturating_sub(RESERVED_DESCRIPTORS + limits.max_open_files).max(1);
+        let most = descriptors.saturating_sub(RESERVED_DESCRIPTORS + site::MAX_COPIES + limits.max_open_files).max(1);
         let max_connections = limits.max_connections.unwrap_or(most);
         if max_connections > most {
             tracing::warn!(
