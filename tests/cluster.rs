@@ -487,7 +487,10 @@ fn people_of_all_instances_are_there() {
     let (mut bob, welcome) = ChatClient::hello_with(third.address(), &json!({"type": "hello", "token": token}));
     assert_eq!((&welcome["you"]["id"], &welcome["you"]["name"]), (&id, &json!("Robert")));
     bob.join(ROOM);
-    // The server of another dies: it is the first of whom anything is told.
+    bob.send(&json!({"type": "rename", "name": "Rob"}));
+    let next = ann.expect(|message| message["type"] == "presence");
+    assert_eq!((&next["renamed"], &next["count"]), (&json!([{"id": id, "name": "Rob"}]), &json!(3)), "{next}");
+    // The server of both dies.
     third.kill();
     let gone = ann.expect(|message| message["type"] == "presence");
     assert_eq!((gone["left"].as_array().map(Vec::len), &gone["count"]), (Some(2), &json!(1)), "{gone}");

@@ -73,6 +73,8 @@ pub(super) struct Change {
     pub(super) room: RoomName,
     /// Who is there at an instance where they were not.
     pub(super) came: Vec<PersonId>,
+    /// Who was kept for an instance that has said goodbye and is not any more, having come to this one; once for each.
+    pub(super) back: Vec<PersonId>,
     /// Who is no longer there at an instance.
     pub(super) went: Vec<PersonId>,
     /// Since when they are not.
@@ -149,7 +151,14 @@ impl Elsewhere {
             instance.is_leaving = true;
             return Heard::default();
         }
-        let changes = report.rooms.iter().map(|room| self.replace(id, room, now)).collect();
+        let mut changes: Vec<Change> = report.rooms.iter().map(|room| self.replace(id, room, now)).collect();
+        if self.instances.values().any(|instance| instance.is_leaving) {
+            for Change { room, came, back, .. } in &mut changes {
+                for person in came {
+                    back.extend(std::iter::repeat_n(*person, self.come_back(*person, room)));
+                }
+            }
+        }
         Heard { is_new, is_taken: true, changes }
     }
 
@@ -179,7 +188,7 @@ impl Elsewhere {
             self.remembered += record.cost();
             rooms.insert(report.room.clone(), record);
         }
-        Change { room: report.room.clone(), came, went, since: now }
+        Change { room: report.room.clone(), came, back: Vec::new(), went, since: now }
     }
 
     /// Somebody has come to a room, who may be kept in it for an instance that has said goodbye: they are no longer. Gives
@@ -219,7 +228,13 @@ impl Elsewhere {
                     *remembered -= record.cost();
                     let went: Vec<PersonId> = record.people.drain().collect();
                     forget(people, *id, &went);
-                    changes.push(Change { room: room.clone(), came: Vec::new(), went, since: record.heard });
+                    changes.push(Change {
+                        room: room.clone(),
+                        came: Vec::new(),
+                        back: Vec::new(),
+                        went,
+                        since: record.heard,
+                    });
                 }
                 is_kept
             });

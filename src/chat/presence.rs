@@ -151,6 +151,20 @@ impl Presence {
         self.go(id, since);
     }
 
+    /// At how many other instances somebody is.
+    #[cfg(test)]
+    pub(super) fn elsewhere(&self, id: PersonId) -> usize {
+        self.people.get(&id).map_or(0, |here| here.elsewhere)
+    }
+
+    /// This person was kept for another instance that ends, and has come back by another way.
+    pub fn no_longer_kept(&mut self, id: PersonId) {
+        if let Some(here) = self.people.get_mut(&id) {
+            debug_assert!(here.connections + here.elsewhere > 1, "they are there otherwise");
+            here.elsewhere = here.elsewhere.saturating_sub(1);
+        }
+    }
+
     fn go(&mut self, id: PersonId, since: Instant) {
         if let Some(here) = self.people.get_mut(&id)
             && here.connections + here.elsewhere == 0

@@ -149,7 +149,10 @@ impl Hub {
     /// Somebody has taken a seat.
     pub(super) fn arrived(&mut self, key: usize, author: Option<&Author>) {
         match author {
-            Some(author) => self.rooms[key].presence.arrive(author),
+            Some(author) => {
+                self.rooms[key].presence.arrive(author);
+                self.came_back(key, author.id);
+            }
             None => self.count_strangers(key),
         }
         self.stir(key);

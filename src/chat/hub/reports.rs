@@ -213,7 +213,9 @@ impl Hub {
             if let Some(named) = self.naming(*id) {
                 self.rooms[key].presence.arrive_elsewhere(&named.author);
             }
-            self.came_back(key, *id, change.since);
+        }
+        for id in &change.back {
+            self.rooms[key].presence.no_longer_kept(*id);
         }
         for id in &change.went {
             self.rooms[key].presence.depart_elsewhere(*id, change.since);
@@ -223,11 +225,11 @@ impl Hub {
         self.stir_if_restless(key);
     }
 
-    /// Somebody has come who may have been kept for an instance that has said goodbye.
-    pub(super) fn came_back(&mut self, key: usize, person: PersonId, now: Instant) {
+    /// Somebody has come here who may have been kept for an instance that has said goodbye.
+    pub(super) fn came_back(&mut self, key: usize, person: PersonId) {
         let Some(reports) = &mut self.reports else { return };
         for _ in 0..reports.elsewhere.come_back(person, &self.rooms[key].name) {
-            self.rooms[key].presence.depart_elsewhere(person, now);
+            self.rooms[key].presence.no_longer_kept(person);
         }
     }
 
