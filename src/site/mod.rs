@@ -51,11 +51,9 @@ use resource::{Choice, Copies, Resource};
 use stream::Piece;
 use worker::{Done, Found, Job, Worker};
 
-/// Descriptors that files in memory may take, beside those of [`Limits::max_open_files`].
-pub const MAX_COPIES: usize = worker::MAX_COPIES;
-
 pub use manner::Manner;
 pub use stream::{FileStream, OpenFile, Part};
+pub use worker::max_copies;
 
 /// What a site answers to.
 const ALLOWED: &str = "GET, HEAD, OPTIONS";

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Stat, fstat};
 use rustix::io::Errno;
+use rustix::process::{self, getrlimit};
 
 use super::Answer;
 use super::listing;
@@ -34,8 +35,15 @@ const MAX_READS: usize = 4;
 /// Content of at least this length is kept as a file in memory: below it a copy costs less than another system call.
 const LEAST_COPIED_BYTES: usize = 32 * 1024;
 
-/// Files in memory, each of which takes a descriptor. What comes later is kept as bytes.
-pub(super) const MAX_COPIES: usize = 256;
+/// Files in memory, each of which takes a descriptor beside those of [`Limits::max_open_files`]: a small share of what this
+/// process may have. What comes later is kept as bytes.
+#[must_use]
+pub fn max_copies() -> usize {
+    const MOST: u64 = 256;
+    const SHARE: u64 = 64;
+    let descriptors = getrlimit(process::Resource::Nofile).current;
+    descriptors.map_or(MOST, |descriptors| MOST.min(descriptors / SHARE)) as usize
+}
 
 /// What the worker is asked to do.
 #[derive(Debug)]
@@ -167,6 +175,7 @@ pub(super) struct Worker {
     open_count: Arc<AtomicUsize>,
     /// Files that are kept as files in memory.
     copies: Arc<AtomicUsize>,
+    max_copies: usize,
     /// So that a disk that fails is told of once, not with each request.
     is_failing: bool,
 }
@@ -192,6 +201,7 @@ impl Worker {
             open_files: Vec::new(),
             open_count: Arc::default(),
             copies: Arc::default(),
+            max_copies: max_copies(),
             is_failing: false,
         })
     }
@@ -332,7 +342,7 @@ impl Worker {
 
     /// Content in memory: as a file there if it is worth a descriptor, and one is free.
     fn kept(&self, content: Vec<u8>) -> Source {
-        if content.len() < LEAST_COPIED_BYTES || self.copies.load(Ordering::Relaxed) >= MAX_COPIES {
+        if content.len() < LEAST_COPIED_BYTES || self.copies.load(Ordering::Relaxed) >= self.max_copies {
             return Source::Memory(content.into());
         }
         match OpenFile::copy_of(&content, &self.copies) {
