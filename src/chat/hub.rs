@@ -11,6 +11,7 @@
 //! level with the room, before the turn's own batch is handed out: so what was missed and what is new meet without gap
 //! or repeat. Joining, resuming and falling behind are this one mechanism.
 
+mod ahead;
 mod converse;
 mod ephemeral;
 mod feed;
@@ -161,6 +162,8 @@ pub struct Hub {
     talked: Vec<usize>,
     /// Members that may be given a page.
     hungry: VecDeque<MemberId>,
+    /// Those who are to be told of more than is known here.
+    ahead: ahead::Ahead,
     /// What has been asked of the store.
     reads: Slab<feed::Pending>,
     next_read: u32,
@@ -301,6 +304,7 @@ impl Hub {
             forgotten: journaled.position,
             talked: Vec::new(),
             hungry: VecDeque::new(),
+            ahead: ahead::Ahead::default(),
             reads: Slab::new(),
             next_read: 0,
             identities,

@@ -109,7 +109,8 @@ impl Hub {
             }
             self.stir_if_restless(key);
         }
-        self.next_tick = (!self.restless.is_empty()).then_some(now + TICK);
+        self.tick_ahead(now);
+        self.next_tick = self.needs_tick().then_some(now + TICK);
     }
 
     /// Offers something fleeting to the live members of chat.v1 in a room.
@@ -217,9 +218,13 @@ impl Hub {
 
     /// Sees to it that there is a tick for what was stirred up at `now`.
     pub fn wind(&mut self, now: Instant) {
-        if self.next_tick.is_none() && !self.restless.is_empty() {
+        if self.next_tick.is_none() && self.needs_tick() {
             self.next_tick = Some(now + TICK);
         }
+    }
+
+    fn needs_tick(&self) -> bool {
+        !self.restless.is_empty() || !self.ahead.is_empty()
     }
 
     /// Tells a member, if it speaks chat.v1, something about the server.

@@ -65,6 +65,7 @@ impl Hub {
             let Some(seat) = self.member(id).and_then(|member| member.seats.get(place)) else { return };
             let (room, standing) = (seat.room, seat.standing);
             let welcomed = match standing {
+                Standing::Joining(start) if self.await_position(id, room, start) => Fed::Enough,
                 Standing::Joining(start) => self.welcome(id, room, start, stage, commands),
                 Standing::CatchingUp { .. } | Standing::Reading { .. } | Standing::Live { .. } => Fed::Enough,
             };

@@ -26,6 +26,9 @@ impl Hub {
     /// Feeds those who are behind, then hands out the news, each room's in one batch per dialect.
     pub fn commit<S: Stage>(&mut self, stage: &mut S, commands: &mut Vec<Command>) {
         self.commits += 1;
+        if !self.ahead.is_empty() {
+            self.welcome_awaited();
+        }
         for _ in 0..self.hungry.len().min(self.bounds.feeds_per_commit) {
             let Some(member) = self.hungry.pop_front() else { break };
             self.feed(member, stage, commands);

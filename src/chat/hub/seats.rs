@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::ahead::Ahead;
 use super::{
     DIALECTS, Dialect, Hub, Member, MemberId, PersonId, Presence, RoomName, Seat, SmallVec, Standing, Start, ephemeral,
 };
@@ -74,6 +75,7 @@ impl Hub {
         self.present -= 1;
         if self.present == 0 {
             self.members = Vec::new();
+            self.ahead = Ahead::default();
         }
         let author = gone.speaker.as_ref().map(|speaker| speaker.author.id);
         if let Some(person) = author {
