@@ -1,6 +1,8 @@
 //! The journal of many instances: a bus puts in order what all of them say.
 
 mod driver;
+#[cfg(feature = "nats")]
+mod nats;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
 mod wire;
@@ -12,5 +14,5 @@ mod brokers;
 mod contract;
 #[cfg(test)]
 mod local;
-#[cfg(all(test, feature = "rabbitmq"))]
+#[cfg(all(test, any(feature = "nats", feature = "rabbitmq")))]
 mod trials;
