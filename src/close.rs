@@ -37,7 +37,7 @@ pub enum CloseReason {
     TakenOver,
     /// What it said was not taken, and its dialect has no words for that (1013).
     Unheard,
-    /// The server is full (503, or 1013 after the upgrade).
+    /// The server is full (503). Nobody is let in first and turned away after the upgrade.
     Full,
     /// The server is shutting down (1001).
     Draining,
@@ -121,7 +121,6 @@ impl CloseReason {
             CloseReason::FellBehind => Some((1013, "fell behind, connect again")),
             CloseReason::TakenOver => Some((4000, "taken over by another connection of yours")),
             CloseReason::Unheard => Some((1013, "messages cannot be stored now, try again later")),
-            CloseReason::Full => Some((1013, "server is full, try again later")),
             CloseReason::Draining => Some((1001, "server is restarting")),
             CloseReason::PeerClosed
             | CloseReason::PeerVanished
@@ -129,6 +128,7 @@ impl CloseReason {
             | CloseReason::Finished
             | CloseReason::KeepAliveTimeout
             | CloseReason::Refused(_)
+            | CloseReason::Full
             | CloseReason::Stalled
             | CloseReason::ContentLost => None,
         }

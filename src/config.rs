@@ -6,6 +6,7 @@
 //! It touches the file system in one place, [`Config::site`], and opens nothing.
 
 mod args;
+mod fields;
 mod values;
 
 use std::ffi::OsString;
@@ -14,12 +15,14 @@ use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
 use argh::EarlyExit;
+use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 use thiserror::Error;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use self::args::Args;
-use self::values::{Host, List, LogFilter, Network, Origin, Port, Size};
+use self::fields::{CacheRule, Field, Lines};
+use self::values::{BusPrefix, BusUrl, Host, List, LogFilter, Network, Origin, Port, Size};
 use crate::limits::Limits;
 
 /// The port that is used when none is given.
@@ -27,6 +30,9 @@ const DEFAULT_PORT: u16 = 8080;
 
 /// The folder in which messages are kept when none is given.
 const DEFAULT_DATA: &str = "chat-data";
+
+/// What names on a bus begin with when nothing else is given.
+const DEFAULT_PREFIX: &str = "chat-app";
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -53,6 +59,14 @@ pub struct Config {
     pub port: u16,
     /// Folder to serve, as given; [`site`](Self::site) knows what to do without.
     pub public: Option<PathBuf>,
+    /// What is not found and has no extension gets the root's index.html.
+    pub spa: bool,
+    /// Folders without an index.html are listed.
+    pub listing: bool,
+    /// Patterns of paths and the `Cache-Control` of what they match; the first that matches counts.
+    pub cache_control: Vec<(String, HeaderValue)>,
+    /// Fields that are added to the responses of the site.
+    pub headers: HeaderMap,
     /// Folder in which messages are kept, as given; [`store`](Self::store) knows the file.
     pub data: PathBuf,
     /// The file whose content signs tokens.
@@ -61,8 +75,12 @@ pub struct Config {
     pub no_raw: bool,
     /// Messages are kept in memory only.
     pub memory: bool,
+    /// Other instances may listen on the same port.
+    pub reuse_port: bool,
     /// When messages are on the disk.
     pub sync: SyncMode,
+    /// What makes several instances one chat.
+    pub bus: Option<Bus>,
     /// Which log lines are written.
     pub log: Targets,
     /// Origins whose pages may open WebSockets besides our own, as browsers send them; `*` means all.
@@ -71,6 +89,21 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Every bound of the server.
     pub limits: Limits,
+}
+
+/// A bus, and what is ours on it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Bus {
+    /// Where it is. It may have a password.
+    pub url: String,
+    /// What the names of everything on it begin with.
+    pub prefix: String,
+}
+
+impl fmt::Debug for Bus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bus").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
 }
 
 /// When messages are on the disk.
@@ -146,6 +179,10 @@ impl Config {
         if args.memory && args.data.is_some() {
             return Err(UsageError("--data and --memory contradict each other.".to_owned()));
         }
+        if args.reuse_port && args.data.is_none() && !args.memory {
+            let sentence = "--reuse-port needs --data DIR, another folder for each instance, or --memory.";
+            return Err(UsageError(sentence.to_owned()));
+        }
         let hosts_are_default = args.host.is_empty();
         let mut hosts = Vec::new();
         for Host(host) in flat(args.host) {
@@ -156,16 +193,31 @@ impl Config {
         if hosts_are_default {
             hosts = vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
         }
+        let rules = args.cache_control.into_iter().flat_map(|Lines(rules)| rules);
+        let fields = args.header.into_iter().flat_map(|Lines(fields)| fields);
+        let mut headers = HeaderMap::new();
+        for Field(name, value) in fields {
+            headers.append(name, value);
+        }
         Ok(Config {
             hosts,
             hosts_are_default,
             port,
             public: args.public,
+            spa: args.spa,
+            listing: args.listing,
+            cache_control: rules.map(|CacheRule(pattern, value)| (pattern, value)).collect(),
+            headers,
             secret_file: args.secret_file,
             no_raw: args.no_raw,
+            reuse_port: args.reuse_port,
             memory: args.memory || port == 0 && args.data.is_none(),
             data: args.data.unwrap_or_else(|| DEFAULT_DATA.into()),
             sync: args.sync.map_or(SyncMode::default(), |values::SyncMode(sync)| sync),
+            bus: args.bus.map(|BusUrl(url)| {
+                let prefix = args.bus_prefix.map_or_else(|| DEFAULT_PREFIX.to_owned(), |BusPrefix(prefix)| prefix);
+                Bus { url, prefix }
+            }),
             log: args.log.map_or(Targets::new().with_default(LevelFilter::INFO), |LogFilter(filter)| filter),
             allow_origins: flat(args.allow_origin).map(|Origin(origin)| origin).collect(),
             trusted_proxies: flat(args.trust_proxy).map(|Network(network)| network).collect(),
@@ -332,6 +384,26 @@ mod tests {
     }
 
     #[test]
+    fn how_the_site_is_served() {
+        let served = |variable: &str| {
+            let variables = [("CHAT_CACHE_CONTROL", variable), ("CHAT_SPA", "1")];
+            let line = ["--header", "A: b, c", "--header=A: d"].map(OsString::from);
+            let variable =
+                |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+            match Command::read(line, variable) {
+                Ok(Command::Serve(config)) => *config,
+                other => panic!("{other:?}"),
+            }
+        };
+        let config = served("*.css: no-store\n/a/*: max-age=1, public");
+        assert!(config.spa && !config.listing);
+        assert_eq!(config.headers.get_all("a").iter().collect::<Vec<_>>(), ["b, c", "d"]);
+        let rules: Vec<_> = config.cache_control.iter().map(|(pattern, value)| (pattern.as_str(), value)).collect();
+        let value = HeaderValue::from_static;
+        assert_eq!(rules, [("*.css", &value("no-store")), ("/a/*", &value("max-age=1, public"))]);
+    }
+
+    #[test]
     fn mistakes_are_told_in_one_sentence() {
         let sizes = "expected bytes such as 65536, 64KiB or 8MiB, from 1 to 1024GiB";
         for (line, environment, expected) in [
@@ -351,7 +423,19 @@ mod tests {
                 Some(("CHAT_MEMORY", "maybe")),
                 "Error parsing CHAT_MEMORY with value 'maybe': expected 1, true, yes, 0, false or no",
             ),
+            (
+                "--header Date:now",
+                None,
+                "Error parsing option '--header' with value 'Date:now': the server says date itself",
+            ),
+            (
+                "--cache-control no-store",
+                None,
+                "Error parsing option '--cache-control' with value 'no-store': expected a pattern and a value such as \
+                 \"/assets/*: max-age=3600\" or \"*: no-store\"",
+            ),
             ("--memory --data x", None, "--data and --memory contradict each other."),
+            ("--reuse-port", None, "--reuse-port needs --data DIR, another folder for each instance, or --memory."),
             ("", Some(("CHAT_SYNC", "always")), "Error parsing CHAT_SYNC with value 'always': expected normal or full"),
             (
                 "--outbox-low-water 256KiB",

@@ -6,13 +6,13 @@
 //! ```text
 //! main → reactor → { net, journal, site, http, ws, chat, metrics, config }
 //! net → { http, ws }     journal → chat::entry     site → http
-//! http, ws, chat → limits and close, else nothing in the crate
+//! http, ws, chat → limits, close and histogram, else nothing in the crate
 //! ```
 //!
 //! [`http`], [`ws`] and [`chat`] are the core. They are machines: bytes or values and `now` go in, bytes, values and
 //! events come out. They have never seen a socket, a file or a clock, so tests drive them at every split of their input,
 //! and one seeded simulation drives all of them at once. [`net`] is the I/O shell: sockets, outboxes, timers. [`site`]
-//! finds files, with a worker thread for those that are not in memory. [`journal`] gives what is said its order.
+//! finds files, with a thread for those that are not in memory and one that compresses. [`journal`] gives what is said its order.
 //! [`reactor`] alone knows all the others, and routes between them; nobody imports it. `tests/architecture.rs` checks
 //! these rules.
 //!
@@ -45,6 +45,7 @@
 pub mod chat;
 pub mod close;
 pub mod config;
+pub mod histogram;
 pub mod http;
 pub mod journal;
 pub mod limits;

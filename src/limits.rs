@@ -37,6 +37,10 @@ pub struct Limits {
     pub cache_bytes: usize,
     /// Files up to this size are kept in memory; larger ones are streamed.
     pub cached_file_bytes: usize,
+    /// Texts up to this size are compressed, where nobody has done so.
+    pub compressed_file_bytes: usize,
+    /// Files that are listed of one folder.
+    pub listed_entries: usize,
     /// Bytes of a streamed file that are read, and queued in an outbox, at once.
     pub file_piece_bytes: usize,
     /// Large files that are open at once in order to be streamed, each for any number of clients; for others it is 503.
@@ -73,6 +77,11 @@ pub struct Limits {
     /// Payload bytes of those drafts.
     pub max_draft_bytes_in_flight: usize,
 
+    /// Records that a bus keeps, about, for instances that were away. Some are marks that show that it moves.
+    pub bus_keep_entries: u64,
+    /// Silence of a bus after which an instance publishes a mark, which must come back in the same time.
+    pub bus_canary_interval: Duration,
+
     /// Entries taken from the journal in one turn; the others come with the next.
     pub entries_per_turn: usize,
     /// Entries among which a repeated nonce is recognised where nothing is stored; a store knows all that it keeps.
@@ -103,6 +112,10 @@ pub struct Limits {
     pub feeds_per_turn: usize,
     /// People up to whom a room tells names; above it tells only how many there are.
     pub presence_names: usize,
+    /// Other instances whose people are known.
+    pub max_instances: usize,
+    /// Rooms, and people in them, of all other instances together; beyond them people are counted, then nothing is.
+    pub max_elsewhere: usize,
     /// Texts that a member of chat.v1 may say in a second; 0 for no limit.
     pub say_rate: u32,
     /// Texts that it may say at once.
@@ -115,6 +128,10 @@ pub struct Limits {
     pub ask_rate: u32,
     /// Requests that it may make at once.
     pub ask_burst: u32,
+    /// Texts that one address may post over HTTP in a second; further ones get 429. 0 for no limit.
+    pub post_rate: u32,
+    /// Texts that it may post at once.
+    pub post_burst: u32,
 
     /// Entries older than this are removed from the store. `None` keeps them.
     pub keep_age: Option<Duration>,
@@ -125,6 +142,9 @@ pub struct Limits {
 
     /// From the signal to stop until everything is closed, finished or not.
     pub drain_timeout: Duration,
+    /// WebSockets and event streams that are told goodbye in one second when the server stops; more, if it takes more
+    /// to be done in time. None waits if it is 0.
+    pub drain_rate: u32,
 }
 
 impl Default for Limits {
@@ -146,6 +166,8 @@ impl Default for Limits {
             requests_per_turn: 256,
             cache_bytes: 32 * MIB,
             cached_file_bytes: 256 * KIB,
+            compressed_file_bytes: 4 * MIB,
+            listed_entries: 10_000,
             file_piece_bytes: 128 * KIB,
             max_open_files: 64,
             max_lookups: 1_024,
@@ -162,6 +184,8 @@ impl Default for Limits {
             notsent_low_water_bytes: 128 * 1024,
             max_drafts_in_flight: 10_000,
             max_draft_bytes_in_flight: 8 * MIB,
+            bus_keep_entries: 1_000_000,
+            bus_canary_interval: Duration::from_secs(5),
             entries_per_turn: 20_000,
             repeat_window: 10_000,
             tail_entries: 10_000,
@@ -177,16 +201,21 @@ impl Default for Limits {
             backfill_entries: 1_000,
             feeds_per_turn: 500,
             presence_names: 200,
+            max_instances: 64,
+            max_elsewhere: 200_000,
             say_rate: 20,
             say_burst: 200,
             raw_rate: 0,
             raw_burst: 200,
             ask_rate: 20,
             ask_burst: 200,
+            post_rate: 100,
+            post_burst: 1_000,
             keep_age: None,
             keep_entries: None,
             keep_bytes: None,
             drain_timeout: Duration::from_secs(10),
+            drain_rate: 1_000,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::close::CloseReason;
+use crate::histogram::{Histogram, SECONDS};
 
 /// What is spoken on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,6 +31,8 @@ pub enum Refusal {
     Upgrade,
     /// The server was shutting down.
     Draining,
+    /// An address posted more than its rate.
+    TooFast,
 }
 
 /// A bound on the work of one turn.
@@ -48,7 +51,7 @@ pub enum Budget {
 }
 
 /// Counters since the start. All of them only grow, but for the connections that are open.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Metrics {
     /// Connections accepted.
     pub accepts: u64,
@@ -66,8 +69,29 @@ pub struct Metrics {
     refusals: [u64; Refusal::ALL.len()],
     responses: [u64; STATUS_CLASSES.len()],
     closes: [u64; CloseReason::ALL.len()],
-    turns: Durations,
+    turns: Histogram,
+    returns: Histogram,
     budgets_spent: [u64; Budget::ALL.len()],
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics {
+            accepts: 0,
+            accept_pauses: 0,
+            messages_in: 0,
+            messages_out: 0,
+            bytes_read: 0,
+            bytes_written: 0,
+            open: Default::default(),
+            refusals: Default::default(),
+            responses: Default::default(),
+            closes: Default::default(),
+            turns: Histogram::new(SECONDS),
+            returns: Histogram::new(SECONDS),
+            budgets_spent: Default::default(),
+        }
+    }
 }
 
 /// What is true at the moment of rendering.
@@ -99,6 +123,44 @@ pub struct Gauges {
     pub draft_bytes_in_flight: usize,
     /// Bytes that the tails of all rooms keep.
     pub tail_bytes: usize,
+    /// What is known of the file of messages, if there is one.
+    pub store: Option<Store>,
+    /// The bus, if there is one.
+    pub bus: Option<Bus>,
+}
+
+/// The file of messages, as its own thread last reported it.
+#[derive(Debug, Clone)]
+pub struct Store {
+    /// Entries that are kept.
+    pub entries: u64,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Bytes of the write-ahead log beside it.
+    pub log_bytes: u64,
+    /// Entries that a search does not find yet.
+    pub unindexed: u64,
+    /// Entries that were removed since the start, because they were more than is kept.
+    pub trimmed: u64,
+    /// Entries of each batch that was stored.
+    pub batches: Histogram,
+    /// Seconds that storing each batch took.
+    pub commits: Histogram,
+}
+
+/// What is known of the bus.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bus {
+    /// It is reached, and what is published comes back.
+    pub is_up: bool,
+    /// Records that have not been read.
+    pub lag: u64,
+    /// Sessions begun after the first.
+    pub reconnects: u64,
+    /// Other instances that have told who is with them.
+    pub instances: usize,
+    /// Rooms of theirs, and people in them, that are known.
+    pub elsewhere: usize,
 }
 
 /// The classes of status codes (RFC 9110, section 15).
@@ -116,7 +178,7 @@ impl Kind {
 }
 
 impl Refusal {
-    const ALL: [Refusal; 4] = [Refusal::Full, Refusal::Origin, Refusal::Upgrade, Refusal::Draining];
+    const ALL: [Refusal; 5] = [Refusal::Full, Refusal::Origin, Refusal::Upgrade, Refusal::Draining, Refusal::TooFast];
 
     const fn label(self) -> &'static str {
         match self {
@@ -124,6 +186,7 @@ impl Refusal {
             Refusal::Origin => "origin",
             Refusal::Upgrade => "upgrade",
             Refusal::Draining => "draining",
+            Refusal::TooFast => "too_fast",
         }
     }
 }
@@ -186,7 +249,12 @@ impl Metrics {
 
     /// A turn of the loop is over; `worked` is its time without the time spent waiting in poll.
     pub fn turned(&mut self, worked: Duration) {
-        self.turns.record(worked);
+        self.turns.record(worked.as_secs_f64());
+    }
+
+    /// A message has come back from the bus after so long.
+    pub fn returned(&mut self, after: Duration) {
+        self.returns.record(after.as_secs_f64());
     }
 
     /// Appends everything in the Prometheus text format, version 0.0.4.
@@ -232,43 +300,35 @@ impl Metrics {
         let bytes = gauges.draft_bytes_in_flight;
         text.single("chat_drafts_in_flight_bytes", GAUGE, "Bytes of messages in the journal's hands.", bytes);
 
+        if let Some(store) = &gauges.store {
+            text.single("chat_store_entries", GAUGE, "Messages in the store.", store.entries);
+            text.single("chat_store_file_bytes", GAUGE, "Bytes of the store's file.", store.file_bytes);
+            text.single("chat_store_log_bytes", GAUGE, "Bytes of its write-ahead log.", store.log_bytes);
+            let help = "Messages that a search does not find yet.";
+            text.single("chat_store_unindexed_entries", GAUGE, help, store.unindexed);
+            let help = "Messages removed because they were more than is kept.";
+            text.single("chat_store_trimmed_entries_total", COUNTER, help, store.trimmed);
+            text.histogram("chat_store_batch_entries", "Messages stored in one transaction.", &store.batches);
+            let help = "Time that storing a batch of messages took.";
+            text.histogram("chat_store_commit_duration_seconds", help, &store.commits);
+        }
+        if let Some(bus) = gauges.bus {
+            text.single("chat_bus_up", GAUGE, "Whether the bus brings what is published.", u8::from(bus.is_up));
+            text.single("chat_bus_lag", GAUGE, "Records on the bus that were not read yet when last looked.", bus.lag);
+            let help = "Other instances that have told who is with them.";
+            text.single("chat_bus_instances", GAUGE, help, bus.instances);
+            let help = "Rooms of other instances, and people in them, that are known.";
+            text.single("chat_bus_elsewhere", GAUGE, help, bus.elsewhere);
+            let help = "Times that the bus was lost, or not reached.";
+            text.single("chat_bus_reconnects_total", COUNTER, help, bus.reconnects);
+            let help = "Time from saying something here until it had come back from the bus and was stored.";
+            text.histogram("chat_bus_return_seconds", help, &self.returns);
+        }
+
         let spent = Budget::ALL.into_iter().map(|budget| (budget.label(), self.budgets_spent[budget as usize]));
         text.labelled("chat_spent_budgets_total", COUNTER, "Turns that used up a budget.", "budget", spent);
         let help = "Time that a turn of the loop worked, without waiting.";
         text.histogram("chat_turn_duration_seconds", help, &self.turns);
-    }
-}
-
-/// How many durations were up to each bound, and their sum.
-#[derive(Debug, Clone, Default)]
-struct Durations {
-    /// One for each of [`BOUNDS`], not yet added up, and one for what is longer than all of them.
-    counts: [u64; BOUNDS.len() + 1],
-    sum: Duration,
-}
-
-/// The upper bounds of the histogram, and the same in seconds as Prometheus wants them.
-const BOUNDS: [(Duration, &str); 14] = [
-    (Duration::from_micros(50), "0.00005"),
-    (Duration::from_micros(100), "0.0001"),
-    (Duration::from_micros(250), "0.00025"),
-    (Duration::from_micros(500), "0.0005"),
-    (Duration::from_millis(1), "0.001"),
-    (Duration::from_micros(2_500), "0.0025"),
-    (Duration::from_millis(5), "0.005"),
-    (Duration::from_millis(10), "0.01"),
-    (Duration::from_millis(25), "0.025"),
-    (Duration::from_millis(50), "0.05"),
-    (Duration::from_millis(100), "0.1"),
-    (Duration::from_millis(250), "0.25"),
-    (Duration::from_millis(500), "0.5"),
-    (Duration::from_secs(1), "1"),
-];
-
-impl Durations {
-    fn record(&mut self, duration: Duration) {
-        self.counts[BOUNDS.partition_point(|(bound, _)| *bound < duration)] += 1;
-        self.sum += duration;
     }
 }
 
@@ -302,16 +362,15 @@ impl Exposition<'_> {
         }
     }
 
-    fn histogram(&mut self, name: &str, help: &str, durations: &Durations) {
+    fn histogram(&mut self, name: &str, help: &str, values: &Histogram) {
         self.head(name, "histogram", help);
-        let mut up_to = 0;
-        let bounds = BOUNDS.iter().map(|(_, seconds)| *seconds).chain(["+Inf"]);
-        for (bound, count) in bounds.zip(durations.counts) {
-            up_to += count;
+        for (bound, up_to) in values.buckets() {
             self.line(format_args!("{name}_bucket{{le=\"{bound}\"}} {up_to}"));
         }
-        self.line(format_args!("{name}_sum {}", durations.sum.as_secs_f64()));
-        self.line(format_args!("{name}_count {up_to}"));
+        let count = values.count();
+        self.line(format_args!("{name}_bucket{{le=\"+Inf\"}} {count}"));
+        self.line(format_args!("{name}_sum {}", values.sum()));
+        self.line(format_args!("{name}_count {count}"));
     }
 
     fn head(&mut self, name: &str, kind: &str, help: &str) {
@@ -329,10 +388,21 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
+    use crate::histogram::COUNTS;
 
     fn rendered(metrics: &Metrics) -> String {
         let mut out = String::new();
-        metrics.render(&Gauges { resident_bytes: Some(1 << 20), ..Gauges::default() }, &mut out);
+        let store = Store {
+            entries: 0,
+            file_bytes: 0,
+            log_bytes: 0,
+            unindexed: 0,
+            trimmed: 0,
+            batches: Histogram::new(COUNTS),
+            commits: Histogram::new(SECONDS),
+        };
+        let gauges = Gauges { resident_bytes: Some(1 << 20), store: Some(store), ..Gauges::default() };
+        metrics.render(&gauges, &mut out);
         out
     }
 
@@ -425,13 +495,10 @@ mod tests {
             ("bucket{le=\"1\"}", 4.0),
             ("bucket{le=\"+Inf\"}", 5.0),
             ("count", 5.0),
-            ("sum", 2.000_102),
         ] {
             assert_eq!(samples[format!("chat_turn_duration_seconds_{series}").as_str()], expected, "{series}");
         }
-        for (bound, seconds) in BOUNDS {
-            assert_eq!(bound, Duration::from_secs_f64(seconds.parse().unwrap()), "{seconds}");
-        }
+        assert!((samples["chat_turn_duration_seconds_sum"] - 2.000_102).abs() < 1e-9);
     }
 
     #[test]

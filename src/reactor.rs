@@ -46,7 +46,7 @@ use crate::net::transport::ReadOutcome;
 use crate::site::{FileStream, Site};
 use crate::ws::session::{Event as SessionEvent, Workbench};
 
-use end::Farewell;
+use end::{Farewell, Goodbyes};
 pub use start::StartError;
 
 /// Events taken from one poll; the others come with the next.
@@ -64,6 +64,8 @@ pub struct Reactor {
     signals: Option<Signals>,
     listeners: Vec<Listener>,
     addresses: Vec<SocketAddr>,
+    /// Which of them is asked first in the next turn.
+    first_listener: usize,
     limits: Limits,
     max_connections: usize,
     /// No descriptor was free; accepting rests until one of ours is, or until then.
@@ -94,6 +96,8 @@ pub struct Reactor {
     now: Instant,
     /// Set by the first signal: when the server ends, whoever is left.
     drain_until: Option<Instant>,
+    /// Who is told goodbye until then, one after another.
+    goodbyes: Goodbyes,
     /// Who ends in this turn, after what was said before has been handed out.
     farewells: Vec<Farewell>,
     scratch: Scratch,
@@ -211,8 +215,10 @@ impl Reactor {
             self.timers.next_deadline(),
             self.accept_paused_until,
             self.drain_until,
+            self.goodbyes.next(),
             self.lines.deadline(),
             self.hub.next_tick(),
+            self.hub.next_report(),
         ];
         let next = deadlines.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now))
@@ -338,6 +344,7 @@ impl Reactor {
             self.set_timer(slot);
         }
         self.scratch.slots = due;
+        self.say_goodbyes(now);
     }
 
     fn expire_connection(&mut self, slot: u32, now: Instant) {
@@ -376,9 +383,11 @@ impl Reactor {
         self.resume_drained(now);
         self.journal.flush();
         self.take_journal_events(now);
+        self.measure_returns();
         let mut stage = talk::Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
         self.hub.tick(&mut stage, now);
         self.hand_out(now);
+        self.report(now);
         self.carry_out_farewells(now);
         if self.journal.has_room() {
             let mut released = std::mem::take(&mut self.scratch.ids);

@@ -22,10 +22,11 @@ const USES: &[(&str, &[&str])] = &[
     ("logging", &[]),
     ("limits", &[]),
     ("close", &[]),
+    ("histogram", &[]),
 ];
 
 /// What everybody may use.
-const LEAVES: &[&str] = &["limits", "close"];
+const LEAVES: &[&str] = &["limits", "close", "histogram"];
 
 /// Machines: bytes and `now` in, bytes and events out.
 const CORE: &[&str] = &["http", "ws", "chat"];
@@ -195,13 +196,7 @@ fn without_tests(tokens: &[String]) -> (Vec<String>, Vec<String>) {
         }
         let attribute = rest.iter().position(|token| token == "]").expect("the end of the attribute") + 1;
         let item = &rest[attribute..];
-        let mut depth = 0;
-        let end = item.iter().position(|token| {
-            depth += i32::from(matches!(token.as_str(), "{" | "[" | "("));
-            depth -= i32::from(matches!(token.as_str(), "}" | "]" | ")"));
-            depth == 0 && matches!(token.as_str(), ";" | "}")
-        });
-        let end = end.expect("the end of the item") + 1;
+        let end = end_of_item(item);
         if let [.., word, name, semicolon] = &item[..end]
             && word == "mod"
             && semicolon == ";"
@@ -211,6 +206,38 @@ fn without_tests(tokens: &[String]) -> (Vec<String>, Vec<String>) {
         rest = &item[end..];
     }
     (kept, test_modules)
+}
+
+/// How many tokens an item, a variant or an arm of a match has.
+fn end_of_item(tokens: &[String]) -> usize {
+    let is_attribute = |at: usize| starts_with(&tokens[at..], "# [");
+    let mut start = 0;
+    while is_attribute(start) {
+        start += tokens[start..].iter().position(|token| token == "]").expect("the end of the attribute") + 1;
+    }
+    // A comma ends a variant or an arm; in an item it stands between parameters.
+    let is_item =
+        ["fn", "impl", "mod", "pub", "use", "struct", "enum", "const", "static", "type", "trait", "let", "if"]
+            .contains(&tokens[start].as_str());
+    let mut depth = 0;
+    for (at, token) in tokens.iter().enumerate() {
+        match token.as_str() {
+            "{" | "[" | "(" => depth += 1,
+            // What is around it ends here.
+            "}" | "]" | ")" if depth == 0 => return at,
+            "}" | "]" | ")" => depth -= 1,
+            _ => {}
+        }
+        let ends = match token.as_str() {
+            ";" | "}" => true,
+            "," => !is_item,
+            _ => false,
+        };
+        if ends && depth == 0 {
+            return at + 1;
+        }
+    }
+    panic!("the end of the item: {tokens:?}")
 }
 
 fn starts_with(tokens: &[String], beginning: &str) -> bool {

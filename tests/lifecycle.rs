@@ -112,6 +112,23 @@ fn a_signal_is_heeded_although_clients_do_not_play_along() {
 }
 
 #[test]
+fn goodbyes_are_said_one_after_another_and_whoever_waits_talks_on() {
+    let server = Server::start(&["--drain-rate", "20", "--drain-timeout", "1h"]);
+    let mut members: Vec<_> = (0..30).map(|_| WsClient::connect(server.address(), "/", &[])).collect();
+    let mut last = members.pop().expect("a member");
+    server.signal(Signal::TERM);
+    assert_eq!(members[0].until_closed(), Some(1001));
+    last.send_text("still here");
+    assert_eq!(last.next_text(), "still here");
+    assert_eq!(last.until_closed(), Some(1001));
+    for mut member in members.drain(1..) {
+        assert_eq!(member.until_closed(), Some(1001));
+    }
+    drop((members, last));
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
 fn a_second_signal_ends_it_at_once() {
     for second in [Signal::TERM, Signal::INT] {
         let server = Server::start(&["--drain-timeout", "1h", "--linger-timeout", "1h"]);
@@ -196,7 +213,11 @@ fn health_and_metrics_are_for_reading() {
         assert_eq!(head.field("Content-Type"), response.field("Content-Type"), "{target}");
         for method in ["POST", "PUT", "DELETE"] {
             let (refused, _) = ask(method, target);
-            assert_eq!((refused.status, refused.field("Allow")), (405, Some("GET, HEAD")), "{method} {target}");
+            assert_eq!(
+                (refused.status, refused.field("Allow")),
+                (405, Some("GET, HEAD, OPTIONS")),
+                "{method} {target}"
+            );
         }
     }
     let (response, _) = ask("GET", "/metrics");

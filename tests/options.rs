@@ -6,7 +6,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use common::{Frame, Raw, Server, connect_from, frame, run, upgrade_request, wait_until};
+use common::{Frame, Raw, Server, connect_from, crowd, frame, run, upgrade_request, wait_until};
 
 #[test]
 fn a_raw_sender_is_read_no_faster_than_its_rate_and_loses_nothing() {
@@ -55,6 +55,22 @@ fn one_address_may_have_so_many_connections() {
         asking.send(upgrade_request(server.address(), "/", &[]));
         asking.response_head().status == 101
     });
+}
+
+#[test]
+fn instances_share_a_port_if_both_want_to() {
+    let one = Server::start(&["--host", "127.0.0.1", "--memory", "--reuse-port"]);
+    let port = one.address().port().to_string();
+    let other = Server::start(&["--host", "127.0.0.1", "--memory", "--reuse-port", "--port", &port]);
+    assert_eq!(other.address(), one.address());
+    let third = run(&["--host", "127.0.0.1", "--memory", "--port", &port], &[]);
+    assert_eq!(third.status.code(), Some(1), "one that does not share: {third:?}");
+    assert_eq!(one.stop().code(), Some(0));
+    let mut members = crowd(other.address(), "/", 8);
+    members[0].send(frame(0x81, b"hello"));
+    for member in &mut members {
+        assert_eq!(member.frame(), Frame::text("hello"), "all connections go to whoever is left");
+    }
 }
 
 #[test]

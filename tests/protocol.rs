@@ -1,6 +1,8 @@
 //! `docs/PROTOCOL.md` and the server say the same: its examples are played, and what it lists is compared with the source.
 
 mod common;
+#[path = "protocol/programs.rs"]
+mod programs;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt::Write;
@@ -42,14 +44,31 @@ enum StepKind {
     Remark,
 }
 
-fn examples() -> Vec<Example> {
-    let mut examples = Vec::new();
+/// A fenced block as it stands.
+struct Block {
+    line: usize,
+    options: &'static str,
+    /// Those that are not empty, with their numbers.
+    lines: Vec<(&'static str, usize)>,
+}
+
+/// The fenced blocks of a language.
+fn example_blocks(language: &str) -> Vec<Block> {
+    let mut blocks = Vec::new();
     let mut lines = DOCUMENT.lines().zip(1..);
     while let Some((text, line)) = lines.next() {
-        let Some(options) = text.strip_prefix("```chat") else { continue };
+        let Some(options) = text.strip_prefix("```").and_then(|text| text.strip_prefix(language)) else { continue };
         let block = lines.by_ref().take_while(|(text, _)| *text != "```");
+        blocks.push(Block { line, options, lines: block.filter(|(text, _)| !text.is_empty()).collect() });
+    }
+    blocks
+}
+
+fn examples() -> Vec<Example> {
+    let mut examples = Vec::new();
+    for Block { line, options, lines } in example_blocks("chat") {
         let mut steps: Vec<Step> = Vec::new();
-        for (text, line) in block.filter(|(text, _)| !text.is_empty()) {
+        for (text, line) in lines {
             let (client, rest) = match text.split_once(' ') {
                 Some((client, rest)) if rest.starts_with(['→', '←']) => (client, rest),
                 _ => ("", text),

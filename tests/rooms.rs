@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use common::{DEADLINE, End, Kept, Raw, Response, Server, V1, WsClient, get, http};
+use common::{DEADLINE, End, Kept, Raw, Response, Server, V1, WsClient, connect_from, get, http};
 
 /// A POST of something to say, on a connection that stays.
 fn post_request(address: SocketAddr, room: &str, lines: &[&str], content: &str) -> String {
@@ -159,6 +159,38 @@ fn what_cannot_be_posted() {
 }
 
 #[test]
+fn one_address_posts_no_faster_than_its_rate() {
+    let server = Server::start(&["--post-rate", "1", "--post-burst", "3"]);
+    let address = server.address();
+    let mut connection = Raw::connect(address);
+    let mut statuses = Vec::new();
+    for number in 0..5 {
+        connection.send(post_request(address, "r", &[PLAIN], &number.to_string()));
+        let response = connection.response();
+        if response.status == 429 {
+            assert_eq!(response.field("Retry-After"), Some("1"));
+            assert!(response.text().trim_end().ends_with('.'), "a sentence: {}", response.text());
+        }
+        statuses.push(response.status);
+    }
+    // The machine may be slow enough for another.
+    assert_eq!(statuses[..3], [201, 201, 201]);
+    assert!(statuses[3..].contains(&429), "{statuses:?}");
+    assert!(server.metric("chat_refusals_total{cause=\"too_fast\"}") >= 1.0);
+    // Another address has its own, and the first one may again when it has waited.
+    let other = connect_from([127, 0, 0, 9].into(), address);
+    let mut other = Raw::over(other);
+    other.send(post_request(address, "r", &[PLAIN], "other"));
+    assert_eq!(other.response().status, 201);
+    common::wait_until("it may post again", || post(address, "r", &[PLAIN], "later").status == 201);
+
+    let unlimited = Server::start(&["--post-rate", "0", "--post-burst", "1"]);
+    for _ in 0..5 {
+        assert_eq!(post(unlimited.address(), "r", &[PLAIN], "x").status, 201);
+    }
+}
+
+#[test]
 fn content_in_every_framing() {
     let server = Server::start(&["--max-message", "1000", "--max-text", "1000"]);
     let address = server.address();
@@ -272,13 +304,12 @@ fn history_in_pages() {
         ("after", format!("?after={}&limit=3", at(4)), 5..8, true),
         ("after, to the end", format!("?after={}", at(8)), 9..12, false),
         ("after the last", format!("?after={}", at(11)), 0..0, false),
-        ("after what is not yet", "?after=9007199254740991".into(), 0..0, false),
     ];
     for (name, query, expected, more) in cases {
         let texts: Vec<String> = expected.clone().map(|number| number.to_string()).collect();
         assert_eq!(messages(address, "r", query), (texts, *more), "{name}");
     }
-    for query in ["?limit=x", "?before=-1", "?after=1.5", "?before=1&after=1"] {
+    for query in ["?limit=x", "?before=-1", "?after=1.5", "?before=1&after=1", "?after=1&epoch=x"] {
         assert_eq!(get(address, &format!("/rooms/r/messages{query}")).status, 400, "{query}");
     }
     assert_eq!(messages(address, "nobody", ""), (vec![], false), "a room where nobody was");
@@ -306,9 +337,10 @@ impl Events {
             let line = |name| block.lines().find_map(|line| line.strip_prefix(name));
             assert_eq!(line("event: "), None, "{block}");
             let data: Value = serde_json::from_str(line("data: ").expect("data")).expect("JSON");
-            let id = line("id: ").expect("an id").parse().expect("a position");
-            assert_eq!(data["position"], id);
-            return (id, data["text"].as_str().expect("a text").to_owned());
+            let (_, position) = line("id: ").and_then(|id| id.split_once('-')).expect("an id");
+            let position = position.parse().expect("a position");
+            assert_eq!(data["position"], position);
+            return (position, data["text"].as_str().expect("a text").to_owned());
         }
     }
 }
@@ -319,6 +351,7 @@ fn events_resume_where_they_ended() {
     let server = kept.start(&["--tail-entries", "4", "--page", "5"]);
     let address = server.address();
     let mut stream = Events::open(address, "/rooms/r/events", "");
+    let epoch = epoch_of(address);
     let say = |number: u64| position(&post(address, "r", &[PLAIN], &number.to_string()));
     let first = say(0);
     assert_eq!(stream.said(), (first, "0".into()), "from the present on");
@@ -328,9 +361,11 @@ fn events_resume_where_they_ended() {
     }
     for (target, lines) in [
         (format!("/rooms/r/events?after={first}"), String::new()),
-        ("/rooms/r/events".into(), format!("Last-Event-ID: {first}\r\n")),
+        (format!("/rooms/r/events?after={first}&epoch={epoch}"), String::new()),
+        (format!("/rooms/r/events?after={epoch}-{first}"), String::new()),
+        ("/rooms/r/events".into(), format!("Last-Event-ID: {epoch}-{first}\r\n")),
         // What a browser adds when it comes back wins over what the page asked for at first.
-        ("/rooms/r/events?after=0".into(), format!("Last-Event-ID: {first}\r\n")),
+        ("/rooms/r/events?after=0".into(), format!("Last-Event-ID: {epoch}-{first}\r\n")),
     ] {
         let mut resumed = Events::open(address, &target, &lines);
         for expected in &missed {
@@ -344,18 +379,122 @@ fn events_resume_where_they_ended() {
     }
     assert_eq!(get(address, "/rooms/r/events?after=x").status, 400);
 
-    // From nowhere: it is told so, and hears the present.
-    let mut lost = Events::open(address, "/rooms/r/events?after=9000000000", "");
-    let gap = lost.0.event();
-    assert!(gap.contains("event: gap\n") && gap.contains("id: "), "{gap}");
-    let next = say(100);
-    assert_eq!(lost.said(), (next, "100".into()));
-    assert_eq!(stream.said(), (next, "100".into()));
+    // From nowhere: it is told so, and hears the newest that are in memory, and the present.
+    for (target, lines) in [
+        ("/rooms/r/events?after=9000000000".to_owned(), String::new()),
+        (format!("/rooms/r/events?after={first}&epoch=0123456789abcdef"), String::new()),
+        ("/rooms/r/events".into(), format!("Last-Event-ID: 0123456789abcdef-{first}\r\n")),
+        ("/rooms/r/events".into(), format!("Last-Event-ID: {first}\r\n")),
+        ("/rooms/r/events".into(), "Last-Event-ID: something else\r\n".into()),
+    ] {
+        let mut lost = Events::open(address, &target, &lines);
+        let gap = lost.0.event();
+        let (newest, before) = (&missed[missed.len() - 4..], missed[missed.len() - 4].0 - 1);
+        let expected = format!(
+            "id: {epoch}-{before}\nevent: gap\ndata: {{\"type\":\"gap\",\"room\":\"r\",\"position\":{before},\
+             \"epoch\":\"{epoch}\"}}\n\n"
+        );
+        assert_eq!(gap, expected, "{target} {lines}");
+        for expected in newest {
+            assert_eq!(lost.said(), *expected, "{target} {lines}");
+        }
+        missed.push((say(100), "100".into()));
+        for stream in [&mut lost, &mut stream] {
+            assert_eq!(Some(&stream.said()), missed.last(), "{target} {lines}");
+        }
+    }
 
     server.signal(rustix::process::Signal::TERM);
     let (rest, end) = stream.0.read_to_end(DEADLINE);
     assert_eq!((String::from_utf8_lossy(&rest).into_owned(), end), (String::new(), End::Closed), "it ends cleanly");
     assert!(server.wait().success());
+}
+
+fn epoch_of(address: SocketAddr) -> String {
+    let page = parsed(&get(address, "/rooms/r/messages"));
+    page["epoch"].as_str().expect("an epoch").to_owned()
+}
+
+/// The texts of a page of messages, whether there is a gap before it, and whether there is more.
+fn page(address: SocketAddr, query: &str) -> (Vec<String>, Value, Value) {
+    let page = parsed(&get(address, &format!("/rooms/r/messages{query}")));
+    let texts = page["entries"].as_array().expect("entries").iter();
+    let texts = texts.map(|entry| entry["text"].as_str().expect("text").to_owned());
+    (texts.collect(), page["gap"].clone(), page["more"].clone())
+}
+
+#[test]
+fn a_stream_can_be_resumed_before_anything_was_said_in_it() {
+    let server = Server::start(&[]);
+    let address = server.address();
+    post(address, "r", &[PLAIN], "before");
+    let mut stream = Raw::connect(address);
+    stream.send(format!("GET /rooms/r/events HTTP/1.1\r\nHost: {address}\r\n\r\n"));
+    stream.response_head();
+    let first = String::from_utf8(stream.take("id: 0123456789abcdef-1\n\n".len())).expect("UTF-8");
+    assert_eq!(first, format!("id: {}-1\n\n", epoch_of(address)));
+    drop(stream);
+    let missed = position(&post(address, "r", &[PLAIN], "missed"));
+    let id = first.trim().trim_start_matches("id: ");
+    let mut stream = Events::open(address, "/rooms/r/events", &format!("Last-Event-ID: {id}\r\n"));
+    assert_eq!(stream.said(), (missed, "missed".into()));
+}
+
+#[test]
+fn nothing_of_a_former_life_is_resumed_silently() {
+    let former = Server::start(&[]);
+    let epoch = epoch_of(former.address());
+    let at = position(&post(former.address(), "r", &[PLAIN], "one"));
+    former.stop();
+    let server = Server::start(&[]);
+    let address = server.address();
+    for text in ["new", "newer"] {
+        assert_eq!(post(address, "r", &[PLAIN], text).status, 201);
+    }
+    let all = ["new".to_owned(), "newer".to_owned()];
+    for (name, query, entries, gap) in [
+        ("a position of a former life", format!("?after={at}&epoch={epoch}"), &all[..], true),
+        ("an id of a former life", format!("?after={epoch}-{at}"), &all[..], true),
+        ("beyond the end", "?after=3".into(), &all[..], true),
+        ("without an epoch", format!("?after={at}"), &all[1..], false),
+        ("of this one", format!("?after={at}&epoch={}", epoch_of(address)), &all[1..], false),
+        ("from the beginning", "?after=0".into(), &all[..], false),
+        ("older ones", "?before=2".into(), &all[..1], false),
+    ] {
+        assert_eq!(page(address, &query), (entries.to_vec(), json!(gap), json!(false)), "{name}");
+    }
+    let mut stream = Events::open(address, "/rooms/r/events", &format!("Last-Event-ID: {epoch}-{at}\r\n"));
+    assert!(stream.0.event().contains("event: gap\n"));
+    assert_eq!((stream.said(), stream.said()), ((1, "new".into()), (2, "newer".into())));
+}
+
+#[test]
+fn what_is_no_longer_kept_is_a_gap() {
+    let in_memory = Server::start(&["--tail-entries", "4"]);
+    let kept = Kept::new();
+    let stored = kept.start(&["--tail-entries", "4", "--keep", "6"]);
+    for (server, least) in [(&in_memory, 6), (&stored, 4)] {
+        let address = server.address();
+        for number in 0..10 {
+            post(address, "r", &[PLAIN], &number.to_string());
+        }
+        let oldest = vec![least.to_string(), (least + 1).to_string()];
+        // Trimming happens in the background. Positions begin at 1.
+        common::wait_until("the oldest are removed", || page(address, "?after=0&limit=2").0 == oldest);
+        for (query, expected, gap) in [
+            ("?after=0&limit=2".to_owned(), oldest.clone(), true),
+            (format!("?after={}&limit=2", least - 1), oldest.clone(), true),
+            (format!("?after={least}&limit=2"), oldest, false),
+        ] {
+            assert_eq!(page(address, &query), (expected, json!(gap), json!(true)), "{query}");
+        }
+        assert_eq!(page(address, "?after=9"), (vec!["9".to_owned()], json!(false), json!(false)));
+        assert_eq!(page(address, "?after=10"), (vec![], json!(false), json!(false)));
+        let mut stream = Events::open(address, "/rooms/r/events?after=1", "");
+        let gap = stream.0.event();
+        assert!(gap.contains(&format!("-{least}\nevent: gap\n")), "{gap}");
+        assert_eq!(stream.said().1, least.to_string());
+    }
 }
 
 #[test]

@@ -24,6 +24,31 @@ fn texts(entries: &Value) -> Vec<&str> {
 }
 
 #[test]
+fn the_store_is_measured() {
+    let kept = Kept::new();
+    let server = kept.start(&["--keep", "50"]);
+    let (mut ann, _) = V1::joined(server.address(), "Ann", "a");
+    for number in 0..60 {
+        ann.say("a", "something to be found", &format!("n{number}"));
+    }
+    server.wait_for_metric("chat_store_unindexed_entries", |entries| entries == 0.0);
+    server.wait_for_metric("chat_store_entries", |entries| entries == 50.0);
+    let metrics = server.metrics();
+    assert_eq!(metrics["chat_store_trimmed_entries_total"], 10.0);
+    assert_eq!(metrics["chat_store_batch_entries_sum"], 60.0);
+    let batches = metrics["chat_store_batch_entries_count"];
+    assert!((1.0..=60.0).contains(&batches), "{batches}");
+    assert_eq!(metrics["chat_store_commit_duration_seconds_count"], batches);
+    assert!(metrics["chat_store_commit_duration_seconds_sum"] > 0.0);
+    assert!(metrics["chat_store_file_bytes"] >= 4096.0 && metrics["chat_store_log_bytes"] > 4096.0, "{metrics:?}");
+    server.stop();
+
+    let server = kept.start(&["--keep", "50"]);
+    assert_eq!(server.metric("chat_store_entries"), 50.0, "before anything is said");
+    assert!(!Server::start(&[]).metrics().contains_key("chat_store_entries"), "there is none");
+}
+
+#[test]
 fn a_second_instance_is_refused() {
     let kept = Kept::new();
     let server = kept.start(&[]);

@@ -19,6 +19,9 @@ pub enum Verdict {
     Unknown,
 }
 
+/// What a receiver waits for that has heard nothing of a sender yet, and may begin with anything.
+const ANYTHING: u32 = u32::MAX;
+
 /// The counters of all receivers and senders.
 #[derive(Debug)]
 pub struct Checker {
@@ -33,6 +36,22 @@ impl Checker {
     /// For `receivers` members that hear `senders` of them.
     pub fn new(receivers: usize, senders: usize) -> Self {
         Checker { senders, next: vec![0; receivers * senders], missing: HashMap::new() }
+    }
+
+    /// `receiver` comes while others talk: of each sender it may begin with any message, and only what it misses from
+    /// there on is missing.
+    pub fn restart(&mut self, receiver: usize) {
+        for pair in receiver * self.senders..(receiver + 1) * self.senders {
+            self.next[pair] = ANYTHING;
+            self.missing.remove(&pair);
+        }
+    }
+
+    /// How many messages `receiver` has jumped over and not heard since. It is forgotten.
+    pub fn give_up_jumped(&mut self, receiver: usize) -> u64 {
+        let pairs = receiver * self.senders..(receiver + 1) * self.senders;
+        let ranges = pairs.filter_map(|pair| self.missing.remove(&pair)).flatten();
+        ranges.map(|(first, last)| u64::from(last - first) + 1).sum()
     }
 
     /// `receiver` has heard message `number` of `sender`, who has sent `sent` so far.
@@ -64,6 +83,10 @@ impl Checker {
     #[cold]
     fn out_of_turn(&mut self, pair: usize, number: u32) -> Verdict {
         let next = &mut self.next[pair];
+        if *next == ANYTHING {
+            *next = number + 1;
+            return Verdict::InOrder;
+        }
         if number > *next {
             self.missing.entry(pair).or_default().insert(*next, number - 1);
             *next = number + 1;
@@ -119,6 +142,18 @@ mod tests {
             assert_eq!(missed, *lost, "{name}");
             checker.give_up(1, 1, 4, |number| panic!("{name}: {number} given up twice"));
         }
+    }
+
+    #[test]
+    fn who_comes_later_begins_anywhere() {
+        let mut checker = Checker::new(2, 2);
+        checker.heard(1, 0, 3, 9);
+        checker.restart(1);
+        let heard = [5, 7, 8, 7].map(|number| checker.heard(1, 1, number, 9));
+        assert_eq!(heard, [InOrder, InOrder, InOrder, Again]);
+        assert_eq!((checker.give_up_jumped(1), checker.give_up_jumped(1)), (1, 0), "6 was jumped over");
+        assert_eq!(checker.heard(0, 1, 5, 9), InOrder);
+        assert_eq!(checker.give_up_jumped(0), 5);
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub struct Request {
     /// The bytes to send.
     pub bytes: Vec<u8>,
     accept: String,
+    protocol: Option<&'static str>,
 }
 
 /// What the front of a response amounts to.
@@ -37,14 +38,15 @@ pub enum Response {
 }
 
 impl Request {
-    /// Asks `host` for `target`, path and query, with a key made of `seed`.
-    pub fn new(host: &str, target: &str, seed: [u8; 16]) -> Self {
+    /// Asks `host` for `target`, path and query, with a key made of `seed`, and offers the subprotocol `protocol`.
+    pub fn new(host: &str, target: &str, seed: [u8; 16], protocol: Option<&'static str>) -> Self {
         let key = BASE64.encode(&seed);
+        let offer = protocol.map_or(String::new(), |protocol| format!("Sec-WebSocket-Protocol: {protocol}\r\n"));
         let bytes = format!(
             "GET {target} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+             Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
         );
-        Request { bytes: bytes.into_bytes(), accept: accept_for(key.as_bytes()) }
+        Request { bytes: bytes.into_bytes(), accept: accept_for(key.as_bytes()), protocol }
     }
 
     /// Judges what has come so far.
@@ -58,10 +60,16 @@ impl Request {
         if !status_line.starts_with(b"HTTP/1.1 101") {
             return Response::Refused(String::from_utf8_lossy(status_line).chars().take(80).collect());
         }
-        match field(head, "sec-websocket-accept") {
-            Some(accept) if accept == self.accept.as_bytes() => Response::Upgraded { head_bytes },
-            _ => Response::Refused("101 with a wrong Sec-WebSocket-Accept".into()),
+        if field(head, "sec-websocket-accept") != Some(self.accept.as_bytes()) {
+            return Response::Refused("101 with a wrong Sec-WebSocket-Accept".into());
         }
+        if field(head, "sec-websocket-protocol") != self.protocol.map(str::as_bytes) {
+            return Response::Refused(match self.protocol {
+                Some(protocol) => format!("the server does not speak {protocol}"),
+                None => "101 with a subprotocol that nobody has offered".into(),
+            });
+        }
+        Response::Upgraded { head_bytes }
     }
 }
 
@@ -78,12 +86,14 @@ pub fn field<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
     })
 }
 
-/// The response of a server to the request head `head`; `None` if it asks for no WebSocket.
+/// The response of a server that speaks whatever is offered to the request head `head`; `None` if it asks for no WebSocket.
 pub fn response_to(head: &[u8]) -> Option<Vec<u8>> {
     let accept = accept_for(field(head, "sec-websocket-key")?);
+    let protocol = field(head, "sec-websocket-protocol").map(String::from_utf8_lossy);
+    let chosen = protocol.map_or(String::new(), |protocol| format!("Sec-WebSocket-Protocol: {protocol}\r\n"));
     let response = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+         Sec-WebSocket-Accept: {accept}\r\n{chosen}\r\n"
     );
     Some(response.into_bytes())
 }
@@ -99,23 +109,25 @@ mod tests {
 
     #[test]
     fn both_sides_agree() {
-        let request = Request::new("localhost:1", "/chat?room=a", [7; 16]);
-        assert_eq!(head_end(&request.bytes), Some(request.bytes.len()));
-        assert!(request.bytes.starts_with(b"GET /chat?room=a HTTP/1.1\r\nHost: localhost:1\r\n"));
-        let mut response = response_to(&request.bytes).unwrap();
-        let head_bytes = response.len();
-        response.extend_from_slice(b"\x81\x00");
-        for size in 0..head_bytes {
-            assert_eq!(request.judge(&response[..size]), Response::NotYet, "{size}");
-        }
-        for size in head_bytes..=response.len() {
-            assert_eq!(request.judge(&response[..size]), Response::Upgraded { head_bytes }, "{size}");
+        for protocol in [None, Some("chat.v1")] {
+            let request = Request::new("localhost:1", "/chat?room=a", [7; 16], protocol);
+            assert_eq!(head_end(&request.bytes), Some(request.bytes.len()));
+            assert!(request.bytes.starts_with(b"GET /chat?room=a HTTP/1.1\r\nHost: localhost:1\r\n"));
+            let mut response = response_to(&request.bytes).unwrap();
+            let head_bytes = response.len();
+            response.extend_from_slice(b"\x81\x00");
+            for size in 0..head_bytes {
+                assert_eq!(request.judge(&response[..size]), Response::NotYet, "{size}");
+            }
+            for size in head_bytes..=response.len() {
+                assert_eq!(request.judge(&response[..size]), Response::Upgraded { head_bytes }, "{size}");
+            }
         }
     }
 
     #[test]
     fn refusals() {
-        let request = Request::new("localhost:1", "/", [7; 16]);
+        let request = Request::new("localhost:1", "/", [7; 16], None);
         let endless = vec![b'a'; MAX_HEAD_BYTES + 1];
         let table: &[(&str, &[u8], &str)] = &[
             ("full", b"HTTP/1.1 503 Service Unavailable\r\n\r\n", "HTTP/1.1 503 Service Unavailable"),
@@ -131,5 +143,12 @@ mod tests {
             assert_eq!(request.judge(bytes), Response::Refused((*reason).into()), "{name}");
         }
         assert_eq!(response_to(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"), None);
+
+        let offering = Request::new("localhost:1", "/", [7; 16], Some("chat.v1"));
+        let silent = response_to(&request.bytes).unwrap();
+        assert_eq!(offering.judge(&silent), Response::Refused("the server does not speak chat.v1".into()));
+        let unasked = response_to(&offering.bytes).unwrap();
+        let refusal = Response::Refused("101 with a subprotocol that nobody has offered".into());
+        assert_eq!(request.judge(&unasked), refusal);
     }
 }

@@ -2,20 +2,30 @@
 //!
 //! [`Ledger::hear_again`] runs for every message and member, so it is the price of everything that is measured.
 
+mod books;
+
 use std::ops::Range;
 
+use books::Books;
+use serde::{Deserialize, Serialize};
+
 use crate::broadcasts::Broadcasts;
-use crate::checker::{Checker, Verdict};
-use crate::options::Until;
+use crate::checker::Checker;
+use crate::order::Order;
+use crate::plan::Until;
 use crate::stamp::{Odd, Stamp, Stamps};
 use crate::times::Times;
-use crate::transcript::Transcript;
+use crate::transcript::{Heard, Transcript};
 
-/// Deliveries and their faults, over the whole run with its warm-up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// Deliveries and their faults, over the whole run with its warm-up. The names are those of the JSON file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Messages sent.
     pub sent: u64,
+    /// Messages that were due but could not be sent, because the server did not read.
+    pub unsent: u64,
+    /// Messages that the server has refused, and said so.
+    pub refused: u64,
     /// Deliveries they should have led to: for each message, the members that were there.
     pub expected: u64,
     /// First deliveries of a message to a member.
@@ -24,12 +34,59 @@ pub struct Counts {
     pub lost: u64,
     /// Deliveries of what the member had already heard.
     pub duplicated: u64,
-    /// First deliveries that came after a later message of the same sender.
+    /// First deliveries that came after a later message of the same sender, or of a higher position.
     pub disordered: u64,
+    /// Positions at which members have heard different messages.
+    pub disagreed: u64,
     /// Messages of this run that are not as they were sent.
     pub corrupt: u64,
     /// Messages that are not of this run.
     pub foreign: u64,
+}
+
+impl Counts {
+    /// Everything that should not have happened.
+    pub fn faults(&self) -> u64 {
+        self.refused + self.lost + self.duplicated + self.disordered + self.disagreed + self.corrupt
+    }
+
+    /// The sum of two parts of a run.
+    pub fn add(&mut self, other: &Counts) {
+        let Counts { sent, unsent, refused, expected, delivered, lost, duplicated, .. } = *other;
+        self.sent += sent;
+        self.unsent += unsent;
+        self.refused += refused;
+        self.expected += expected;
+        self.delivered += delivered;
+        self.lost += lost;
+        self.duplicated += duplicated;
+        self.disordered += other.disordered;
+        self.disagreed += other.disagreed;
+        self.corrupt += other.corrupt;
+        self.foreign += other.foreign;
+    }
+}
+
+/// How a client takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It hears everything, and how soon is what is measured.
+    Prompt,
+    /// It hears everything at last, but nobody waits for it: it reads slowly, or is away.
+    Patient,
+    /// It comes and goes: from its first message on it hears everything until it goes.
+    Visitor,
+}
+
+/// When a message was complete, for somebody who knows more of its members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Completion {
+    /// Who sent it.
+    pub sender: u32,
+    /// Which of its messages.
+    pub number: u32,
+    /// From when it was due, in nanoseconds.
+    pub latency: u64,
 }
 
 /// The books of one run.
@@ -37,125 +94,192 @@ pub struct Counts {
 pub struct Ledger {
     stamps: Stamps,
     transcript: Transcript,
+    order: Order,
     books: Books,
 }
 
-#[derive(Debug)]
-struct Books {
-    checker: Checker,
-    broadcasts: Broadcasts,
-    counts: Counts,
-    /// The client that each sender is.
-    sender_clients: Vec<usize>,
-    /// Which clients take part.
-    present: Vec<bool>,
-    receivers: u32,
-    /// Messages due in this interval are in the histograms.
-    measured: Range<u64>,
-    to_each: Times,
-    to_last: Times,
-    closed_loop: Option<Until>,
-    /// Senders of a closed loop, once for each message that was delivered.
-    may_proceed: Vec<usize>,
-}
-
 impl Ledger {
-    /// For the run `run`, with payloads of `size` bytes, `clients` that listen and those in `sender_clients` that talk.
-    pub fn new(run: u32, size: usize, clients: usize, sender_clients: Vec<usize>, closed_loop: Option<Until>) -> Self {
+    /// For the run `run`, with payloads of `size` bytes, `clients` that listen and those in `sender_clients` that talk;
+    /// a sender without a client talks elsewhere.
+    pub fn new(
+        run: u32,
+        size: usize,
+        clients: usize,
+        sender_clients: Vec<Option<usize>>,
+        closed_loop: Option<Until>,
+    ) -> Self {
         Ledger {
             stamps: Stamps::new(run, size),
             transcript: Transcript::new(clients),
+            order: Order::new(clients),
             books: Books {
                 checker: Checker::new(clients, sender_clients.len()),
                 broadcasts: Broadcasts::new(sender_clients.len()),
                 counts: Counts::default(),
                 sender_clients,
-                present: vec![false; clients],
-                receivers: 0,
+                roles: vec![None; clients],
+                prompt: 0,
+                patient: 0,
                 measured: 0..0,
                 to_each: Times::default(),
                 to_last: Times::default(),
                 closed_loop,
                 may_proceed: Vec::new(),
+                completions: None,
             },
         }
     }
 
-    /// Messages that are due within `interval`, in nanoseconds, will be in the histograms.
-    pub fn measure(&mut self, interval: Range<u64>) {
-        self.books.measured = interval;
+    /// There are members and senders elsewhere, with books of their own.
+    pub fn share(&mut self) {
+        self.books.completions = Some(Vec::new());
     }
 
-    /// `client` takes part from now on.
-    pub fn join(&mut self, client: usize) {
-        self.books.present[client] = true;
-        self.books.receivers += 1;
+    /// Messages that are due within `interval`, in nanoseconds, will be in the histograms, which are empty again.
+    pub fn measure(&mut self, interval: Range<u64>) {
+        self.books.measured = interval;
+        self.take_times();
+    }
+
+    /// The times to each member and to the last one since [`Ledger::measure`].
+    pub fn take_times(&mut self) -> (Times, Times) {
+        (std::mem::take(&mut self.books.to_each), std::mem::take(&mut self.books.to_last))
+    }
+
+    /// The times to each member so far.
+    pub fn to_each(&self) -> &Times {
+        &self.books.to_each
+    }
+
+    /// When messages were complete here, if there are members elsewhere.
+    pub fn take_completions(&mut self) -> Vec<Completion> {
+        self.books.completions.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// `client` takes part from now on. One that has only been away goes on as what it was.
+    pub fn join(&mut self, client: usize, role: Role) {
+        if self.books.roles[client].is_some() {
+            return;
+        }
+        if role == Role::Visitor || self.books.counts.sent > 0 {
+            self.transcript.restart(client);
+        }
+        self.books.welcome(client, role);
+        self.books.set_role(client, Some(role));
+    }
+
+    /// `client` is away from now on, but will hear everything: it comes back to any place.
+    pub fn stay_away(&mut self, client: usize) {
+        self.change_role(client, Role::Patient);
+        self.transcript.restart(client);
+    }
+
+    /// `client`, if it takes part, takes part otherwise; nothing should be under way.
+    pub fn change_role(&mut self, client: usize, role: Role) {
+        if self.books.roles[client].is_some() {
+            self.books.set_role(client, Some(role));
+        }
     }
 
     /// `client` takes part no longer: what it has not heard is lost.
     pub fn leave(&mut self, client: usize) {
-        if !std::mem::replace(&mut self.books.present[client], false) {
-            return;
-        }
-        let Books { checker, broadcasts, counts, receivers, closed_loop, may_proceed, sender_clients, .. } =
-            &mut self.books;
-        *receivers -= 1;
-        for sender in 0..sender_clients.len() {
-            let sent = broadcasts.sent_by(sender);
-            checker.give_up(client, sender, sent, |number| {
-                counts.lost += 1;
-                let complete = broadcasts.settle(sender, number);
-                if complete && *closed_loop == Some(Until::Last) {
-                    may_proceed.push(sender);
-                }
-            });
-        }
+        self.books.leave(client);
     }
 
     /// `sender` sends a message that is due at `scheduled`; returns its payload.
     pub fn send(&mut self, sender: usize, scheduled: u64) -> &[u8] {
-        let number = self.books.broadcasts.send(sender, self.books.receivers);
+        let number = self.books.begin(sender);
         self.books.counts.sent += 1;
-        self.books.counts.expected += u64::from(self.books.receivers);
         self.stamps.encode(Stamp { sender: sender as u32, number, scheduled })
+    }
+
+    /// The server has refused the message that begins with `front`, its stamp up to the number; nobody will hear it.
+    pub fn refuse(&mut self, front: &[u8]) {
+        let Some((sender, number)) = self.stamps.decode_front(front) else { return };
+        self.books.refuse(sender as usize, number);
+    }
+
+    /// `sender` has sent `total` messages in all, elsewhere.
+    pub fn expect_from_elsewhere(&mut self, sender: usize, total: u32) {
+        self.books.learn(sender, total);
+    }
+
+    /// How many messages each sender has sent.
+    pub fn sent_by_each(&self) -> Vec<u32> {
+        (0..self.books.sender_clients.len()).map(|sender| self.books.broadcasts.sent_by(sender)).collect()
     }
 
     /// `client` has heard `bytes` at `now`: counts the whole frames at their front that others have heard just so, and
     /// returns how many bytes they have. The rest is to be taken apart and given to [`Ledger::hear`].
     #[inline]
     pub fn hear_again(&mut self, client: usize, bytes: &[u8], now: u64) -> usize {
-        let (stamps, known) = self.transcript.recognise(client, bytes);
-        for &stamp in stamps {
-            self.books.count(client, stamp, now);
+        let (known, length) = self.transcript.recognise(client, bytes);
+        for heard in known {
+            self.books.count(client, heard.stamp, now, true);
         }
-        known
+        if let Some(last) = known.last() {
+            self.order.skip_to(client, last.position);
+        }
+        length
     }
 
-    /// `client` has heard `payload` at `now`, which came in `frame`.
-    pub fn hear(&mut self, client: usize, payload: &[u8], frame: &[u8], now: u64) {
+    /// `client` has heard `payload` at `now`, which came in `frame`, if it came alone, at `position` if there are any.
+    pub fn hear(&mut self, client: usize, payload: &[u8], frame: Option<&[u8]>, position: u64, now: u64) {
         match self.stamps.decode(payload) {
             Ok(stamp) => {
-                self.transcript.write_down(client, frame, stamp);
-                self.books.count(client, stamp, now);
+                let heard = Heard { stamp, position };
+                if let Some(frame) = frame {
+                    self.transcript.write_down(client, frame, heard);
+                }
+                if !self.order.agrees(heard) {
+                    self.books.counts.disagreed += 1;
+                }
+                let in_order = self.order.follow(client, position);
+                self.books.count(client, stamp, now, in_order);
             }
-            Err(Odd::Foreign) => self.books.counts.foreign += 1,
-            Err(Odd::Corrupt) => self.books.counts.corrupt += 1,
+            Err(odd) => {
+                self.order.skip_to(client, position);
+                match odd {
+                    Odd::Foreign => self.books.counts.foreign += 1,
+                    Odd::Corrupt => self.books.counts.corrupt += 1,
+                }
+            }
         }
     }
 
-    /// Whether every message has been heard by everybody.
+    /// `client` is told that it has everything up to `position`.
+    pub fn is_level(&mut self, client: usize, position: u64) {
+        self.order.skip_to(client, position);
+    }
+
+    /// The position up to which `client` has heard; 0 if there are none.
+    pub fn position(&self, client: usize) -> u64 {
+        self.order.position(client)
+    }
+
+    /// Whether every message has been heard by everybody who is prompt.
     pub fn is_settled(&self) -> bool {
         self.books.broadcasts.open() == 0
     }
 
-    /// How many clients take part.
+    /// Whether every message has been heard by everybody.
+    pub fn is_complete(&self) -> bool {
+        self.is_settled() && self.books.counts.expected <= self.books.counts.delivered + self.books.counts.lost
+    }
+
+    /// Whether `client` takes part, be it that it is away.
+    pub fn is_part(&self, client: usize) -> bool {
+        self.books.roles[client].is_some()
+    }
+
+    /// How many clients take part and do not just visit.
     pub fn receivers(&self) -> u32 {
-        self.books.receivers
+        self.books.prompt + self.books.patient
     }
 
     /// The client that `sender` is, while it takes part.
     pub fn client_of(&self, sender: usize) -> Option<usize> {
-        Some(self.books.sender_clients[sender]).filter(|&client| self.books.present[client])
+        self.books.sender_clients[sender].filter(|&client| self.books.roles[client].is_some())
     }
 
     /// Senders of a closed loop whose message was delivered, moved to the end of `out`.
@@ -164,161 +288,23 @@ impl Ledger {
     }
 
     /// What was counted so far; losses only of clients that have left.
-    pub fn counts(&self) -> Counts {
-        self.books.counts
+    pub fn counts(&self) -> &Counts {
+        &self.books.counts
     }
 
-    /// The end of the run: what has not come until now is lost. Gives the counts and the times to each member and to
-    /// the last one.
-    pub fn close(mut self) -> (Counts, Times, Times) {
-        for client in 0..self.books.present.len() {
+    /// `messages` were due and not sent.
+    pub fn count_unsent(&mut self, messages: u64) {
+        self.books.counts.unsent += messages;
+    }
+
+    /// The end of the run: what has not come until now is lost.
+    pub fn close(&mut self) -> Counts {
+        for client in 0..self.books.roles.len() {
             self.leave(client);
         }
-        (self.books.counts, self.books.to_each, self.books.to_last)
-    }
-}
-
-impl Books {
-    /// `client` has heard the message with `stamp` at `now`.
-    #[inline]
-    fn count(&mut self, client: usize, stamp: Stamp, now: u64) {
-        let sender = stamp.sender as usize;
-        match self.checker.heard(client, sender, stamp.number, self.broadcasts.sent_by(sender)) {
-            Verdict::InOrder => {}
-            Verdict::Late => self.counts.disordered += 1,
-            Verdict::Again => {
-                self.counts.duplicated += 1;
-                return;
-            }
-            Verdict::Unknown => {
-                self.counts.corrupt += 1;
-                return;
-            }
-        }
-        self.counts.delivered += 1;
-        let measured = self.measured.contains(&stamp.scheduled);
-        let latency = now.saturating_sub(stamp.scheduled);
-        if measured {
-            self.to_each.record(latency);
-        }
-        let complete = self.broadcasts.settle(sender, stamp.number);
-        if complete && measured {
-            self.to_last.record(latency);
-        }
-        let proceed = match self.closed_loop {
-            None => false,
-            Some(Until::Last) => complete,
-            Some(Until::Echo) => self.sender_clients[sender] == client,
-        };
-        if proceed {
-            self.may_proceed.push(sender);
-        }
+        self.books.counts
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Three clients, of which the first and the last talk.
-    fn ledger(closed_loop: Option<Until>) -> Ledger {
-        let mut ledger = Ledger::new(1, 64, 3, vec![0, 2], closed_loop);
-        (0..3).for_each(|client| ledger.join(client));
-        ledger.measure(1_000_000..2_000_000);
-        ledger
-    }
-
-    /// What the generator does with a frame; what it has before its payload is no matter here.
-    fn hear(ledger: &mut Ledger, client: usize, payload: &[u8], now: u64) {
-        if ledger.hear_again(client, payload, now) == 0 {
-            ledger.hear(client, payload, payload, now);
-        }
-    }
-
-    fn proceeding(ledger: &mut Ledger) -> Vec<usize> {
-        let mut senders = Vec::new();
-        ledger.take_may_proceed(&mut senders);
-        senders
-    }
-
-    #[test]
-    fn every_fault_is_counted() {
-        let mut ledger = ledger(None);
-        let first = ledger.send(0, 1_000_000).to_vec();
-        let second = ledger.send(0, 1_500_000).to_vec();
-        let never_sent = Stamps::new(1, 64).encode(Stamp { sender: 1, number: 0, scheduled: 1 }).to_vec();
-        hear(&mut ledger, 0, &first, 1_100_000);
-        hear(&mut ledger, 0, &second, 1_600_000);
-        hear(&mut ledger, 1, &second, 1_600_000);
-        hear(&mut ledger, 1, &first, 1_700_000);
-        hear(&mut ledger, 1, &first, 1_700_000);
-        hear(&mut ledger, 2, &second, 1_800_000);
-        hear(&mut ledger, 2, &never_sent, 1_800_000);
-        hear(&mut ledger, 2, b"hello", 1_800_000);
-        assert!(!ledger.is_settled());
-        let (counts, to_each, to_last) = ledger.close();
-        let expected = Counts {
-            sent: 2,
-            expected: 6,
-            delivered: 5,
-            lost: 1,
-            duplicated: 1,
-            disordered: 1,
-            corrupt: 1,
-            foreign: 1,
-        };
-        assert_eq!(counts, expected);
-        let (to_each, to_last) = (to_each.histogram(), to_last.histogram());
-        assert_eq!((to_each.len(), to_last.len()), (5, 1), "a message that was lost has no last member");
-        assert!(to_last.equivalent(to_last.max(), 300_000));
-    }
-
-    #[test]
-    fn only_what_is_due_in_the_interval_is_measured() {
-        let mut ledger = ledger(None);
-        for scheduled in [999_999, 1_000_000, 1_999_999, 2_000_000] {
-            let payload = ledger.send(1, scheduled).to_vec();
-            (0..3).for_each(|client| hear(&mut ledger, client, &payload, scheduled + 5_000));
-        }
-        assert!(ledger.is_settled());
-        let (counts, to_each, to_last) = ledger.close();
-        assert_eq!((counts.delivered, counts.lost), (12, 0));
-        let (to_each, to_last) = (to_each.histogram(), to_last.histogram());
-        assert_eq!((to_each.len(), to_last.len()), (6, 2));
-    }
-
-    #[test]
-    fn closed_loops_proceed() {
-        type Row<'a> = (&'a str, Option<Until>, [&'a [usize]; 3]);
-        let table: [Row<'_>; 3] = [
-            ("on schedule", None, [&[], &[], &[]]),
-            ("until the last has it", Some(Until::Last), [&[], &[], &[1]]),
-            ("until the echo", Some(Until::Echo), [&[], &[1], &[]]),
-        ];
-        for (name, closed_loop, expected) in table {
-            let mut ledger = ledger(closed_loop);
-            let payload = ledger.send(1, 0).to_vec();
-            for (client, expected) in [1, 2, 0].into_iter().zip(expected) {
-                hear(&mut ledger, client, &payload, 1);
-                assert_eq!(proceeding(&mut ledger), expected, "{name}, heard by {client}");
-            }
-        }
-    }
-
-    #[test]
-    fn who_leaves_is_not_waited_for() {
-        let mut ledger = ledger(Some(Until::Last));
-        let payload = ledger.send(0, 0).to_vec();
-        hear(&mut ledger, 0, &payload, 1);
-        hear(&mut ledger, 1, &payload, 1);
-        ledger.leave(2);
-        ledger.leave(2);
-        assert_eq!(proceeding(&mut ledger), [0]);
-        assert_eq!((ledger.client_of(0), ledger.client_of(1)), (Some(0), None));
-        let payload = ledger.send(0, 0).to_vec();
-        hear(&mut ledger, 0, &payload, 1);
-        hear(&mut ledger, 1, &payload, 1);
-        let (counts, ..) = ledger.close();
-        assert_eq!((counts.expected, counts.delivered, counts.lost), (5, 4, 1));
-    }
-}
+mod tests;

@@ -5,38 +5,62 @@
 //! others only compare. A delivery costs some nanoseconds and no allocation.
 //!
 //! ```text
-//! options → Plan → Generator: connect → settle → talk (warm-up, measured interval) → drain → close → Report
+//! options → Plan → Fleet: open → settle → intervals of talking → drain → close → Facts → Report
 //!
-//! generator      the loop: opens, feeds and reads all clients
-//!   poller       waits for readiness, and not longer than until something is due
-//!   client       one socket: its phase, its unsent bytes
-//!   ledger       what every delivery means: transcript, stamp, checker, broadcasts, times
-//! report         the numbers of a run, and JSON; summary is the same for people
+//! scenario       what a run goes through: steady, steps and search, slow, storm, churn, http
+//!   talk         an interval: what is due is sent, what is on its way is waited for
+//!   fleet        the loop: opens, feeds and reads all clients
+//!     poller     waits for readiness, and not longer than until something is due
+//!     client     one socket: its phase, its unsent bytes
+//!     conversation   what a client of chat.v1 makes of what it is told
+//!     ledger     what every delivery means: transcript, stamp, checker, order, broadcasts, times
+//!     web        requests to the site beside the chat
+//!     monitor    points in time, and progress
+//! report         the numbers of a run, and JSON; summary is the same for people, page for browsers
 //! ```
 //!
 //! Most of it is pure and knows neither sockets nor clocks: [`frame`] (RFC 6455), [`handshake`], [`inbound`] (bytes to
-//! messages), [`stamp`] (what a message carries), [`transcript`] (what is known already), [`checker`] (loss, duplicates,
-//! disorder), [`broadcasts`] (when the last member has it), [`schedule`] and [`times`] (latencies). [`process`] reads
-//! `/proc`, [`clock`] the time.
+//! messages), [`chat`] (chat.v1), [`stamp`] (what a message carries), [`transcript`] (what is known already), [`checker`]
+//! (loss, duplicates, disorder), [`order`] (positions), [`broadcasts`] (when the last member has it), [`schedule`],
+//! [`times`] (latencies), [`assertion`]. [`process`] reads `/proc`, [`clock`] the time.
 //!
 //! The binary `yardstick` is the least a single-threaded epoll server can do. `compare` sets a server beside it.
 
+pub mod assertion;
 pub mod broadcasts;
+pub mod chat;
 pub mod checker;
 pub mod client;
 pub mod clock;
+pub mod conversation;
+pub mod cost;
+pub mod diff;
+pub mod facts;
+pub mod figures;
+pub mod fleet;
 pub mod frame;
-pub mod generator;
 pub mod handshake;
 pub mod inbound;
 pub mod ledger;
+pub mod monitor;
 pub mod options;
+pub mod order;
+pub mod page;
+pub mod plan;
+pub mod plot;
 pub mod poller;
 pub mod process;
 pub mod report;
+pub mod returns;
+pub mod scenario;
 pub mod schedule;
+pub mod server;
 pub mod stamp;
 pub mod summary;
+pub mod talk;
 pub mod target;
+pub mod text;
 pub mod times;
 pub mod transcript;
+pub mod web;
+pub mod workers;

@@ -2,18 +2,18 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::{Deserialize, Serialize};
 
 use crate::clock::SECOND;
 
 /// Descriptors that are no client sockets: the standard three, the poll, `/proc`, and some to spare.
 const SPARE_DESCRIPTORS: u64 = 32;
 
-/// CPU time a process has used up to now, in nanoseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct CpuTime {
+/// What a process has used up to now; times in nanoseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
     /// In its own code, to the clock tick.
     pub user: u64,
     /// In the kernel on its behalf, to the clock tick. On loopback that includes the receiving half of TCP.
@@ -22,28 +22,46 @@ pub struct CpuTime {
     pub total: u64,
     /// Ready to run, but waiting for a CPU that another process had.
     pub waited: u64,
+    /// How often it gave its CPU away to wait for something.
+    pub voluntary_switches: u64,
+    /// How often its CPU was taken away.
+    pub involuntary_switches: u64,
 }
 
-impl CpuTime {
+impl Usage {
     /// What was used since `earlier`.
-    pub fn since(self, earlier: CpuTime) -> CpuTime {
-        CpuTime {
+    pub fn since(self, earlier: Usage) -> Usage {
+        Usage {
             user: self.user.saturating_sub(earlier.user),
             system: self.system.saturating_sub(earlier.system),
             total: self.total.saturating_sub(earlier.total),
             waited: self.waited.saturating_sub(earlier.waited),
+            voluntary_switches: self.voluntary_switches.saturating_sub(earlier.voluntary_switches),
+            involuntary_switches: self.involuntary_switches.saturating_sub(earlier.involuntary_switches),
         }
     }
 }
 
-/// The CPU time of process `pid`.
-pub fn cpu_time(pid: u32) -> io::Result<CpuTime> {
+/// What process `pid` has used, in all its threads.
+pub fn usage(pid: u32) -> io::Result<Usage> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (user, system) = parse_stat(&stat).ok_or_else(|| io::Error::other("/proc/PID/stat is not as expected"))?;
     let tick = SECOND / rustix::param::clock_ticks_per_second();
-    let (user, system) = (user * tick, system * tick);
-    let (total, waited) = scheduled(Path::new(&format!("/proc/{pid}/task"))).unwrap_or((user + system, 0));
-    Ok(CpuTime { user, system, total, waited })
+    let mut usage = Usage { user: user * tick, system: system * tick, ..Usage::default() };
+    for task in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
+        // A thread that ended meanwhile is left out, and so is what the kernel was not built to tell.
+        let text = |file| fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        let (run, waited) = parse_schedstat(&text("schedstat")).unwrap_or_default();
+        usage.total += run;
+        usage.waited += waited;
+        let status = text("status");
+        usage.voluntary_switches += number_behind(&status, "voluntary_ctxt_switches:").unwrap_or_default();
+        usage.involuntary_switches += number_behind(&status, "nonvoluntary_ctxt_switches:").unwrap_or_default();
+    }
+    if usage.total == 0 {
+        usage.total = usage.user + usage.system;
+    }
+    Ok(usage)
 }
 
 /// Resident memory of process `pid`, in bytes.
@@ -52,24 +70,22 @@ pub fn resident_bytes(pid: u32) -> io::Result<u64> {
     parse_resident(&status).ok_or_else(|| io::Error::other("/proc/PID/status has no VmRSS"))
 }
 
-/// Raises the soft limit of open files as far as it may go and returns how many clients fit below it.
-pub fn raise_file_limit() -> u64 {
+/// How many sockets a process may open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileLimit {
+    /// What it cannot raise by itself.
+    pub hard: u64,
+    /// What is left of it for clients.
+    pub usable: u64,
+}
+
+/// Raises the soft limit of open files as far as it may go.
+pub fn raise_file_limit() -> FileLimit {
     let limit = getrlimit(Resource::Nofile);
     // Where the hard limit may not be taken in full, what we have stays.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    getrlimit(Resource::Nofile).current.map_or(u64::MAX, |files| files.saturating_sub(SPARE_DESCRIPTORS))
-}
-
-/// Run time and waiting time of all threads in nanoseconds, where the kernel was built to tell.
-fn scheduled(tasks: &Path) -> Option<(u64, u64)> {
-    let mut sum = (0, 0);
-    for task in fs::read_dir(tasks).ok()?.flatten() {
-        // A thread that ended meanwhile is left out.
-        let Ok(text) = fs::read_to_string(task.path().join("schedstat")) else { continue };
-        let (run, waited) = parse_schedstat(&text)?;
-        sum = (sum.0 + run, sum.1 + waited);
-    }
-    (sum.0 > 0).then_some(sum)
+    let current = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    FileLimit { hard: limit.maximum.unwrap_or(u64::MAX), usable: current.saturating_sub(SPARE_DESCRIPTORS) }
 }
 
 fn parse_schedstat(text: &str) -> Option<(u64, u64)> {
@@ -85,8 +101,11 @@ fn parse_stat(stat: &str) -> Option<(u64, u64)> {
 }
 
 fn parse_resident(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+    number_behind(status, "VmRSS:").map(|kib| kib * 1024)
+}
+
+fn number_behind(status: &str, name: &str) -> Option<u64> {
+    status.lines().find_map(|line| line.strip_prefix(name))?.split_ascii_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -99,6 +118,8 @@ mod tests {
         assert_eq!(parse_stat("7 (a) S 1"), None);
         assert_eq!(parse_resident("Name:\ta\nVmRSS:\t    2048 kB\nRssAnon: 1 kB\n"), Some(2048 * 1024));
         assert_eq!(parse_resident("Name:\ta\n"), None);
+        assert_eq!(number_behind("nonvoluntary_ctxt_switches:\t7\n", "voluntary_ctxt_switches:"), None);
+        assert_eq!(number_behind("a:\t1\nvoluntary_ctxt_switches:\t7\n", "voluntary_ctxt_switches:"), Some(7));
         assert_eq!(parse_schedstat("12 34 5\n"), Some((12, 34)));
         assert_eq!(parse_schedstat("\n"), None);
     }
@@ -107,9 +128,9 @@ mod tests {
     fn our_own_process() {
         let pid = std::process::id();
         assert!(resident_bytes(pid).unwrap() > 100_000);
-        let earlier = cpu_time(pid).unwrap();
+        let earlier = usage(pid).unwrap();
         // Asking is work in itself, so this ends.
-        while cpu_time(pid).unwrap().since(earlier).total == 0 {}
-        assert!(cpu_time(u32::MAX).is_err());
+        while usage(pid).unwrap().since(earlier).total == 0 {}
+        assert!(usage(u32::MAX).is_err());
     }
 }

@@ -58,6 +58,14 @@ impl Stamps {
         &self.template
     }
 
+    /// Sender and number in `front`, the first 24 bytes of a payload of this run.
+    pub fn decode_front(&self, front: &[u8]) -> Option<(u32, u32)> {
+        let (words, []) = front.as_chunks::<8>() else { return None };
+        let &[run, sender, number] = words else { return None };
+        (u64::from_le_bytes(run) == self.run)
+            .then(|| (hex(u64::from_le_bytes(sender)), hex(u64::from_le_bytes(number))))
+    }
+
     /// What `payload` carries.
     #[inline]
     pub fn decode(&self, payload: &[u8]) -> Result<Stamp, Odd> {
@@ -126,6 +134,8 @@ mod tests {
                 assert_eq!(payload.len(), size, "{name}");
                 assert!(payload.iter().all(u8::is_ascii_alphanumeric), "{name}");
                 assert_eq!(stamps.decode(&payload), Ok(stamp), "{name}, {size} bytes");
+                assert_eq!(stamps.decode_front(&payload[..24]), Some((sender, number)), "{name}");
+                assert_eq!(stamps.decode_front(&payload), None, "{name}");
             }
         }
     }

@@ -2,16 +2,21 @@
 
 use std::fmt;
 
-use crate::report::{Messages, Percentiles, Report, ServerCost};
+use crate::cost::{Percentiles, ServerCost};
+use crate::ledger::Counts;
+use crate::report::{IntervalReport, Report, SearchReport, SlowReport, StormReport, WebReport};
+use crate::text::{bytes, grouped, time};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Report { setup, connect, messages, measured, generator, .. } = self;
         writeln!(
             f,
-            "{}: {} clients, {} talking, {} bytes, {}",
+            "{} {}: {} clients of {}, {} talking, {} bytes, {}",
+            setup.scenario,
             setup.url,
             grouped(setup.clients as u64),
+            setup.dialect,
             grouped(setup.senders as u64),
             setup.size_bytes,
             setup.pace
@@ -30,9 +35,16 @@ impl fmt::Display for Report {
         for (reason, clients) in &self.closes {
             writeln!(f, "THROWN OUT  {}: {reason}", grouped(*clients))?;
         }
+        for (reason, times) in &self.errors {
+            writeln!(f, "REFUSED     {} times: {reason}", grouped(*times))?;
+        }
+        if self.gaps > 0 {
+            writeln!(f, "GAPS        {} members were told that something does not come", grouped(self.gaps))?;
+        }
         if messages.sent > 0 {
             self.fmt_messages(f)?;
         }
+        self.fmt_scenario(f)?;
         if self.pings > 0 {
             writeln!(f, "pings       {} answered", grouped(self.pings))?;
         }
@@ -44,11 +56,8 @@ impl fmt::Display for Report {
             time(generator.lag.p99_us),
             time(generator.lag.max_us)
         )?;
-        if generator.limited {
-            writeln!(
-                f,
-                "NOTICE      the generator was the limit here: rates and latencies are its own, not the server's"
-            )?;
+        if let Some(verdict) = generator.verdict {
+            writeln!(f, "NOTICE      {verdict}")?;
         }
         if messages.unsent > 0 {
             let unsent = grouped(messages.unsent);
@@ -57,15 +66,22 @@ impl fmt::Display for Report {
         if let Some(server) = &self.server {
             server.fmt_lines(f, measured.seconds)?;
         }
+        for asserted in &self.assertions {
+            match &asserted.found {
+                None => writeln!(f, "holds       {}", asserted.assertion)?,
+                Some(found) => writeln!(f, "FAILS       {}: {found}", asserted.assertion)?,
+            }
+        }
         f.write_str(if self.ok { "ok\n" } else { "FAILED\n" })
     }
 }
 
 impl Report {
     fn fmt_messages(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Messages { sent, expected, delivered, lost, duplicated, disordered, corrupt, foreign, .. } = self.messages;
+        let Counts { sent, expected, delivered, lost, duplicated, disordered, disagreed, corrupt, foreign, .. } =
+            self.messages;
         writeln!(f, "sent        {}, to be delivered {} times", grouped(sent), grouped(expected))?;
-        writeln!(
+        write!(
             f,
             "delivered   {}; lost {}, duplicated {}, disordered {}, corrupt {}, foreign {}",
             grouped(delivered),
@@ -75,14 +91,157 @@ impl Report {
             grouped(corrupt),
             grouped(foreign)
         )?;
+        match disagreed {
+            0 => writeln!(f)?,
+            positions => writeln!(f, "; DIFFERENT at {} positions", grouped(positions))?,
+        }
+        if self.measured.seconds > 0.0 && self.storm.is_none() {
+            let rate = grouped(self.measured.delivered_per_second as u64);
+            writeln!(f, "rate        {rate} delivered/s over {:.2} s", self.measured.seconds)?;
+        }
+        if self.latency_each.count > 0 {
+            writeln!(f, "latency     to each member  {}", self.latency_each)?;
+            writeln!(f, "            to the last one {}", self.latency_last)?;
+        }
+        Ok(())
+    }
+
+    fn fmt_scenario(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(storm) = &self.storm {
+            storm.fmt_lines(f)?;
+        }
+        if let Some(slow) = &self.slow {
+            slow.fmt_lines(f)?;
+        }
+        if let Some(churn) = &self.churn {
+            write!(f, "visits      {} connections came and went", grouped(churn.came))?;
+            match churn.crowded_out {
+                0 => writeln!(f)?,
+                some => writeln!(f, "; {} did not, since former ones had not ended", grouped(some))?,
+            }
+        }
+        if let Some(http) = &self.http {
+            http.fmt_lines(f)?;
+        }
+        if self.intervals.len() > 1 {
+            writeln!(f, "intervals   sent/s, delivered/s, latency to each member")?;
+            for interval in &self.intervals {
+                interval.fmt_line(f)?;
+            }
+        }
+        match &self.search {
+            Some(search) => search.fmt_lines(f),
+            None => Ok(()),
+        }
+    }
+}
+
+impl IntervalReport {
+    fn fmt_line(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sent = self.measured.sent as f64 / self.measured.seconds.max(f64::MIN_POSITIVE);
+        write!(
+            f,
+            "            {:<24} {:>8}  {:>12}  {}",
+            self.name,
+            grouped(sent.round() as u64),
+            grouped(self.measured.delivered_per_second as u64),
+            self.latency_each
+        )?;
+        f.write_str(if self.generator.limited { "  (the generator was the limit)\n" } else { "\n" })
+    }
+}
+
+impl StormReport {
+    fn fmt_lines(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.behind {
+            Some(behind) => format!("came back {} entries behind", grouped(u64::from(behind))),
+            None => "came for the first time".to_owned(),
+        };
         writeln!(
             f,
-            "rate        {} delivered/s over {:.2} s",
-            grouped(self.measured.delivered_per_second as u64),
-            self.measured.seconds
+            "storm       {} {what}, {} have everything; the last one after {:.2} s",
+            grouped(self.clients),
+            grouped(self.arrived),
+            self.last_seconds
         )?;
-        writeln!(f, "latency     to each member  {}", self.latency_each)?;
-        writeln!(f, "            to the last one {}", self.latency_last)
+        writeln!(f, "            each after {}", self.caught_up)?;
+        write!(
+            f,
+            "            {} received until then, {} with what they are told of each other, {} for each",
+            bytes(self.bytes as f64),
+            bytes(self.bytes_settled as f64),
+            bytes(self.bytes_per_client)
+        )?;
+        match self.cpu_seconds {
+            Some(cpu) => writeln!(f, "; {cpu:.2} s CPU of the server"),
+            None => writeln!(f),
+        }
+    }
+}
+
+impl SlowReport {
+    fn fmt_lines(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "slow        {} read nothing, {} took {}/s; the others' p99 {} → {}: {:.2} ×, {}{}",
+            grouped(self.stalled),
+            grouped(self.slow - self.stalled),
+            bytes(self.bytes_per_second as f64),
+            time(self.p99_us_baseline),
+            time(self.p99_us),
+            self.ratio,
+            if self.added_us < 0.0 { "-" } else { "+" },
+            time(self.added_us.abs())
+        )?;
+        if let (Some(before), Some(after)) = (self.resident_bytes_baseline, self.resident_bytes_loaded) {
+            writeln!(f, "            the server's memory {} → {}", bytes(before as f64), bytes(after as f64))?;
+        }
+        writeln!(
+            f,
+            "            {} deliveries behind, {} thrown out; {} after {:.2} s and {} more",
+            grouped(self.missing),
+            grouped(self.thrown_out),
+            if self.complete { "they have everything, in order" } else { "NOT EVERYTHING has come" },
+            self.catch_up_seconds,
+            bytes(self.catch_up_bytes as f64)
+        )
+    }
+}
+
+impl WebReport {
+    fn fmt_lines(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "http        {} connections, {}: {} answers, {}/s, {}; {}",
+            self.connections,
+            self.path,
+            grouped(self.answered),
+            grouped(self.per_second as u64),
+            bytes(self.bytes as f64),
+            self.latency
+        )?;
+        for (reason, times) in &self.failed {
+            writeln!(f, "FAILED      {} requests: {reason}", grouped(*times))?;
+        }
+        Ok(())
+    }
+}
+
+impl SearchReport {
+    fn fmt_lines(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let held = self.held.join(", ");
+        match self.rate {
+            Some(rate) => write!(f, "highest     {} messages/s hold {held}", grouped(rate as u64))?,
+            None => write!(f, "highest     no rate holds {held}")?,
+        }
+        if let (Some(rate), Some(because)) = (self.failed_at, &self.because) {
+            write!(f, "; {} do not ({because})", grouped(rate as u64))?;
+        }
+        writeln!(f)?;
+        if self.limited_by_generator {
+            writeln!(f, "NOTICE      that is the generator's limit; the server may hold more")?;
+        }
+        Ok(())
     }
 }
 
@@ -100,6 +259,12 @@ impl ServerCost {
             Some(cpu) => writeln!(f, ", {cpu:.3} µs per delivered message")?,
             None => writeln!(f)?,
         }
+        writeln!(
+            f,
+            "            {} voluntary and {} involuntary context switches",
+            grouped(self.voluntary_switches),
+            grouped(self.involuntary_switches)
+        )?;
         let mib =
             |bytes: Option<u64>| bytes.map_or("?".to_owned(), |bytes| format!("{:.1}", bytes as f64 / 1_048_576.0));
         write!(
@@ -123,44 +288,5 @@ impl fmt::Display for Percentiles {
         }
         let [p50, p90, p99, p999, max] = [self.p50_us, self.p90_us, self.p99_us, self.p999_us, self.max_us].map(time);
         write!(f, "p50 {p50}  p90 {p90}  p99 {p99}  p99.9 {p999}  max {max}")
-    }
-}
-
-/// A time in microseconds, with the unit that suits it.
-fn time(us: f64) -> String {
-    match us {
-        us if us < 1_000.0 => format!("{us:.0} µs"),
-        us if us < 1_000_000.0 => format!("{:.2} ms", us / 1e3),
-        us => format!("{:.2} s", us / 1e6),
-    }
-}
-
-/// `1234567` as `1,234,567`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.char_indices() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_for_people() {
-        let table = [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")];
-        for (number, expected) in table {
-            assert_eq!(grouped(number), expected);
-        }
-        let table = [(12.3, "12 µs"), (1_234.0, "1.23 ms"), (61_500_000.0, "61.50 s")];
-        for (us, expected) in table {
-            assert_eq!(time(us), expected);
-        }
     }
 }

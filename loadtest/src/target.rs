@@ -6,6 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 /// Connections from one source address to one destination, well below what the usual range of local ports gives.
 const CLIENTS_PER_SOURCE: usize = 20_000;
 
+/// Where the usual range of local ports begins.
+const FIRST_PORT: u16 = 32_768;
+
 /// A `ws://` URL, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -52,6 +55,20 @@ impl Target {
         Ok(Target { authority: authority.to_owned(), path, host: host.to_owned(), port })
     }
 
+    /// The same place of a server that was just started here, at `port`.
+    #[must_use]
+    pub fn at_port(&self, port: u16) -> Self {
+        let host = "127.0.0.1".to_owned();
+        Target { authority: format!("{host}:{port}"), path: self.path.clone(), host, port }
+    }
+
+    /// The room that the query names, as chat.v1 is told it; `lobby` without one.
+    pub fn room(&self) -> String {
+        let query = self.path.split_once('?').map_or("", |(_, query)| query);
+        let named = query.split('&').find_map(|pair| pair.strip_prefix("room="));
+        named.filter(|room| !room.is_empty()).map_or_else(|| "lobby".to_owned(), decode_percent)
+    }
+
     /// Looks the host up; the error is a sentence.
     pub fn resolve(&self) -> Result<SocketAddr, String> {
         let found = (self.host.as_str(), self.port).to_socket_addrs();
@@ -68,10 +85,30 @@ impl fmt::Display for Target {
     }
 }
 
+/// `%20` and `+` become what they stand for.
+fn decode_percent(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        let mut rest = bytes.clone();
+        let digits = [rest.next(), rest.next()].map(|digit| char::from(digit.unwrap_or_default()).to_digit(16));
+        out.push(match (byte, digits) {
+            (b'%', [Some(high), Some(low)]) => {
+                bytes = rest;
+                (high * 16 + low) as u8
+            }
+            (b'+', _) => b' ',
+            (byte, _) => byte,
+        });
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// The source address of client `index` of `clients`; `None` leaves the choice to the kernel.
 ///
 /// A source address has about 28,000 ports for one destination. On the loopback network there are 16 million
-/// addresses to come from, and many clients take turns with as many of them as they need.
+/// addresses to come from, and many clients take turns with as many of them as they need. The port is chosen as well: the
+/// kernel, which does not know yet where the socket will connect to, searches milliseconds for a free one among thousands.
 pub fn source_for(index: usize, clients: usize, server: SocketAddr) -> Option<SocketAddr> {
     let loopback = matches!(server.ip(), IpAddr::V4(ip) if ip.is_loopback());
     if !loopback || clients <= CLIENTS_PER_SOURCE {
@@ -80,7 +117,8 @@ pub fn source_for(index: usize, clients: usize, server: SocketAddr) -> Option<So
     let sources = clients.div_ceil(CLIENTS_PER_SOURCE);
     let offset = (index % sources) as u32;
     let ip = Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + offset);
-    Some(SocketAddr::from((ip, 0)))
+    let port = FIRST_PORT + (index / sources % CLIENTS_PER_SOURCE) as u16;
+    Some(SocketAddr::from((ip, port)))
 }
 
 #[cfg(test)]
@@ -108,13 +146,26 @@ mod tests {
     }
 
     #[test]
+    fn rooms() {
+        let table = [
+            ("ws://a", "lobby"),
+            ("ws://a/?room=", "lobby"),
+            ("ws://a/b?x=1&room=load", "load"),
+            ("ws://a/?room=%C3%A4+b%20c%2", "\u{e4} b c%2"),
+        ];
+        for (url, room) in table {
+            assert_eq!(Target::parse(url).unwrap().room(), room, "{url}");
+        }
+    }
+
+    #[test]
     fn sources() {
         let local = "127.0.0.1:80".parse().unwrap();
         let table: &[(&str, usize, usize, &str, Option<&str>)] = &[
             ("few", 0, 20_000, "127.0.0.1:80", None),
-            ("first of many", 0, 20_001, "127.0.0.1:80", Some("127.0.0.1:0")),
-            ("second of many", 1, 20_001, "127.0.0.1:80", Some("127.0.0.2:0")),
-            ("they take turns", 2, 20_001, "127.0.0.1:80", Some("127.0.0.1:0")),
+            ("first of many", 0, 20_001, "127.0.0.1:80", Some("127.0.0.1:32768")),
+            ("second of many", 1, 20_001, "127.0.0.1:80", Some("127.0.0.2:32768")),
+            ("they take turns", 2, 20_001, "127.0.0.1:80", Some("127.0.0.1:32769")),
             ("elsewhere", 1, 50_000, "192.0.2.1:80", None),
             ("IPv6", 1, 50_000, "[::1]:80", None),
         ];
@@ -122,7 +173,9 @@ mod tests {
             let expected = expected.map(|source| source.parse().unwrap());
             assert_eq!(source_for(*index, *clients, server.parse().unwrap()), expected, "{name}");
         }
-        let last = (0..60_000).filter_map(|index| source_for(index, 60_000, local)).max();
-        assert_eq!(last, Some("127.0.0.3:0".parse().unwrap()));
+        let mut sources: Vec<SocketAddr> = (0..60_000).filter_map(|index| source_for(index, 60_000, local)).collect();
+        sources.sort();
+        sources.dedup();
+        assert_eq!((sources.len(), sources.last()), (60_000, Some(&"127.0.0.3:52767".parse().unwrap())));
     }
 }

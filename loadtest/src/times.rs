@@ -4,6 +4,7 @@
 //! buckets are those of an HdrHistogram with three significant digits, and they become one when the run is over.
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::SECOND;
 
@@ -15,7 +16,8 @@ const UNIT_BITS: u32 = 8;
 const MAX: u64 = 3_600 * SECOND;
 
 /// Counts of times.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(into = "Vec<(u32, u64)>", from = "Vec<(u32, u64)>")]
 pub struct Times {
     counts: Vec<u64>,
 }
@@ -33,6 +35,23 @@ impl Times {
         self.counts[bucket(time.min(MAX))] += 1;
     }
 
+    /// Adds what was counted elsewhere.
+    pub fn add(&mut self, other: &Times) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+    }
+
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        self.counts.iter().all(|&count| count == 0)
+    }
+
+    /// What was counted since `earlier`, which was a copy of this.
+    pub fn since(&self, earlier: &Times) -> Times {
+        Times { counts: self.counts.iter().zip(&earlier.counts).map(|(now, then)| now.saturating_sub(*then)).collect() }
+    }
+
     /// The same counts as a histogram of nanoseconds, to three digits.
     pub fn histogram(&self) -> Histogram<u64> {
         let mut histogram = Histogram::new_with_bounds(1 << UNIT_BITS, MAX, 3).expect("these bounds are valid");
@@ -40,6 +59,25 @@ impl Times {
             histogram.saturating_record_n(middle(bucket), count);
         }
         histogram
+    }
+}
+
+/// Only buckets that hold something are written down, each with its number.
+impl From<Times> for Vec<(u32, u64)> {
+    fn from(times: Times) -> Self {
+        (0..).zip(times.counts).filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+impl From<Vec<(u32, u64)>> for Times {
+    fn from(filled: Vec<(u32, u64)>) -> Self {
+        let mut times = Times::default();
+        for (bucket, count) in filled {
+            if let Some(place) = times.counts.get_mut(bucket as usize) {
+                *place += count;
+            }
+        }
+        times
     }
 }
 
@@ -82,8 +120,10 @@ mod tests {
         for ms in 1..=1_000 {
             times.record(ms * 1_000_000);
         }
+        let earlier = times.clone();
         times.record(u64::MAX);
-        let histogram = times.histogram();
+        assert_eq!(times.since(&earlier).histogram().len(), 1);
+        let histogram = Times::from(Vec::from(times)).histogram();
         assert_eq!(histogram.len(), 1_001);
         for (quantile, ms) in [(0.5, 501.0), (0.9, 901.0), (0.99, 991.0), (1.0, 3_600_000.0)] {
             let found = histogram.value_at_quantile(quantile) as f64 / 1e6;

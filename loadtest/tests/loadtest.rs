@@ -1,8 +1,9 @@
 //! The real binary against the yardstick, and against a server that fails one of its members in a known way.
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod common;
+
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -11,30 +12,7 @@ use loadtest::frame::{self, Opcode};
 use loadtest::handshake;
 use serde_json::Value;
 
-/// The yardstick on a free port; it ends with its owner.
-struct Yardstick {
-    child: Child,
-    port: u16,
-}
-
-impl Yardstick {
-    fn start() -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_yardstick"));
-        let mut child = command.arg("--port=0").stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let port = line.trim().rsplit_once(':').unwrap().1.parse().unwrap();
-        assert!(line.starts_with("listening on http://127.0.0.1:"), "{line}");
-        Yardstick { child, port }
-    }
-}
-
-impl Drop for Yardstick {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use common::{Yardstick, loadtest, measure};
 
 /// What the stand-in does wrong: once, to the member that came first, with the message numbered 3.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -148,25 +126,10 @@ fn serve(mut stream: TcpStream, room: &Mutex<Room>, pongs: &AtomicU64, wrong: Wr
     }
 }
 
-fn loadtest(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_loadtest")).args(arguments).output().unwrap()
-}
-
-/// Runs against `port` and gives the exit code, what was printed, and the JSON file.
-fn measure(port: u16, name: &str, arguments: &[&str]) -> (Option<i32>, String, Value) {
-    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{port}.json"));
-    let url = format!("--url=ws://127.0.0.1:{port}/?room={name}");
-    let output = loadtest(&[&[&url, "--json", path.to_str().unwrap()], arguments].concat());
-    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    let json = serde_json::from_str(&std::fs::read_to_string(&path).expect(&text)).unwrap();
-    std::fs::remove_file(&path).unwrap();
-    (output.status.code(), text, json)
-}
-
 #[test]
 fn the_yardstick_delivers_everything() {
     let yardstick = Yardstick::start();
-    let pid = yardstick.child.id().to_string();
+    let pid = yardstick.pid().to_string();
     let table: &[(&str, &[&str], u64)] = &[
         ("schedule", &["--clients=50", "--senders=5", "--rate=100", "--seconds=0.5"], 50),
         ("warmup", &["--clients=50", "--rate=100", "--seconds=0.2", "--warmup=0.3"], 50),

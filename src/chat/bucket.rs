@@ -1,5 +1,7 @@
 //! Token buckets: so many per second, and a burst before that counts.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 /// A rate and its burst. A rate of zero means no limit.
@@ -61,9 +63,63 @@ impl Bucket {
     }
 }
 
+/// A bucket for each of many, as long as it is not full.
+#[derive(Debug)]
+pub struct Buckets<K> {
+    buckets: HashMap<K, Bucket>,
+    /// When there are so many, those that are full again are forgotten.
+    sweep_at: usize,
+}
+
+impl<K> Buckets<K> {
+    /// Fewer buckets than this are not worth looking through.
+    const FEW: usize = 1_000;
+}
+
+impl<K> Default for Buckets<K> {
+    fn default() -> Self {
+        Buckets { buckets: HashMap::new(), sweep_at: Self::FEW }
+    }
+}
+
+impl<K: Eq + Hash> Buckets<K> {
+    /// Takes a token out of one of them.
+    ///
+    /// # Errors
+    ///
+    /// How long until there is one, if there is none; nothing is taken then.
+    pub fn take(&mut self, key: K, rate: Rate, now: Instant) -> Result<(), Duration> {
+        if rate.per_second == 0 {
+            return Ok(());
+        }
+        if self.buckets.len() >= self.sweep_at {
+            self.buckets.retain(|_, bucket| bucket.full_at > now);
+            // Each is looked at once or twice in all, and there are never more than twice as many as are in use.
+            self.sweep_at = (self.buckets.len() * 2).max(Self::FEW);
+        }
+        self.buckets.entry(key).or_insert(Bucket::full(now)).take(rate, now)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_has_a_bucket_and_those_who_rest_are_forgotten() {
+        let rate = Rate { per_second: 1, burst: 2 };
+        let start = Instant::now();
+        let mut buckets = Buckets::default();
+        let taken =
+            |buckets: &mut Buckets<u32>, key, now| (0..9).filter(|_| buckets.take(key, rate, now).is_ok()).count();
+        assert_eq!((taken(&mut buckets, 1, start), taken(&mut buckets, 2, start)), (2, 2));
+        for key in 0..100_000 {
+            let now = start + Duration::from_millis(key.into());
+            assert_eq!(buckets.take(1_000 + key, rate, now), Ok(()));
+            assert!(buckets.buckets.len() <= 2_002, "{}: at most 1000 are in use", buckets.buckets.len());
+        }
+        assert_eq!(taken(&mut buckets, 1, start + Duration::from_secs(100)), 2);
+    }
 
     #[test]
     fn a_burst_then_the_rate() {

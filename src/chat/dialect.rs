@@ -1,6 +1,10 @@
 //! How a member hears: what an entry is in each dialect, as bytes.
 
-use super::entry::{Content, Entry};
+use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
+
+use super::entry::{Content, Entry, Epoch, Position};
 use super::v1::{self, Said};
 
 /// How a member speaks and hears, chosen at the upgrade.
@@ -40,11 +44,12 @@ impl Dialect {
         }
     }
 
-    /// Appends what a member of this dialect hears of an entry. `frame` makes a WebSocket frame of a message; `scratch` is
+    /// Appends what a member of this dialect hears of an entry of an epoch. `frame` makes a WebSocket frame of a message; `scratch` is
     /// a buffer that is used again and again.
     pub fn encode(
         self,
         entry: &Entry,
+        epoch: Epoch,
         frame: impl Fn(Message<'_>, &mut Vec<u8>),
         scratch: &mut Vec<u8>,
         out: &mut Vec<u8>,
@@ -68,11 +73,38 @@ impl Dialect {
                 frame(Message::Text(scratch), out);
             }
             Dialect::Events => {
-                out.extend_from_slice(format!("id: {}\ndata: ", entry.position).as_bytes());
+                let id = EventId { epoch, position: entry.position };
+                out.extend_from_slice(format!("id: {id}\ndata: ").as_bytes());
                 v1::write(&Said::event(entry), out);
                 out.extend_from_slice(b"\n\n");
             }
         }
+    }
+}
+
+/// The `id:` of an event: up to where whoever has it has heard, and in which life of the journal. A position of another
+/// life means nothing, so it never stands alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventId {
+    /// Which life of the journal.
+    pub epoch: Epoch,
+    /// The last position heard.
+    pub position: Position,
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.epoch, self.position)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        // Without a hyphen there is no position, which is an error as well.
+        let (epoch, position) = text.split_once('-').unwrap_or((text, ""));
+        Ok(EventId { epoch: epoch.parse()?, position: v1::position(position.parse()?) })
     }
 }
 
@@ -102,7 +134,7 @@ mod tests {
                 Dialect::Events,
                 ann(),
                 binary(),
-                "id: 9\ndata: {\"type\":\"said\",\"room\":\"r\",\"position\":9,\
+                "id: 00000000000000e5-9\ndata: {\"type\":\"said\",\"room\":\"r\",\"position\":9,\
                  \"from\":{\"id\":\"0000000000000001\",\"name\":\"Ann\"},\"data\":\"aGk=\",\"at\":3}\n\n",
             ),
         ];
@@ -120,8 +152,18 @@ mod tests {
                 }
             };
             let mut out = Vec::new();
-            dialect.encode(&entry, frame, &mut b"rubbish".to_vec(), &mut out);
+            dialect.encode(&entry, Epoch(0xe5), frame, &mut b"rubbish".to_vec(), &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn ids_of_events() {
+        let id = EventId { epoch: Epoch(0xe5), position: Position(17) };
+        assert_eq!(id.to_string(), "00000000000000e5-17");
+        assert_eq!("00000000000000e5-17".parse(), Ok(id));
+        for not in ["", "17", "-17", "e5-", "e5", "e5-x", "e5-17-1", "x-17", "e5 -17", "0x1-2", "12345678901234567-1"] {
+            assert!(not.parse::<EventId>().is_err(), "{not}");
         }
     }
 }

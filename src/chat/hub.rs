@@ -11,10 +11,16 @@
 //! level with the room, before the turn's own batch is handed out: so what was missed and what is new meet without gap
 //! or repeat. Joining, resuming and falling behind are this one mechanism.
 
+mod ahead;
 mod converse;
 mod ephemeral;
 mod feed;
+mod gaps;
+#[cfg(test)]
+mod inspect;
 mod publish;
+mod raw;
+mod reports;
 mod rooms;
 mod seats;
 #[cfg(test)]
@@ -101,6 +107,17 @@ pub struct Pages {
     pub floor: Position,
 }
 
+/// A part of a room's history that was in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Looked {
+    /// The entries, the oldest first.
+    pub entries: Vec<Entry>,
+    /// There is more in the range than this.
+    pub more: bool,
+    /// Entries of the room up to here may be kept nowhere.
+    pub floor: Position,
+}
+
 /// Whether something that is said now can be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Intake {
@@ -145,6 +162,8 @@ pub struct Hub {
     talked: Vec<usize>,
     /// Members that may be given a page.
     hungry: VecDeque<MemberId>,
+    /// Those who are to be told of more than is known here.
+    ahead: ahead::Ahead,
     /// What has been asked of the store.
     reads: Slab<feed::Pending>,
     next_read: u32,
@@ -153,6 +172,8 @@ pub struct Hub {
     people: HashMap<PersonId, SmallVec<[MemberId; 1]>>,
     /// Rooms where somebody comes, goes or writes, until it has been told.
     restless: Vec<usize>,
+    /// What is told to other instances, and heard from them, if there may be any.
+    reports: Option<Box<reports::Reports>>,
     /// What members are told of the journal when they come, unless all is well.
     trouble: Option<Trouble>,
     next_tick: Option<Instant>,
@@ -181,6 +202,8 @@ struct Bounds {
     max_nonce_bytes: usize,
     max_rooms_per_member: usize,
     presence_names: usize,
+    max_instances: usize,
+    max_elsewhere: usize,
     say: Rate,
     raw: Rate,
     ask: Rate,
@@ -220,6 +243,8 @@ struct Member {
 #[derive(Debug)]
 struct Speaker {
     author: Author,
+    /// How often the person was given another name, so that several instances agree on the newest.
+    name_version: u32,
     session: Session,
     says: Bucket,
     asks: Bucket,
@@ -279,12 +304,14 @@ impl Hub {
             forgotten: journaled.position,
             talked: Vec::new(),
             hungry: VecDeque::new(),
+            ahead: ahead::Ahead::default(),
             reads: Slab::new(),
             next_read: 0,
             identities,
             people: HashMap::new(),
             restless: Vec::new(),
             trouble: None,
+            reports: None,
             next_tick: None,
             tails_bytes: 0,
             empty_rooms: 0,
@@ -305,6 +332,8 @@ impl Hub {
                 max_nonce_bytes: limits.max_nonce_bytes,
                 max_rooms_per_member: limits.max_rooms_per_member,
                 presence_names: limits.presence_names,
+                max_instances: limits.max_instances,
+                max_elsewhere: limits.max_elsewhere,
                 say: Rate { per_second: limits.say_rate, burst: limits.say_burst },
                 raw: Rate { per_second: limits.raw_rate, burst: limits.raw_burst },
                 ask: Rate { per_second: limits.ask_rate, burst: limits.ask_burst },
@@ -355,6 +384,12 @@ impl Hub {
         self.journaled.position
     }
 
+    /// The life of the journal that it belongs to.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.journaled.epoch
+    }
+
     /// What a person is called who is here now.
     #[must_use]
     pub fn name_of(&self, person: PersonId) -> Option<Arc<str>> {
@@ -362,25 +397,26 @@ impl Hub {
         Some(self.member(*connection)?.speaker.as_ref()?.author.name.clone())
     }
 
-    /// A part of a room's history as far as it is in memory, and whether there is more of it; `None` if the store has to
-    /// be read.
+    /// A part of a room's history, as far as memory has it; `None` means that the journal has to be asked.
     #[must_use]
-    pub fn look(&self, room: &RoomName, range: &Range, limit: usize) -> Option<(Vec<Entry>, bool)> {
+    pub fn look(&self, room: &RoomName, range: &Range, limit: usize) -> Option<Looked> {
+        let keeps_history = self.journaled.keeps_history;
         let Some(room) = self.by_name.get(room).map(|key| &self.rooms[*key]) else {
-            return (!self.journaled.keeps_history).then(|| (Vec::new(), false));
+            return (!keeps_history).then(|| Looked { entries: Vec::new(), more: false, floor: self.forgotten });
         };
         let (tail, size) = (&room.tail, PageSize { entries: limit, bytes: self.bounds.page_bytes });
+        let floor = tail.known_from();
         match range {
-            Range::After { after, .. } if *after >= tail.known_from() || !self.journaled.keeps_history => {
+            Range::After { after, .. } if *after >= floor || !keeps_history => {
                 let entries = tail.after(*after, size);
                 let more = entries.last().is_some_and(|entry| entry.position < tail.last());
-                Some((entries, more))
+                Some(Looked { entries, more, floor })
             }
             Range::Before(before) => {
                 let entries = tail.before(*before, size);
                 let more = entries.first().is_some_and(|entry| tail.reaches_before(entry.position));
-                let is_whole = more || tail.floor() == Position::START || !self.journaled.keeps_history;
-                is_whole.then_some((entries, more))
+                let is_whole = more || tail.floor() == Position::START || !keeps_history;
+                is_whole.then_some(Looked { entries, more, floor })
             }
             Range::After { .. } | Range::Matching { .. } => None,
         }
@@ -395,32 +431,6 @@ impl Hub {
     #[must_use]
     pub fn identities(&self) -> &Identities {
         &self.identities
-    }
-
-    /// What a raw member says, as a draft for its room; `None` if it is not there. The content is copied here, so that
-    /// what is kept never keeps a read buffer alive.
-    #[must_use]
-    pub fn draft(&mut self, member: MemberId, message: Message<'_>, at: Timestamp) -> Option<Draft> {
-        let found = self.member_mut(member)?;
-        let room = found.seats.first()?.room;
-        found.in_flight += 1;
-        let content = match message {
-            Message::Text(text) => Content::Text(Bytes::copy_from_slice(text)),
-            Message::Binary(bytes) => Content::Binary(Bytes::copy_from_slice(bytes)),
-        };
-        let room = self.rooms[room].name.clone();
-        Some(Draft { room, origin: Some(member), author: None, nonce: None, at, content })
-    }
-
-    /// A raw member has said something: until when it is not to be read, so that it keeps to its rate.
-    pub fn pace(&mut self, member: MemberId, now: Instant) -> Option<Instant> {
-        let rate = self.bounds.raw;
-        if rate.per_second == 0 {
-            return None;
-        }
-        let bucket = self.member_mut(member)?.raw.get_or_insert(Bucket::full(now));
-        bucket.spend(rate, now);
-        Some(bucket.wait(rate, now)).filter(|wait| !wait.is_zero()).map(|wait| now + wait)
     }
 
     /// How many drafts of a member have not come back from the journal.

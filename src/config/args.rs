@@ -7,7 +7,10 @@ use std::path::PathBuf;
 
 use argh::{ArgsInfo, EarlyExit, FlagInfo, FlagInfoKind, FromArgs};
 
-use super::values::{Count, Host, Keep, List, LogFilter, Network, Origin, Port, Size, Span, Switch, SyncMode};
+use super::fields::{CacheRule, Field, Lines};
+use super::values::{
+    BusPrefix, BusUrl, Count, Host, Keep, List, LogFilter, Network, Origin, Port, Size, Span, Switch, SyncMode,
+};
 use crate::limits::Limits;
 
 /// A chat server in one binary: one port, a chat page, every WebSocket.
@@ -18,7 +21,8 @@ use crate::limits::Limits;
     help_triggers("-h", "--help", "help"),
     example = "chat-app --port 8080\nchat-app --host 127.0.0.1 --public ./site --max-message 1MiB",
     note = "Bytes are written as 65536, 64KiB, 8MiB or 1GiB, durations as 500ms, 30s, 2m or 1h.\n\
-            --name=value works like --name value. Lists are repeated or separated by commas.\n\
+            --name=value works like --name value. Lists are repeated or separated by commas, those of\n\
+            --header and --cache-control by line ends.\n\
             Each option can come from the environment as well, where the command line leaves\n\
             it open: CHAT_PORT for --port, CHAT_MAX_MESSAGE for --max-message and so on.",
     error_code(1, "The server could not start or go on."),
@@ -37,6 +41,20 @@ pub(super) struct Args {
     /// folder to serve (default: ./public if it holds an index.html, else the page inside the binary)
     #[argh(option)]
     pub(super) public: Option<PathBuf>,
+    /// serve index.html for addresses that are not found and have no extension, for pages that route by themselves
+    #[argh(switch)]
+    pub(super) spa: bool,
+    /// show what is in folders that have no index.html
+    #[argh(switch)]
+    pub(super) listing: bool,
+    /// the Cache-Control of files whose path or name matches a pattern, such as "/assets/*: max-age=3600", repeatable; the
+    /// first that matches counts (default: immutable for names with a hash, else no-cache)
+    #[argh(option)]
+    pub(super) cache_control: Vec<Lines<CacheRule>>,
+    /// field for responses of the site, such as "X-Team: garden", repeatable; it replaces ours of the same name
+    /// (default: none)
+    #[argh(option)]
+    pub(super) header: Vec<Lines<Field>>,
     /// folder in which messages are kept, in a file named after the port (default: chat-data)
     #[argh(option)]
     pub(super) data: Option<PathBuf>,
@@ -46,6 +64,9 @@ pub(super) struct Args {
     /// refuse clients that do not speak chat.v1
     #[argh(switch)]
     pub(super) no_raw: bool,
+    /// let other instances listen on the same port, to use all cores; each needs a --data of its own
+    #[argh(switch)]
+    pub(super) reuse_port: bool,
     /// keep messages in memory only; --port 0 without --data does so too
     #[argh(switch)]
     pub(super) memory: bool,
@@ -57,6 +78,19 @@ pub(super) struct Args {
     /// 10GiB; the oldest that exceed any of those given are removed; repeatable (default: all)
     #[argh(option)]
     keep: Vec<List<Keep>>,
+    /// bus that makes several instances one chat, such as redis://127.0.0.1, rediss://user:password@host:6380/0 or
+    /// redis+unix:///run/redis.sock (default: none)
+    #[argh(option)]
+    pub(super) bus: Option<BusUrl>,
+    /// what the names of everything on the bus begin with; another one is another chat (default: chat-app)
+    #[argh(option)]
+    pub(super) bus_prefix: Option<BusPrefix>,
+    /// messages that the bus keeps, about, for instances that were away (default: 1000000)
+    #[argh(option)]
+    bus_keep: Option<Count<100_000>>,
+    /// silence after which it is tried whether the bus still brings anything (default: 5s)
+    #[argh(option)]
+    bus_canary: Option<Span<50>>,
     /// least level of log lines on standard error: error, warn, info, debug or trace; or levels by module such as
     /// info,chat_app::net=debug (default: info)
     #[argh(option)]
@@ -112,6 +146,12 @@ pub(super) struct Args {
     /// bytes up to which a file is kept in memory; larger ones are streamed (default: 256KiB)
     #[argh(option)]
     cached_file: Option<Size<0>>,
+    /// bytes up to which a text is compressed; 0 for none (default: 4MiB)
+    #[argh(option)]
+    compressed_file: Option<Size<0>>,
+    /// files that --listing shows of one folder (default: 10000)
+    #[argh(option)]
+    max_listed: Option<Count>,
     /// bytes of a streamed file that are queued at once (default: 128KiB)
     #[argh(option)]
     file_piece: Option<Size<{ 4 * 1024 }>>,
@@ -209,6 +249,12 @@ pub(super) struct Args {
     /// people up to whom a room tells names; above it only how many there are (default: 200)
     #[argh(option)]
     presence_names: Option<Count<0>>,
+    /// other instances whose people are known (default: 64)
+    #[argh(option)]
+    max_instances: Option<Count>,
+    /// rooms of other instances, and people in them, that are known; further people are only counted (default: 200000)
+    #[argh(option)]
+    max_elsewhere: Option<Count>,
     /// texts per second of a client of chat.v1, 0 for no limit (default: 20)
     #[argh(option)]
     say_rate: Option<Count<0>>,
@@ -227,10 +273,20 @@ pub(super) struct Args {
     /// other requests at once of a client of chat.v1 (default: 200)
     #[argh(option)]
     ask_burst: Option<Count>,
+    /// texts per second that one address posts over HTTP; further ones get 429; 0 for no limit (default: 100)
+    #[argh(option)]
+    post_rate: Option<Count<0>>,
+    /// texts that one address posts over HTTP at once (default: 1000)
+    #[argh(option)]
+    post_burst: Option<Count>,
 
     /// time to finish after a signal to stop (default: 10s)
     #[argh(option)]
     drain_timeout: Option<Span<0>>,
+    /// clients told goodbye per second then, so that they do not all come back at once; more if time is short; 0 for all
+    /// at once (default: 1000)
+    #[argh(option)]
+    drain_rate: Option<Count<0>>,
 
     /// print the version
     #[argh(switch, short = 'V')]
@@ -290,6 +346,8 @@ impl Args {
             requests_per_turn: or(self.requests_per_turn, default.requests_per_turn),
             cache_bytes: or(self.cache_bytes, default.cache_bytes),
             cached_file_bytes: or(self.cached_file, default.cached_file_bytes),
+            compressed_file_bytes: or(self.compressed_file, default.compressed_file_bytes),
+            listed_entries: or(self.max_listed, default.listed_entries),
             file_piece_bytes: or(self.file_piece, default.file_piece_bytes),
             max_open_files: or(self.max_open_files, default.max_open_files),
             max_lookups: or(self.max_lookups, default.max_lookups),
@@ -306,6 +364,8 @@ impl Args {
             notsent_low_water_bytes: or(self.notsent_low_water, default.notsent_low_water_bytes),
             max_drafts_in_flight: or(self.drafts_in_flight, default.max_drafts_in_flight),
             max_draft_bytes_in_flight: or(self.draft_bytes_in_flight, default.max_draft_bytes_in_flight),
+            bus_keep_entries: or(self.bus_keep, default.bus_keep_entries),
+            bus_canary_interval: or(self.bus_canary, default.bus_canary_interval),
             entries_per_turn: or(self.entries_per_turn, default.entries_per_turn),
             repeat_window: or(self.repeat_window, default.repeat_window),
             tail_entries: or(self.tail_entries, default.tail_entries),
@@ -321,16 +381,21 @@ impl Args {
             backfill_entries: or(self.backfill, default.backfill_entries),
             feeds_per_turn: or(self.feeds_per_turn, default.feeds_per_turn),
             presence_names: or(self.presence_names, default.presence_names),
+            max_instances: or(self.max_instances, default.max_instances),
+            max_elsewhere: or(self.max_elsewhere, default.max_elsewhere),
             say_rate: or(self.say_rate, default.say_rate),
             say_burst: or(self.say_burst, default.say_burst),
             raw_rate: or(self.raw_rate, default.raw_rate),
             raw_burst: or(self.raw_burst, default.raw_burst),
             ask_rate: or(self.ask_rate, default.ask_rate),
             ask_burst: or(self.ask_burst, default.ask_burst),
+            post_rate: or(self.post_rate, default.post_rate),
+            post_burst: or(self.post_burst, default.post_burst),
             keep_age: keep().filter_map(Keep::age).min().or(default.keep_age),
             keep_entries: keep().filter_map(Keep::entries).min().or(default.keep_entries),
             keep_bytes: keep().filter_map(Keep::bytes).min().or(default.keep_bytes),
             drain_timeout: or(self.drain_timeout, default.drain_timeout),
+            drain_rate: or(self.drain_rate, default.drain_rate),
         }
     }
 }
@@ -394,12 +459,32 @@ mod tests {
     #[test]
     fn the_help_tells_the_defaults() {
         for (name, help) in options() {
-            if matches!(name, "--help" | "--version" | "--memory" | "--no-raw" | "--secret-file") {
+            if matches!(
+                name,
+                "--help"
+                    | "--version"
+                    | "--memory"
+                    | "--no-raw"
+                    | "--reuse-port"
+                    | "--secret-file"
+                    | "--spa"
+                    | "--listing"
+            ) {
                 continue;
             }
             let default = help.split_once("(default: ").and_then(|(_, rest)| rest.strip_suffix(')'));
             let default = default.unwrap_or_else(|| panic!("the help of {name} ends with its default: {help}"));
-            if matches!(name, "--host" | "--public" | "--allow-origin" | "--trust-proxy" | "--max-connections") {
+            if matches!(
+                name,
+                "--host"
+                    | "--public"
+                    | "--bus"
+                    | "--allow-origin"
+                    | "--trust-proxy"
+                    | "--max-connections"
+                    | "--cache-control"
+                    | "--header"
+            ) {
                 continue;
             }
             let args = read(&[name, default]).unwrap_or_else(|exit| panic!("{}", exit.output));
@@ -413,11 +498,21 @@ mod tests {
         for (name, _) in options() {
             if matches!(
                 name,
-                "--port" | "--public" | "--data" | "--memory" | "--no-raw" | "--version" | "--secret-file"
+                "--port"
+                    | "--public"
+                    | "--data"
+                    | "--memory"
+                    | "--no-raw"
+                    | "--reuse-port"
+                    | "--version"
+                    | "--secret-file"
+                    | "--bus-prefix"
+                    | "--spa"
+                    | "--listing"
             ) {
                 continue;
             }
-            let Some(args) = ["77", "77ms", "7777"].iter().find_map(|value| read(&[name, value]).ok()) else {
+            let Some(args) = ["77", "77ms", "7777", "777777"].iter().find_map(|value| read(&[name, value]).ok()) else {
                 continue;
             };
             let limits = args.limits(&Limits::default());

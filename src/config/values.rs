@@ -94,6 +94,12 @@ impl<const LEAST: u32, const MOST: u32> From<Count<LEAST, MOST>> for usize {
     }
 }
 
+impl<const LEAST: u32, const MOST: u32> From<Count<LEAST, MOST>> for u64 {
+    fn from(count: Count<LEAST, MOST>) -> u64 {
+        count.0.into()
+    }
+}
+
 impl<const MOST: u32> From<Count<MOST>> for Option<usize> {
     fn from(count: Count<MOST>) -> Option<usize> {
         Some(count.into())
@@ -132,6 +138,55 @@ impl<const LEAST_MILLIS: u64> FromStr for Span<LEAST_MILLIS> {
 impl<const LEAST_MILLIS: u64> From<Span<LEAST_MILLIS>> for Duration {
     fn from(span: Span<LEAST_MILLIS>) -> Duration {
         span.0
+    }
+}
+
+/// Where a bus is: a URL of a kind that this program was built with.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct BusUrl(pub(super) String);
+
+impl fmt::Debug for BusUrl {
+    /// It may have a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BusUrl(…)")
+    }
+}
+
+impl FromStr for BusUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let scheme = text.split_once(':').map(|(scheme, _)| scheme);
+        let known = match scheme {
+            Some("redis" | "rediss" | "redis+unix" | "unix" | "valkey" | "valkeys") => {
+                Some(("redis", cfg!(feature = "redis")))
+            }
+            Some("amqp" | "amqps") => Some(("rabbitmq", cfg!(feature = "rabbitmq"))),
+            Some("nats") => Some(("nats", cfg!(feature = "nats"))),
+            _ => None,
+        };
+        match known {
+            Some((_, true)) => Ok(BusUrl(text.to_owned())),
+            Some((feature, false)) => Err(format!("this chat-app was built without its feature {feature}")),
+            None => Err("expected a URL such as redis://127.0.0.1".to_owned()),
+        }
+    }
+}
+
+/// What names on a bus begin with: it becomes part of the names of streams, queues and subjects of any broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct BusPrefix(pub(super) String);
+
+impl FromStr for BusPrefix {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if !text.is_empty() && text.len() <= 64 && text.chars().all(is_fine) {
+            Ok(BusPrefix(text.to_owned()))
+        } else {
+            Err("expected 1 to 64 letters, digits, - or _")
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
+use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE};
 use http::{HeaderMap, HeaderName};
 
 use super::list;
@@ -14,6 +14,9 @@ pub struct Validators {
     pub etag: String,
     /// `Last-Modified`, in whole seconds since 1970.
     pub modified: u64,
+    /// It was still so when that second had passed, so the date tells this state from every other (RFC 9110, section
+    /// 8.8.2.2).
+    pub is_date_strong: bool,
 }
 
 /// What the conditions of a GET or HEAD request come to.
@@ -46,6 +49,20 @@ pub fn evaluate(headers: &HeaderMap, validators: &Validators) -> Verdict {
         return Verdict::NotModified;
     }
     Verdict::Send
+}
+
+/// Whether the `If-Range` of a request, which must have one, is met (RFC 9110, section 13.1.5). Both comparisons are
+/// strong: parts of two states must never come together.
+#[must_use]
+pub(super) fn may_send_range(headers: &HeaderMap, validators: &Validators) -> bool {
+    let mut lines = headers.get_all(IF_RANGE).iter();
+    match (lines.next(), lines.next()) {
+        (Some(line), None) if list::trim(line.as_bytes()) == validators.etag.as_bytes() => true,
+        (Some(_), None) => {
+            validators.is_date_strong && date(headers, &IF_RANGE).is_some_and(|date| date == validators.modified)
+        }
+        _ => false,
+    }
 }
 
 /// RFC 9110, section 8.8.3.2.
@@ -118,7 +135,7 @@ mod tests {
         const AFTER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
         const RFC_850: &str = "Sunday, 06-Nov-94 08:49:37 GMT";
         const ASCTIME: &str = "Sun Nov  6 08:49:37 1994";
-        let validators = Validators { etag: "\"a,b\"".to_owned(), modified: 784_111_777 };
+        let validators = Validators { etag: "\"a,b\"".to_owned(), modified: 784_111_777, is_date_strong: true };
         for (name, fields, expected) in [
             ("no condition", &[][..], Send),
             ("same tag", &[(IF_NONE_MATCH, "\"a,b\"")], NotModified),

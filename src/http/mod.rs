@@ -10,6 +10,7 @@
 //! file or a clock.
 
 mod body;
+pub mod coding;
 pub mod conditional;
 pub mod date;
 pub mod forwarded;
@@ -17,6 +18,7 @@ pub mod framing;
 mod head;
 pub mod host;
 pub mod list;
+pub mod range;
 pub mod request;
 pub mod response;
 

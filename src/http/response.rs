@@ -112,6 +112,12 @@ impl Response {
             .with("Allow", &HeaderValue::from_static(allow))
     }
 
+    /// The answer to OPTIONS (RFC 9110, section 9.3.7). `allow` lists the methods that are served at this target.
+    #[must_use]
+    pub fn options(allow: &'static str) -> Self {
+        Response::new(StatusCode::NO_CONTENT).with("Allow", &HeaderValue::from_static(allow))
+    }
+
     /// The same with one more field. What the encoder adds (`Date`, `Content-Length`, and `Connection` unless the
     /// status is 101) must not be given.
     #[must_use]

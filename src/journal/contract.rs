@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::chat::entry::{Draft, Entry, Epoch, Position, RoomName};
+use crate::histogram::Histogram;
 
 pub use crate::chat::entry::{Range, SearchError};
 
@@ -43,6 +44,25 @@ pub struct Lost {
     pub epoch: Epoch,
     /// Nothing up to here comes any more.
     pub upto: Position,
+}
+
+/// How a store fares, as its thread last told. The loop asks no disk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoreStats {
+    /// Entries that are kept.
+    pub entries: u64,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Bytes of the write-ahead log beside it.
+    pub log_bytes: u64,
+    /// Entries that a search does not know yet.
+    pub unindexed: u64,
+    /// Entries that were removed since the store was opened, because they were more than is kept.
+    pub trimmed: u64,
+    /// Entries of each batch that was stored.
+    pub batches: Histogram,
+    /// Seconds that storing each batch took.
+    pub commits: Histogram,
 }
 
 /// Why a draft was not taken.

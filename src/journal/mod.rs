@@ -9,16 +9,23 @@ mod bus;
 pub mod contract;
 mod memory;
 mod ordered;
+mod outbound;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod sqlite;
 #[cfg(test)]
 mod tests;
 
 use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
 
 use crate::chat::entry::{Draft, Epoch, Position};
 use crate::limits::Limits;
 
-pub use contract::{Event, Found, Hit, Lost, Page, Range, Read, Refused, SearchError, Status};
+pub use bus::{BusError, BusGauges, BusJournal, BusOptions, Unready};
+pub use contract::{Event, Found, Hit, Lost, Page, Range, Read, Refused, SearchError, Status, StoreStats};
 pub use memory::MemoryJournal;
 pub use sqlite::{OpenError, SqliteJournal, SyncMode};
 
@@ -29,6 +36,25 @@ pub enum Journal {
     Memory(MemoryJournal),
     /// Orders in this process and keeps in a file.
     Sqlite(Box<SqliteJournal>),
+    /// A bus orders, for several instances; each keeps in a file, or nothing.
+    Bus(Box<BusJournal>),
+    /// A journal of the simulation.
+    #[cfg(test)]
+    #[expect(private_interfaces, reason = "only the tests of this crate make one")]
+    Simulated(simulated::SimulatedJournal),
+}
+
+/// Does the same with a journal of any kind.
+macro_rules! of_any {
+    ($journal:expr, $it:ident => $what:expr) => {
+        match $journal {
+            Journal::Memory($it) => $what,
+            Journal::Sqlite($it) => $what,
+            Journal::Bus($it) => $what,
+            #[cfg(test)]
+            Journal::Simulated($it) => $what,
+        }
+    };
 }
 
 impl Journal {
@@ -53,22 +79,38 @@ impl Journal {
         SqliteJournal::open(path, sync, limits, wake).map(|journal| Journal::Sqlite(Box::new(journal)))
     }
 
-    /// A key that lasts as long as what is kept, and that nobody else knows; `None` if nothing is kept.
+    /// A journal that a bus puts in order, with a file at `path` or without one. The bus need not be there yet.
+    ///
+    /// # Errors
+    ///
+    /// When the bus is none that can be used, or the file cannot be had, in a sentence for whoever started the program.
+    pub fn bus(
+        options: &BusOptions,
+        path: Option<&Path>,
+        sync: SyncMode,
+        limits: &Limits,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Self, BusError> {
+        BusJournal::open(options, path, sync, limits, wake).map(|journal| Journal::Bus(Box::new(journal)))
+    }
+
+    /// A key that lasts as long as what is kept, and that nobody else knows; `None` if nothing is kept. A bus tells
+    /// another by [`Event::Key`] as soon as it is reached.
     #[must_use]
     pub fn secret(&self) -> Option<[u8; 32]> {
         match self {
             Journal::Memory(_) => None,
             Journal::Sqlite(journal) => Some(journal.secret()),
+            Journal::Bus(journal) => Some(journal.secret()),
+            #[cfg(test)]
+            Journal::Simulated(_) => None,
         }
     }
 
     /// The life of this journal.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
-        match self {
-            Journal::Memory(journal) => journal.epoch(),
-            Journal::Sqlite(journal) => journal.epoch(),
-        }
+        of_any!(self, journal => journal.epoch())
     }
 
     /// The last entry that was there when the journal was opened: what is older is read, what is newer is emitted.
@@ -77,6 +119,9 @@ impl Journal {
         match self {
             Journal::Memory(_) => Position::START,
             Journal::Sqlite(journal) => journal.opened_at(),
+            Journal::Bus(journal) => journal.opened_at(),
+            #[cfg(test)]
+            Journal::Simulated(journal) => journal.opened_at(),
         }
     }
 
@@ -86,50 +131,90 @@ impl Journal {
         match self {
             Journal::Memory(_) => false,
             Journal::Sqlite(_) => true,
+            Journal::Bus(journal) => journal.keeps_history(),
+            #[cfg(test)]
+            Journal::Simulated(journal) => journal.keeps_history(),
+        }
+    }
+
+    /// Whether the instance does its part among those that share a bus.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not.
+    pub fn readiness(&self) -> Result<(), Unready> {
+        match self {
+            Journal::Memory(_) | Journal::Sqlite(_) => Ok(()),
+            #[cfg(test)]
+            Journal::Simulated(_) => Ok(()),
+            Journal::Bus(journal) => journal.readiness(),
+        }
+    }
+
+    /// What is known of the bus, if there is one.
+    #[must_use]
+    pub fn bus_gauges(&self) -> Option<BusGauges> {
+        match self {
+            Journal::Memory(_) | Journal::Sqlite(_) => None,
+            #[cfg(test)]
+            Journal::Simulated(_) => None,
+            Journal::Bus(journal) => Some(journal.gauges()),
+        }
+    }
+
+    /// How long each draft was on the bus, and in the store behind it, that has come back since this was last asked.
+    pub fn take_returned(&mut self, mut each: impl FnMut(Duration)) {
+        if let Journal::Bus(journal) = self {
+            journal.take_returned().for_each(&mut each);
+        }
+    }
+
+    /// Tells all other instances something that is not kept, and may be lost: they get it as [`Event::Whisper`]. Nobody
+    /// hears it where there is no bus.
+    pub fn whisper(&mut self, message: Bytes) {
+        if let Journal::Bus(journal) = self {
+            journal.whisper(message);
+        }
+    }
+
+    /// How the store fares, if there is one.
+    #[must_use]
+    pub fn store_stats(&self) -> Option<StoreStats> {
+        match self {
+            Journal::Memory(_) => None,
+            #[cfg(test)]
+            Journal::Simulated(_) => None,
+            Journal::Sqlite(journal) => Some(journal.stats()),
+            Journal::Bus(journal) => journal.store_stats(),
         }
     }
 
     /// Whether there is room for another draft. While there is none, whoever would bring one is not read.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        match self {
-            Journal::Memory(journal) => journal.has_room(),
-            Journal::Sqlite(journal) => journal.has_room(),
-        }
+        of_any!(self, journal => journal.has_room())
     }
 
     /// Drafts that were appended and have not been emitted.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        match self {
-            Journal::Memory(journal) => journal.in_flight(),
-            Journal::Sqlite(journal) => journal.in_flight(),
-        }
+        of_any!(self, journal => journal.in_flight())
     }
 
     /// Payload bytes of those drafts.
     #[must_use]
     pub fn in_flight_bytes(&self) -> usize {
-        match self {
-            Journal::Memory(journal) => journal.in_flight_bytes(),
-            Journal::Sqlite(journal) => journal.in_flight_bytes(),
-        }
+        of_any!(self, journal => journal.in_flight_bytes())
     }
 
     /// Takes a draft. It is taken even when there is no room for another: one read may bring several.
     pub fn append(&mut self, draft: Draft) {
-        match self {
-            Journal::Memory(journal) => journal.append(draft),
-            Journal::Sqlite(journal) => journal.append(draft),
-        }
+        of_any!(self, journal => journal.append(draft));
     }
 
     /// Asks for something that is kept.
     pub fn read(&mut self, read: Read) {
-        match self {
-            Journal::Memory(journal) => journal.read(read),
-            Journal::Sqlite(journal) => journal.read(read),
-        }
+        of_any!(self, journal => journal.read(read));
     }
 
     /// Sends the turn's drafts on their way.
@@ -137,15 +222,15 @@ impl Journal {
         match self {
             Journal::Memory(_) => {}
             Journal::Sqlite(journal) => journal.flush(),
+            Journal::Bus(journal) => journal.flush(),
+            #[cfg(test)]
+            Journal::Simulated(journal) => journal.flush(),
         }
     }
 
     /// The next event, if one is ready.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event> {
-        match self {
-            Journal::Memory(journal) => journal.poll_event(),
-            Journal::Sqlite(journal) => journal.poll_event(),
-        }
+        of_any!(self, journal => journal.poll_event())
     }
 }

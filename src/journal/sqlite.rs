@@ -16,6 +16,7 @@ mod append;
 mod history;
 mod open;
 mod query;
+mod report;
 mod rows;
 mod schema;
 #[cfg(test)]
@@ -34,8 +35,11 @@ use std::{fmt, fs, thread};
 use crate::chat::entry::{Draft, Epoch, Position};
 use crate::limits::Limits;
 
-use super::contract::{Event, Range, Read, Refused, Status};
+use super::contract::{Event, Range, Read, Refused, Status, StoreStats};
+use super::ordered::{Mark, Ordered};
+use super::outbound::Outbound;
 use history::Reader;
+use report::Board;
 use upkeep::Upkeep;
 use writer::{Work, Writer};
 
@@ -68,6 +72,7 @@ pub struct SqliteJournal {
     epoch: Epoch,
     secret: [u8; 32],
     opened_at: Position,
+    mark: Option<Mark>,
     /// The last entry given to the loop. Nothing behind it is read.
     emitted: Position,
     /// The turn's drafts.
@@ -79,6 +84,7 @@ pub struct SqliteJournal {
     max_in_flight_bytes: usize,
     ready: VecDeque<Event>,
     events: Receiver<Vec<Event>>,
+    board: Board,
     /// `None` while closing.
     queues: Option<Queues>,
     closing: Arc<AtomicBool>,
@@ -92,20 +98,32 @@ struct Queues {
     searches: Sender<Read>,
 }
 
-/// What the threads have to say to the loop.
+/// Where what a bus has put in order is handed over to be kept, from another thread.
 #[derive(Clone)]
-struct Outbound {
-    events: Sender<Vec<Event>>,
-    wake: Arc<dyn Fn() + Send + Sync>,
+pub(super) struct Keeper {
+    work: Sender<Work>,
 }
 
-impl Outbound {
-    fn send(&self, events: Vec<Event>) {
-        // If nobody listens any more, the loop has ended.
-        if !events.is_empty() && self.events.send(events).is_ok() {
-            (self.wake)();
-        }
+impl Keeper {
+    /// Has these kept, and then told. They wait as long as they cannot be.
+    pub(super) fn keep(&self, ordered: Ordered) {
+        // If nobody keeps any more, the loop has ended.
+        let _ = self.work.send(Work::Keep(ordered));
     }
+
+    /// Has the key kept that all instances have.
+    pub(super) fn keep_key(&self, key: [u8; 32]) {
+        let _ = self.work.send(Work::KeepKey(key));
+    }
+}
+
+/// Who puts in order what is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// This process.
+    Here,
+    /// A bus.
+    Bus,
 }
 
 impl SqliteJournal {
@@ -124,7 +142,26 @@ impl SqliteJournal {
     ) -> Result<Self, OpenError> {
         // Where this cannot be read, each start counts as one of the machine.
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        Self::open_after(boot.trim(), path, sync, limits, wake)
+        Self::open_after(boot.trim(), path, sync, limits, Order::Here, wake)
+    }
+
+    /// The same for what a bus puts in order: it comes by the [`keeper`](Self::keeper), and nothing is appended.
+    pub(super) fn open_for_bus(
+        path: &Path,
+        sync: SyncMode,
+        limits: &Limits,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Self, OpenError> {
+        Self::open_after("", path, sync, limits, Order::Bus, wake)
+    }
+
+    /// Where the log of the bus stood behind the last entry, if a bus has put it in order.
+    pub(super) fn mark(&self) -> Option<Mark> {
+        self.mark
+    }
+
+    pub(super) fn keeper(&self) -> Keeper {
+        Keeper { work: self.queues.as_ref().expect("the journal is open").work.clone() }
     }
 
     /// `boot` names the start of the machine in which this happens.
@@ -133,10 +170,11 @@ impl SqliteJournal {
         path: &Path,
         sync: SyncMode,
         limits: &Limits,
+        order: Order,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, OpenError> {
         let failed = |error: rusqlite::Error| OpenError::new(path, &error);
-        let opened = open::open(path, sync, boot)?;
+        let opened = open::open(path, sync, boot, order)?;
         let (events_out, events) = channel();
         let outbound = Outbound { events: events_out, wake: Arc::new(wake) };
         let (work, work_of_writer) = channel();
@@ -147,9 +185,10 @@ impl SqliteJournal {
 
         let open::Opened { mut connection, life, lock } = opened;
         let (upkeep, checkpointer) = Upkeep::new(&mut connection, limits).map_err(failed)?;
-        let writer = Writer::new(connection, lock, upkeep, work_of_writer, outbound.clone(), Arc::clone(&closing));
+        let writer =
+            Writer::new(path, connection, lock, upkeep, work_of_writer, outbound.clone(), Arc::clone(&closing));
         let writer = writer.map_err(failed)?;
-        let opened_at = writer.last();
+        let (opened_at, board) = (writer.last(), writer.board());
         let reader = || {
             let connection = open::open_to_read(path)?;
             Ok(Reader { connection, events: outbound.clone(), writer: work.clone() })
@@ -171,6 +210,7 @@ impl SqliteJournal {
             epoch: life.epoch,
             secret: life.secret,
             opened_at,
+            mark: life.mark,
             emitted: opened_at,
             drafts: Vec::new(),
             in_flight: VecDeque::new(),
@@ -179,6 +219,7 @@ impl SqliteJournal {
             max_in_flight_bytes: limits.max_draft_bytes_in_flight,
             ready: VecDeque::new(),
             events,
+            board,
             queues: Some(Queues { work, pages, searches }),
             closing,
             running,
@@ -195,6 +236,10 @@ impl SqliteJournal {
 
     pub(super) fn opened_at(&self) -> Position {
         self.opened_at
+    }
+
+    pub(super) fn stats(&self) -> StoreStats {
+        self.board.read()
     }
 
     pub(super) fn has_room(&self) -> bool {

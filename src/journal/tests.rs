@@ -63,8 +63,19 @@ impl Desk {
         }
     }
 
+    /// The next event that is about something that was said.
+    pub(super) fn outcome(&mut self) -> Event {
+        loop {
+            match self.event() {
+                // A bus tells this when it is reached.
+                Event::Key(_) | Event::Lost(_) => {}
+                event => return event,
+            }
+        }
+    }
+
     pub(super) fn events(&mut self, count: usize) -> Vec<Event> {
-        (0..count).map(|_| self.event()).collect()
+        (0..count).map(|_| self.outcome()).collect()
     }
 
     /// Says all this in one turn, and gives what comes of it, all of it entries.
@@ -134,9 +145,7 @@ pub(super) fn text(entry: &Entry) -> String {
 }
 
 /// The same script for every journal.
-fn keeps_its_promises(desk: &mut Desk) {
-    let start = desk.journal.opened_at().0;
-    assert_eq!(desk.journal.poll_event(), None, "nothing was said");
+pub(super) fn keeps_its_promises(desk: &mut Desk) {
     assert!(desk.journal.has_room() && desk.journal.in_flight() == 0);
 
     // One order over all rooms, dense, with everything as it was said.
@@ -148,6 +157,10 @@ fn keeps_its_promises(desk: &mut Desk) {
     assert_eq!((desk.journal.in_flight(), desk.journal.in_flight_bytes()), (4, 8));
     desk.journal.flush();
     let entries = desk.events(4);
+    let Event::Entry(Entry { position: Position(first), .. }) = entries[0] else { panic!("{entries:?}") };
+    // What a bus needs for itself has positions, too.
+    let start = first - 1;
+    assert!(start >= desk.journal.opened_at().0);
     let expected = drafts.iter().zip(1..).map(|(draft, place)| Event::Entry(draft.clone().at(Position(start + place))));
     assert_eq!(entries, expected.collect::<Vec<_>>());
     assert_eq!((desk.journal.in_flight(), desk.journal.in_flight_bytes()), (0, 0));
@@ -162,8 +175,11 @@ fn keeps_its_promises(desk: &mut Desk) {
         raw("kitchen", "five"),
     ]);
     let events = desk.events(5);
-    let expected = [("repeat", 2, "two"), ("entry", 5, "three"), ("entry", 6, "four"), ("repeat", 6, "four")];
-    let expected = expected.into_iter().chain([("entry", 7, "five")]);
+    // On a bus a repeat has a position of its own, which nobody is told.
+    let place = u64::from(matches!(desk.journal, Journal::Bus(_)));
+    let (three, four, five) = (5 + place, 6 + place, 7 + 2 * place);
+    let expected = [("repeat", 2, "two"), ("entry", three, "three"), ("entry", four, "four"), ("repeat", four, "four")];
+    let expected = expected.into_iter().chain([("entry", five, "five")]);
     let expected: Vec<_> = expected.map(|(what, place, text)| (what, start + place, text.to_owned())).collect();
     assert_eq!(events.iter().map(brief).collect::<Vec<_>>(), expected);
     let Event::Repeat(repeat) = &events[0] else { panic!("{events:?}") };
@@ -179,7 +195,7 @@ fn keeps_its_promises(desk: &mut Desk) {
     desk.journal.append(raw("lobby", "one more"));
     desk.journal.flush();
     let last = desk.events(said + 1).pop().unwrap();
-    assert_eq!(brief(&last), ("entry", start + 8 + said as u64, "one more".to_owned()));
+    assert_eq!(brief(&last), ("entry", start + five + 1 + said as u64, "one more".to_owned()));
     assert!(desk.journal.has_room());
 
     // Whatever is read is answered, with its ticket.

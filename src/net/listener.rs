@@ -20,6 +20,15 @@ pub struct Listener {
     pub ready: bool,
 }
 
+/// Whether others may listen on the same port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Nobody else.
+    Exclusive,
+    /// Whoever shares it as well, under the same user: the kernel spreads the connections over them (`SO_REUSEPORT`).
+    Shared,
+}
+
 /// What came of one attempt to accept.
 #[derive(Debug)]
 pub enum AcceptOutcome {
@@ -39,12 +48,13 @@ impl Listener {
     /// # Errors
     ///
     /// When the address cannot be bound: in use, not of this machine, or not permitted.
-    pub fn bind(address: SocketAddr, notsent_low_water_bytes: u32) -> io::Result<Listener> {
+    pub fn bind(address: SocketAddr, sharing: Sharing, notsent_low_water_bytes: u32) -> io::Result<Listener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
         socket.set_reuse_address(true)?;
+        socket.set_reuse_port(sharing == Sharing::Shared)?;
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_notsent_lowat(notsent_low_water_bytes)?;
         socket.bind(&address.into())?;
@@ -104,6 +114,7 @@ pub fn bind_all(
     hosts: &[IpAddr],
     port: u16,
     hosts_are_default: bool,
+    sharing: Sharing,
     notsent_low_water_bytes: u32,
 ) -> Result<Vec<Listener>, (SocketAddr, io::Error)> {
     const TRIES: usize = 16;
@@ -114,7 +125,7 @@ pub fn bind_all(
         for host in hosts {
             let chosen = listeners.first().map_or(port, |listener| listener.address().port());
             let address = SocketAddr::new(*host, chosen);
-            match Listener::bind(address, notsent_low_water_bytes) {
+            match Listener::bind(address, sharing, notsent_low_water_bytes) {
                 Ok(listener) => listeners.push(listener),
                 Err(_) if address.is_ipv6() && hosts_are_default && !has_ipv6() => {}
                 // The port that was free for the first host is taken for another: pick again.

@@ -35,7 +35,11 @@ impl Reactor {
             self.accept_paused_until = None;
         }
         let mut budget = self.limits.accepts_per_turn;
-        for place in 0..self.listeners.len() {
+        // Each turn begins with another listener, so that those who come to the others are not starved by a flood on one.
+        let count = self.listeners.len();
+        let first = self.first_listener;
+        self.first_listener = (first + 1) % count.max(1);
+        for place in (first..count).chain(0..first.min(count)) {
             while self.listeners[place].ready && budget > 0 && self.accept_paused_until.is_none() && self.has_slot() {
                 budget -= 1;
                 match self.listeners[place].accept() {

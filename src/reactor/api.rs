@@ -1,33 +1,35 @@
 //! For programs, with curl: a room as Server-Sent Events, saying something by POST, and history as JSON.
 //!
 //! ```text
-//! GET  /rooms/{room}/events     a stream; `id:` is the position, `Last-Event-ID` or `?after=` resume it
-//! GET  /rooms/{room}/messages   ?before= or ?after=, ?limit=
+//! GET  /rooms/{room}/events     a stream; `id:` is epoch and position; `Last-Event-ID` or `?after=` resume it
+//! GET  /rooms/{room}/messages   ?before= or ?after= (and ?epoch=), ?limit=
 //! POST /rooms/{room}/messages   text/plain or {"text", "name"?}; `Idempotency-Key`, `Authorization: Bearer TOKEN`
 //! ```
 
-use std::collections::HashMap;
-use std::time::Instant;
+mod post;
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, ORIGIN};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use percent_encoding::percent_decode_str;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::chat::dialect::Dialect;
-use crate::chat::entry::{Author, Content, Draft, Entry, MemberId, Nonce, Range, RoomName};
-use crate::chat::hub::Start;
-use crate::chat::name::person_name;
+use crate::chat::bucket::Buckets;
+use crate::chat::dialect::{Dialect, EventId};
+use crate::chat::entry::{Entry, Epoch, MemberId, Position, Range, RoomName};
+use crate::chat::hub::{Looked, Start};
 use crate::chat::v1::{self, Said};
-use crate::close::CloseReason;
 use crate::http::{Body, Request, Response};
 use crate::journal::{Page, Read};
 use crate::metrics::Refusal;
-use crate::net::connection::{ConnectionId, Protocol};
+use crate::net::connection::ConnectionId;
 
 use super::Reactor;
 use super::member_id;
-use super::talk::wall_clock;
+use post::Post;
 
 /// Tickets of reads that an HTTP request waits for; those of the hub have this bit clear.
 const TICKET: u64 = 1 << 63;
@@ -41,8 +43,48 @@ pub(super) struct Desk {
     /// Whose content is coming.
     receiving: HashMap<ConnectionId, Post>,
     /// Who waits for a page.
-    reads: HashMap<u64, Asker>,
+    reads: HashMap<u64, Reading>,
     next_read: u64,
+    /// What each address may still post.
+    posters: Buckets<IpAddr>,
+}
+
+/// A page that is being read.
+#[derive(Debug)]
+struct Reading {
+    asker: Asker,
+    since: Since,
+}
+
+/// What a request has heard before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Since {
+    /// It does not say, or asks for what is older.
+    Unsaid,
+    /// Everything up to this position.
+    Position(Position),
+    /// Something in another life of the journal, or beyond the end of this one.
+    Nowhere,
+}
+
+impl Since {
+    /// Whether something may be missing, when entries up to `floor` may be kept nowhere.
+    fn is_gap(self, floor: Position) -> bool {
+        match self {
+            Since::Unsaid => false,
+            Since::Position(after) => after < floor,
+            Since::Nowhere => true,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Desk {
+    /// Who waits here.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = ConnectionId> {
+        let askers = self.posts.values().chain(self.reads.values().map(|reading| &reading.asker)).map(|asker| asker.id);
+        askers.chain(self.receiving.keys().copied())
+    }
 }
 
 /// Whose answer comes later.
@@ -59,33 +101,10 @@ impl Asker {
     }
 }
 
-/// Something that is being said by POST, while its content comes.
-#[derive(Debug)]
-struct Post {
-    room: RoomName,
-    headers: HeaderMap,
-}
-
 /// What a room offers to programs.
 enum Resource {
     Events,
     Messages,
-}
-
-/// What is said by POST in JSON.
-#[derive(Debug, Deserialize)]
-struct Saying {
-    text: String,
-    #[serde(default)]
-    name: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Stored<'a> {
-    room: &'a str,
-    position: u64,
-    epoch: String,
-    at: u64,
 }
 
 #[derive(Serialize)]
@@ -93,6 +112,7 @@ struct Messages<'a> {
     room: &'a str,
     epoch: String,
     entries: Vec<Said<'a>>,
+    gap: bool,
     more: bool,
 }
 
@@ -158,11 +178,16 @@ impl Reactor {
     /// Turns the connection into a stream of what is said in a room.
     fn stream_events(&mut self, id: ConnectionId, room: RoomName, request: &Request, now: Instant) -> Option<Response> {
         let query = Query::of(request.target.query());
-        let resumed = request.headers.get("last-event-id").and_then(|value| value.to_str().ok());
-        let after = match resumed.or(query.after).map(str::parse::<u64>) {
-            None => None,
-            Some(Ok(after)) => Some(v1::position(after)),
-            Some(Err(_)) => return Some(bad_request("A position is a whole number.")),
+        let since = match request.headers.get("last-event-id") {
+            // Whatever it is, if it is none of ours, the stream goes on from where it has not been.
+            Some(id) => {
+                let id = id.to_str().ok().and_then(|id| id.parse().ok());
+                id.map_or(Since::Nowhere, |EventId { epoch, position }| self.since(Some(epoch), position))
+            }
+            None => match self.since_of(&query) {
+                Ok(since) => since,
+                Err(response) => return Some(response),
+            },
         };
         if self.drain_until.is_some() {
             self.metrics.refused(Refusal::Draining);
@@ -180,13 +205,18 @@ impl Reactor {
         self.begin_stream(id, &response, now);
         let member = member_id(id);
         self.hub.enter(member, Dialect::Events);
-        let is_known = after.is_none_or(|after| after <= self.hub.position());
-        if !is_known {
-            // Another life of the journal, or none of ours: what was between is not to be had.
-            let gap = format!("id: {0}\nevent: gap\ndata: {0}\n\n", self.hub.position());
-            self.connections.push(id, gap.into(), now);
-        }
-        self.hub.sit(member, room, after.filter(|_| is_known).map_or(Start::Present, Start::After));
+        let after = match since {
+            Since::Unsaid => self.hub.position(),
+            Since::Position(after) => after,
+            Since::Nowhere => self.hub.before_newest_page(&room),
+        };
+        let first = match since {
+            // Whoever is cut off before anything is said can come back to here.
+            Since::Unsaid | Since::Position(_) => format!("id: {}\n\n", self.hub.event_id(after)).into(),
+            Since::Nowhere => self.hub.gap_event(&room, after),
+        };
+        self.connections.push(id, first, now);
+        self.hub.sit(member, room, Start::After(after));
         self.hub.wind(now);
         None
     }
@@ -195,31 +225,57 @@ impl Reactor {
     fn tell_messages(&mut self, id: ConnectionId, room: RoomName, request: &Request) -> Option<Response> {
         let query = Query::of(request.target.query());
         let number = |text: Option<&str>| text.map(str::parse::<u64>).transpose();
-        let (Ok(before), Ok(after), Ok(limit)) = (number(query.before), number(query.after), number(query.limit))
-        else {
-            return Some(bad_request("before, after and limit are whole numbers."));
+        let (Ok(before), Ok(limit)) = (number(query.before), number(query.limit)) else {
+            return Some(bad_request("before and limit are whole numbers."));
+        };
+        if query.before.and(query.after).is_some() {
+            return Some(bad_request("before and after exclude each other."));
+        }
+        let since = match self.since_of(&query) {
+            Ok(since) => since,
+            Err(response) => return Some(response),
         };
         let most = self.limits.page_entries;
         let limit = limit.map_or(most, |limit| usize::try_from(limit).unwrap_or(most)).clamp(1, most);
-        let range = match (before, after) {
-            (Some(_), Some(_)) => return Some(bad_request("before and after exclude each other.")),
-            (_, Some(after)) => Range::After { after: v1::position(after), upto: self.hub.position() },
-            (before, None) => Range::Before(before.map_or(self.hub.position().next(), v1::position)),
+        let upto = self.hub.position();
+        let range = match since {
+            Since::Unsaid => Range::Before(before.map_or(upto.next(), v1::position)),
+            Since::Position(after) => Range::After { after, upto },
+            // Everything that is kept is news to it.
+            Since::Nowhere => Range::After { after: Position::START, upto },
         };
-        if let Some((entries, more)) = self.hub.look(&room, &range, limit) {
-            return Some(self.messages(&room, &entries, more));
+        if let Some(Looked { entries, more, floor }) = self.hub.look(&room, &range, limit) {
+            return Some(self.messages(&room, &entries, since.is_gap(floor), more));
         }
         self.desk.next_read = (self.desk.next_read + 1) % TICKET;
         let ticket = TICKET | self.desk.next_read;
-        self.desk.reads.insert(ticket, Asker::new(id, &request.headers));
+        self.desk.reads.insert(ticket, Reading { asker: Asker::new(id, &request.headers), since });
         let max_bytes = self.limits.outbox_high_water_bytes;
         self.journal.read(Read { ticket, room, range, limit, max_bytes });
         None
     }
 
-    fn messages(&self, room: &RoomName, entries: &[Entry], more: bool) -> Response {
-        let entries = Said::all_within(entries);
-        json(StatusCode::OK, &Messages { room: room.as_str(), epoch: self.journal.epoch().to_string(), entries, more })
+    fn messages(&self, room: &RoomName, entries: &[Entry], gap: bool, more: bool) -> Response {
+        let (room, epoch, entries) = (room.as_str(), self.hub.epoch().to_string(), Said::all_within(entries));
+        json(StatusCode::OK, &Messages { room, epoch, entries, gap, more })
+    }
+
+    /// Up to where whoever asks has heard, by `?after=` and `?epoch=`: an id of an event, or a position, which is of this
+    /// life of the journal unless it is said to be of another.
+    fn since_of(&self, query: &Query<'_>) -> Result<Since, Response> {
+        let Some(after) = query.after else { return Ok(Since::Unsaid) };
+        if let Ok(EventId { epoch, position }) = after.parse() {
+            return Ok(self.since(Some(epoch), position));
+        }
+        let position = after.parse().map_err(|_| bad_request("after is a position or the id of an event."))?;
+        let epoch = query.epoch.map(str::parse).transpose();
+        let epoch = epoch.map_err(|_| bad_request("An epoch has 16 hexadecimal digits."))?;
+        Ok(self.since(epoch, v1::position(position)))
+    }
+
+    fn since(&self, epoch: Option<Epoch>, position: Position) -> Since {
+        let is_ours = epoch.is_none_or(|epoch| epoch == self.hub.epoch()) && position <= self.hub.position();
+        if is_ours { Since::Position(position) } else { Since::Nowhere }
     }
 
     /// Gives a page to the request that waits for it; `false` if it is for the hub.
@@ -227,149 +283,14 @@ impl Reactor {
         if page.ticket & TICKET == 0 {
             return false;
         }
-        if let Some(asker) = self.desk.reads.remove(&page.ticket) {
+        if let Some(Reading { asker, since }) = self.desk.reads.remove(&page.ticket) {
             let response = match &page.entries {
-                Ok(entries) => self.messages(&page.room, entries, page.more),
+                Ok(entries) => self.messages(&page.room, entries, since.is_gap(page.floor), page.more),
                 Err(_) => unavailable("The history cannot be read now."),
             };
             self.answer_later(&asker, response, now);
         }
         true
-    }
-
-    /// Has the content of a POST received.
-    fn receive_post(&mut self, id: ConnectionId, room: RoomName, request: &Request, now: Instant) -> Option<Response> {
-        let max_bytes = self.limits.max_message_bytes;
-        let connection = self.connections.get_mut(id)?;
-        let Protocol::Http(http) = &mut connection.protocol else { return None };
-        if let Err(fault) = http.machine.receive_body(request, max_bytes) {
-            self.refuse(id, &Response::refusal(&fault), CloseReason::Refused(fault.status), now);
-            return None;
-        }
-        if let Some(recipient) = &mut http.answering {
-            let is_last = http.requests >= self.limits.max_requests_per_connection;
-            recipient.keep_alive = request.may_keep_alive && !is_last && self.drain_until.is_none();
-        }
-        http.head_began = Some(now);
-        self.desk.receiving.insert(id, Post { room, headers: request.headers.clone() });
-        if request.expects_continue() {
-            self.connections.push(id, b"HTTP/1.1 100 Continue\r\n\r\n"[..].into(), now);
-        }
-        self.set_timer(id.slot);
-        None
-    }
-
-    /// Takes the content of a POST, if one is coming and it is whole.
-    pub(super) fn take_post(&mut self, id: ConnectionId, now: Instant) {
-        if self.desk.receiving.is_empty() || !self.desk.receiving.contains_key(&id) {
-            return;
-        }
-        let Some(connection) = self.connections.get_mut(id).filter(|connection| connection.is_open()) else { return };
-        let Protocol::Http(http) = &mut connection.protocol else { return };
-        match http.machine.poll_body() {
-            Ok(None) if connection.ended => self.drain(id, CloseReason::PeerVanished, now),
-            Ok(None) => {}
-            Ok(Some(content)) => {
-                http.head_began = None;
-                let Some(post) = self.desk.receiving.remove(&id) else { return };
-                let said = self.say_post(id, &post, content);
-                if let Err(response) = said {
-                    let response = with_cors(response, post.headers.get(ORIGIN));
-                    self.respond(id, &response, now);
-                }
-            }
-            Err(fault) => {
-                self.desk.receiving.remove(&id);
-                self.refuse(id, &Response::refusal(&fault), CloseReason::Refused(fault.status), now);
-            }
-        }
-    }
-
-    /// Gives the journal what was posted. Its answer comes by [`stored`](Reactor::stored).
-    fn say_post(&mut self, id: ConnectionId, post: &Post, content: Vec<u8>) -> Result<(), Response> {
-        let text = |name: HeaderName| post.headers.get(name).and_then(|value| value.to_str().ok());
-        let media_type = text(CONTENT_TYPE).and_then(|value| value.split(';').next()).unwrap_or_default().trim();
-        let Saying { text: said, name } = if media_type.eq_ignore_ascii_case("application/json") {
-            serde_json::from_slice(&content)
-                .map_err(|err| bad_request(&format!("The JSON is not as it should be: {err}.")))?
-        } else if media_type.eq_ignore_ascii_case("text/plain") {
-            let text = String::from_utf8(content).map_err(|_| bad_request("The text is not UTF-8."))?;
-            Saying { text, name: None }
-        } else {
-            let message = "Send text/plain or application/json; with curl: -H 'Content-Type: text/plain'.";
-            return Err(Response::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
-        };
-        if said.trim().is_empty() {
-            return Err(bad_request("The text is empty."));
-        }
-        if said.len() > self.limits.max_text_bytes {
-            let message = format!("A text has at most {} bytes in UTF-8.", self.limits.max_text_bytes);
-            return Err(Response::text(StatusCode::PAYLOAD_TOO_LARGE, &message));
-        }
-        let nonce = text(HeaderName::from_static("idempotency-key")).filter(|nonce| !nonce.is_empty());
-        if nonce.is_some_and(|nonce| nonce.len() > self.limits.max_nonce_bytes) {
-            let message = format!("An Idempotency-Key has at most {} bytes.", self.limits.max_nonce_bytes);
-            return Err(bad_request(&message));
-        }
-        if !self.journal.has_room() {
-            return Err(unavailable("The server has too much to do."));
-        }
-        let token = text(AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
-        let author = self.author_of_post(id, &post.headers, token, name.as_deref())?;
-        let origin = member_id(id);
-        self.desk.posts.insert(origin, Asker::new(id, &post.headers));
-        self.metrics.messages_in += 1;
-        self.journal.append(Draft {
-            room: post.room.clone(),
-            origin: Some(origin),
-            author: Some(author),
-            nonce: nonce.map(|nonce| Nonce(nonce.into())),
-            at: wall_clock(),
-            content: Content::Text(said.into()),
-        });
-        Ok(())
-    }
-
-    /// Who posts: the person of a token; else whoever uses this name, or this address, without one.
-    fn author_of_post(
-        &self,
-        id: ConnectionId,
-        headers: &HeaderMap,
-        token: Option<&str>,
-        name: Option<&str>,
-    ) -> Result<Author, Response> {
-        let identities = self.hub.identities();
-        let name = name
-            .map(|name| person_name(name, self.limits.max_person_name_bytes))
-            .transpose()
-            .map_err(|err| bad_request(&format!("The name is not possible: {err}.")))?;
-        let person = match (token, &name) {
-            (Some(token), _) => identities
-                .recognise(token)
-                .ok_or_else(|| Response::text(StatusCode::UNAUTHORIZED, "The token is not one of this server."))?,
-            (None, Some(name)) => identities.guest(&format!("name {name}")),
-            (None, None) => {
-                let peer = self.connections.get(id).map(|connection| connection.peer);
-                let client = peer.map(|peer| self.gate.client(peer, headers).addr.to_string());
-                identities.guest(&format!("address {}", client.unwrap_or_default()))
-            }
-        };
-        let name = name.or_else(|| self.hub.name_of(person));
-        Ok(Author { id: person, name: name.unwrap_or_else(|| format!("guest-{:04x}", person.0 & 0xffff).into()) })
-    }
-
-    /// Tells whoever posted it that an entry is stored, and where.
-    pub(super) fn stored(&mut self, entry: &Entry, status: StatusCode, now: Instant) {
-        let Some(asker) = self.waiting_post(entry.origin) else { return };
-        let (position, epoch) = (entry.position.0, self.journal.epoch().to_string());
-        let stored = Stored { room: entry.room.as_str(), position, epoch, at: entry.at.0 };
-        self.answer_later(&asker, json(status, &stored), now);
-    }
-
-    /// Tells whoever posted it that a draft was not taken.
-    pub(super) fn not_stored(&mut self, draft: &Draft, now: Instant) {
-        let Some(asker) = self.waiting_post(draft.origin) else { return };
-        self.answer_later(&asker, unavailable("What is said cannot be stored now."), now);
     }
 
     /// Gives an answer that has come from the journal. What was asked behind it waits for the next turn: this one's news
@@ -380,14 +301,6 @@ impl Reactor {
         self.wait_for_turn(asker.id);
     }
 
-    fn waiting_post(&mut self, origin: Option<MemberId>) -> Option<Asker> {
-        // Nearly always nobody waits, and this is asked for every entry.
-        if self.desk.posts.is_empty() {
-            return None;
-        }
-        self.desk.posts.remove(&origin?)
-    }
-
     /// A connection has gone: nobody waits there any more.
     pub(super) fn forget_requests_of(&mut self, id: ConnectionId) {
         self.desk.receiving.remove(&id);
@@ -395,7 +308,7 @@ impl Reactor {
             self.desk.posts.remove(&member_id(id));
         }
         if !self.desk.reads.is_empty() {
-            self.desk.reads.retain(|_, waiting| waiting.id != id);
+            self.desk.reads.retain(|_, reading| reading.asker.id != id);
         }
     }
 }
@@ -420,6 +333,7 @@ fn room_of(path: &str, max_bytes: usize) -> Option<(Result<RoomName, Response>, 
 struct Query<'a> {
     before: Option<&'a str>,
     after: Option<&'a str>,
+    epoch: Option<&'a str>,
     limit: Option<&'a str>,
 }
 
@@ -430,6 +344,7 @@ impl<'a> Query<'a> {
             match name {
                 "before" => found.before = Some(value),
                 "after" => found.after = Some(value),
+                "epoch" => found.epoch = Some(value),
                 "limit" => found.limit = Some(value),
                 _ => {}
             }
@@ -461,6 +376,12 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response {
 
 fn bad_request(message: &str) -> Response {
     Response::text(StatusCode::BAD_REQUEST, message)
+}
+
+fn too_fast(wait: Duration) -> Response {
+    let seconds = u64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX);
+    Response::text(StatusCode::TOO_MANY_REQUESTS, "Too much was posted from this address in too little time.")
+        .with("Retry-After", &HeaderValue::from(seconds))
 }
 
 fn unavailable(message: &str) -> Response {

@@ -1,16 +1,24 @@
 //! How connections end: farewells, draining, lingering, and the signals that end them all.
 
-use std::time::Instant;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use crate::chat::bucket::{Bucket, Rate};
 use crate::chat::v1::Reply;
 use crate::close::CloseReason;
+use crate::limits::Limits;
 use crate::net::connection::{ConnectionId, Phase, Protocol};
 
 use super::talk::Outboxes;
 use super::{Reactor, member_id};
+
+/// Goodbyes are said in groups at least so far apart.
+const GOODBYE_TICK: Duration = Duration::from_millis(10);
+/// Those who are told goodbye at the same time are told to come back within so many milliseconds of each other.
+const RECONNECT_SPREAD_MS: u64 = 1_000;
 
 /// Somebody who ends in this turn, once all that was said before has been handed out.
 #[derive(Debug)]
@@ -19,6 +27,52 @@ pub(super) struct Farewell {
     reason: CloseReason,
     /// What is said to a peer that closed first; to others it follows from the reason.
     reply: Option<Bytes>,
+}
+
+/// Who is still to be told goodbye by a server that stops. Whoever is told comes back, here or elsewhere, and they are
+/// not all to come at once.
+#[derive(Debug, Default)]
+pub(super) struct Goodbyes {
+    waiting: VecDeque<ConnectionId>,
+    pace: Option<Pace>,
+    told: u64,
+}
+
+#[derive(Debug)]
+struct Pace {
+    rate: Rate,
+    bucket: Bucket,
+    next: Instant,
+}
+
+impl Goodbyes {
+    fn begin(waiting: VecDeque<ConnectionId>, limits: &Limits, now: Instant) -> Self {
+        // The last fifth of the time is for those who were told last.
+        let millis = limits.drain_timeout.as_millis().max(1);
+        let needed = u32::try_from(waiting.len() as u128 * 1250 / millis).unwrap_or(u32::MAX);
+        let pace = (limits.drain_rate > 0).then(|| {
+            let per_second = limits.drain_rate.max(needed.saturating_add(1));
+            Pace { rate: Rate { per_second, burst: (per_second / 10).max(1) }, bucket: Bucket::full(now), next: now }
+        });
+        Goodbyes { waiting, pace, told: 0 }
+    }
+
+    /// Who is told now, if it is anybody's turn.
+    fn poll(&mut self, now: Instant) -> Option<ConnectionId> {
+        if let Some(pace) = self.pace.as_mut().filter(|_| !self.waiting.is_empty())
+            && let Err(wait) = pace.bucket.take(pace.rate, now)
+        {
+            pace.next = now + wait.max(GOODBYE_TICK);
+            return None;
+        }
+        self.told += 1;
+        self.waiting.pop_front()
+    }
+
+    /// When it is somebody's turn.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.pace.as_ref().filter(|_| !self.waiting.is_empty()).map(|pace| pace.next)
+    }
 }
 
 impl Reactor {
@@ -153,16 +207,35 @@ impl Reactor {
         );
         self.drain_until = Some(now + self.limits.drain_timeout);
         self.listeners.clear();
-        // People are told when to come back, so that they do not all come at once.
-        let spread = u64::try_from(self.limits.drain_timeout.as_millis()).unwrap_or(u64::MAX).max(1);
-        let mut stage = Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
-        self.hub.announce(&mut stage, |number| Reply::Draining { reconnect_ms: 200 + number as u64 * 37 % spread });
-        let mut ending = std::mem::take(&mut self.scratch.ids);
-        ending.extend(self.connections.iter().filter(|it| !is_busy(&it.protocol)).map(|it| it.id));
-        for id in ending.drain(..) {
+        self.hub.report_goodbye(now);
+        let mut resting = std::mem::take(&mut self.scratch.ids);
+        let mut talking = VecDeque::new();
+        for connection in self.connections.iter() {
+            match connection.protocol {
+                Protocol::WebSocket(_) | Protocol::Events => talking.push_back(connection.id),
+                Protocol::Http(_) if is_busy(&connection.protocol) => {}
+                Protocol::Http(_) => resting.push(connection.id),
+            }
+        }
+        for id in resting.drain(..) {
             self.farewell(id, CloseReason::Draining);
         }
-        self.scratch.ids = ending;
+        self.scratch.ids = resting;
+        self.goodbyes = Goodbyes::begin(talking, &self.limits, now);
+        self.say_goodbyes(now);
+    }
+
+    /// Tells those whose turn it is that the server stops, and when to come back. Until then they talk on.
+    pub(super) fn say_goodbyes(&mut self, now: Instant) {
+        while let Some(id) = self.goodbyes.poll(now) {
+            if self.connections.get(id).is_none_or(|connection| !connection.is_open()) {
+                continue;
+            }
+            let reconnect_ms = 200 + self.goodbyes.told * 37 % RECONNECT_SPREAD_MS;
+            let mut stage = Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
+            self.hub.inform(member_id(id), &Reply::Draining { reconnect_ms }, &mut stage);
+            self.farewell(id, CloseReason::Draining);
+        }
     }
 }
 
@@ -171,5 +244,38 @@ fn is_busy(protocol: &Protocol) -> bool {
     match protocol {
         Protocol::WebSocket(_) | Protocol::Events => false,
         Protocol::Http(http) => http.answering.is_some() || http.machine.is_mid_head(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn goodbyes_are_spread_but_are_all_said_in_time() {
+        // name, members, rate, drain timeout in seconds; said at once, and seconds until all are said
+        let table = [
+            ("few at once", 50, 1_000, 10, 50, 0.0),
+            ("many at the rate", 3_000, 1_000, 10, 100, 2.9),
+            ("faster if time is short", 9_000, 1_000, 5, 225, 3.9),
+            ("no rate", 9_000, 0, 10, 9_000, 0.0),
+        ];
+        for (name, members, drain_rate, seconds, at_once, until) in table {
+            let limits = Limits { drain_rate, drain_timeout: Duration::from_secs(seconds), ..Limits::default() };
+            let start = Instant::now();
+            let waiting = (0..members).map(|slot| ConnectionId { slot, serial: 1 }).collect();
+            let mut goodbyes = Goodbyes::begin(waiting, &limits, start);
+            let said = std::iter::from_fn(|| goodbyes.poll(start)).count();
+            assert_eq!(said, at_once, "{name}: at once");
+            let (mut said, mut now) = (said, start);
+            while let Some(next) = goodbyes.next() {
+                assert!(next > now, "{name}: no spin");
+                now = next;
+                said += std::iter::from_fn(|| goodbyes.poll(now)).count();
+            }
+            assert_eq!(said, members as usize, "{name}: all");
+            let took = (now - start).as_secs_f64();
+            assert!((took - until).abs() < 0.1, "{name}: all within {took} s");
+        }
     }
 }

@@ -17,20 +17,22 @@ use thiserror::Error;
 use crate::chat::entry::Epoch;
 use crate::chat::hub::{Hub, Journaled};
 use crate::chat::identity::Identities;
+use crate::chat::report::InstanceId;
 use crate::config::{self, Config, SiteError, SiteRoot};
 use crate::http::DateCache;
-use crate::journal::{Journal, OpenError, SyncMode};
+use crate::journal::{BusError, BusOptions, Journal, OpenError, SyncMode};
 use crate::limits::Limits;
 use crate::logging::Chatter;
 use crate::metrics::Metrics;
 use crate::net::connections::Connections;
-use crate::net::listener::{self, Listener};
+use crate::net::listener::{self, Listener, Sharing};
 use crate::net::timers::Timers;
-use crate::site::{Root, Site};
+use crate::site::{self, Manner, Root, Site};
 use crate::ws::origin::{InvalidOrigin, OriginPolicy};
 use crate::ws::session::Workbench;
 
 use super::api::Desk;
+use super::end::Goodbyes;
 use super::talk::Gate;
 use super::{Budgets, FIRST_LISTENER, Reactor, SIGNALS, Scratch, WAKER};
 
@@ -57,6 +59,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The bus cannot be used, or the store beside it.
+    #[error(transparent)]
+    Bus(#[from] BusError),
     /// The file that signs tokens cannot be used.
     #[error("cannot use the secret in {}: {error}", path.display())]
     Secret {
@@ -97,7 +102,7 @@ impl Reactor {
         let root = config.site(Path::new("."))?;
         let descriptors = raise_descriptor_limit();
         let mut limits = config.limits.clone();
-        let most = descriptors.saturating_sub(RESERVED_DESCRIPTORS + limits.max_open_files).max(1);
+        let most = descriptors.saturating_sub(RESERVED_DESCRIPTORS + site::max_copies() + limits.max_open_files).max(1);
         let max_connections = limits.max_connections.unwrap_or(most);
         if max_connections > most {
             tracing::warn!(
@@ -107,9 +112,15 @@ impl Reactor {
         }
         limits.max_connections = Some(max_connections);
         let poll = Poll::new()?;
-        let mut listeners =
-            listener::bind_all(&config.hosts, config.port, config.hosts_are_default, limits.notsent_low_water_bytes)
-                .map_err(|(address, error)| StartError::Listen { address, error })?;
+        let sharing = if config.reuse_port { Sharing::Shared } else { Sharing::Exclusive };
+        let mut listeners = listener::bind_all(
+            &config.hosts,
+            config.port,
+            config.hosts_are_default,
+            sharing,
+            limits.notsent_low_water_bytes,
+        )
+        .map_err(|(address, error)| StartError::Listen { address, error })?;
         for (place, listener) in listeners.iter_mut().enumerate() {
             listener.register(poll.registry(), Token(FIRST_LISTENER + place))?;
         }
@@ -125,7 +136,13 @@ impl Reactor {
             SiteRoot::Folder(folder) => Root::Folder(folder),
             SiteRoot::Embedded => Root::Embedded,
         };
-        let site = Site::start(root, &limits, wake.clone()).map_err(StartError::Files)?;
+        let manner = Manner {
+            spa: config.spa,
+            listing: config.listing,
+            cache_control: config.cache_control.clone(),
+            headers: config.headers.clone(),
+        };
+        let site = Site::start_with(root, manner, &limits, wake.clone()).map_err(StartError::Files)?;
         let gate = Gate {
             origins: OriginPolicy::new(&config.allow_origins)?,
             trusted_proxies: config.trusted_proxies.clone(),
@@ -137,23 +154,31 @@ impl Reactor {
             config::SyncMode::Normal => SyncMode::Normal,
             config::SyncMode::Full => SyncMode::Full,
         };
-        let journal = match config.store(bound_port) {
-            None => {
-                tracing::info!("messages are kept in memory, and are gone when this process ends");
-                Journal::memory(&limits, Epoch(getrandom::u64().map_err(io::Error::from)?))
+        let store = config.store(bound_port);
+        let journal = match (&config.bus, &store) {
+            (Some(bus), store) => {
+                let (url, prefix) = (bus.url.clone(), bus.prefix.clone());
+                let options = BusOptions { url, prefix, has_key: config.secret_file.is_some() };
+                Journal::bus(&options, store.as_deref(), sync, &limits, wake)?
             }
-            Some(path) => {
-                let journal = Journal::sqlite(&path, sync, &limits, wake)?;
-                tracing::info!("messages are kept in {}", path.display());
-                journal
-            }
+            (None, Some(path)) => Journal::sqlite(path, sync, &limits, wake)?,
+            (None, None) => Journal::memory(&limits, Epoch(getrandom::u64().map_err(io::Error::from)?)),
         };
+        match &store {
+            None if config.bus.is_some() => tracing::info!("messages are kept in memory, and on the bus"),
+            None => tracing::info!("messages are kept in memory, and are gone when this process ends"),
+            Some(path) => tracing::info!("messages are kept in {}", path.display()),
+        }
         let key = match &config.secret_file {
             Some(path) => secret_of(path)?,
             None => journal.secret().map_or_else(random, Ok)?,
         };
         let identities = Identities::new(key, random()?);
-        let reactor = Reactor::new(poll, journal, identities, site, gate, limits, Instant::now());
+        let now = Instant::now();
+        let mut reactor = Reactor::new(poll, journal, identities, site, gate, limits, now);
+        if config.bus.is_some() {
+            reactor.hub.report_as(InstanceId(getrandom::u64().map_err(io::Error::from)?), now);
+        }
         let addresses = listeners.iter().map(Listener::address).collect();
         Ok(Reactor { signals: Some(signals), listeners, addresses, ..reactor })
     }
@@ -176,6 +201,7 @@ impl Reactor {
             signals: None,
             addresses: Vec::new(),
             listeners: Vec::new(),
+            first_listener: 0,
             max_connections: limits.max_connections.unwrap_or(usize::MAX),
             accept_paused_until: None,
             connections: Connections::new(&limits),
@@ -197,6 +223,7 @@ impl Reactor {
             started: now,
             now,
             drain_until: None,
+            goodbyes: Goodbyes::default(),
             farewells: Vec::new(),
             scratch: Scratch { input, ..Scratch::default() },
             limits,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_decode_str, percent_encode};
 
 /// Why a path names nothing, whatever the root holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,12 @@ pub(super) fn below_root(path: &str) -> Result<Cow<'_, [u8]>, Refused> {
         }
     }
     Ok(if has_empty { without_empty_segments(&decoded).into() } else { decoded })
+}
+
+/// A path below the root, as it stands in a reference.
+pub(super) fn encoded(path: &[u8]) -> PercentEncode<'_> {
+    const IN_PATH: AsciiSet = NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    percent_encode(path, &IN_PATH)
 }
 
 /// Every `%` must begin an encoded byte. A lenient decoder would leave the others, and the next one might not.

@@ -1,3 +1,7 @@
+mod codings;
+mod manners;
+mod ranges;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -21,8 +25,12 @@ struct Served {
 
 impl Served {
     fn start(root: Root, limits: &Limits) -> Self {
+        Served::start_with(root, Manner::default(), limits)
+    }
+
+    fn start_with(root: Root, manner: Manner, limits: &Limits) -> Self {
         let (wake, wakes) = mpsc::channel();
-        let site = Site::start(root, limits, move || {
+        let site = Site::start_with(root, manner, limits, move || {
             let _ = wake.send(());
         });
         Served { site: site.unwrap(), wakes, now: Instant::now(), tickets: 0 }
@@ -44,7 +52,7 @@ impl Served {
     fn ask(&mut self, request: &Request) -> Answer {
         self.tickets += 1;
         match self.site.handle(self.tickets, request, self.now) {
-            Some(response) => Answer::Response(response),
+            Some(answer) => answer,
             None => {
                 let (ticket, answer) = self.wait();
                 assert_eq!(ticket, self.tickets);
@@ -58,7 +66,32 @@ impl Served {
         let request = request(head);
         match self.ask(&request) {
             Answer::Response(response) => text(&response, &request),
+            // As it would be if it were small.
+            Answer::Streamed(response, stream) => {
+                let body = Body::Bytes(self.drain(stream).expect("it is not lost").into());
+                text(&response.with_body(body), &request)
+            }
             other => panic!("{head}: {other:?}"),
+        }
+    }
+
+    /// All that is still to come of a file; `None` if it was lost.
+    fn drain(&mut self, mut stream: FileStream) -> Option<Vec<u8>> {
+        let mut content = Vec::new();
+        loop {
+            self.tickets += 1;
+            let answer = self.site.read_on(self.tickets, stream);
+            match answer.unwrap_or_else(|| self.wait().1) {
+                Answer::Piece { bytes, rest } => {
+                    content.extend_from_slice(&bytes);
+                    match rest {
+                        Some(rest) => stream = rest,
+                        None => return Some(content),
+                    }
+                }
+                Answer::Lost => return None,
+                other => panic!("{other:?}"),
+            }
         }
     }
 
@@ -257,12 +290,16 @@ fn conditions() {
 }
 
 #[test]
-fn other_methods_are_not_allowed() {
+fn other_methods_are_told_what_is_allowed() {
     let mut served = Served::start(Root::Embedded, &Limits::default());
-    for head in ["POST /", "PUT /x", "DELETE /", "PATCH /", "TRACE /", "OPTIONS /", "OPTIONS *"] {
+    for head in ["POST /", "PUT /x", "DELETE /", "PATCH /", "TRACE /"] {
         let response = served.get(head);
         assert!(response.starts_with("HTTP/1.1 405 "), "{head}: {response}");
-        assert_eq!(field(&response, "Allow"), Some("GET, HEAD"), "{head}");
+        assert_eq!(field(&response, "Allow"), Some("GET, HEAD, OPTIONS"), "{head}");
+    }
+    for head in ["OPTIONS /", "OPTIONS *", "OPTIONS /missing"] {
+        let response = served.get(head);
+        assert_eq!(response, "HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, OPTIONS\r\n\r\n", "{head}");
     }
 }
 
@@ -375,6 +412,7 @@ fn only_so_many_requests_wait_for_the_disk() {
         assert!(served.site.handle(ticket as u64, &request(&format!("GET {target}")), served.now).is_none());
     }
     let refused = served.site.handle(9, &request("GET /style.css"), served.now).expect("an answer at once");
+    let Answer::Response(refused) = refused else { panic!("{refused:?}") };
     assert_eq!(refused.status.as_u16(), 503);
     assert!(field(&text(&refused, &request("GET /")), "Retry-After").is_some());
     targets.iter().for_each(|_| drop(served.wait()));
@@ -508,25 +546,31 @@ fn hostile_target() -> impl Strategy<Value = String> {
 #[test]
 fn no_target_names_what_is_outside_or_hidden() {
     let dir = furnished();
-    let served = std::cell::RefCell::new(Served::folder(&dir.path().join("root")));
-    let found = std::cell::Cell::new(0_u32);
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
-        cases: 4000,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    });
-    let result = runner.run(&hostile_target(), |target| {
-        let Some(request) = try_request(&format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n")) else { return Ok(()) };
-        let Answer::Response(response) = served.borrow_mut().ask(&request) else { panic!("{target} is streamed") };
-        let text = text(&response, &request);
-        prop_assert!(!text.contains("SECRET") && !text.contains("root:"), "{target}: {text}");
-        if let Some(location) = field(&text, "Location") {
-            let path = location.split('?').next().unwrap_or_default();
-            prop_assert!(path.starts_with('/') && !path.starts_with("//") && !path.contains('\\'), "{location}");
-        }
-        found.set(found.get() + u32::from(response.status == StatusCode::OK));
-        Ok(())
-    });
-    result.unwrap();
-    assert!(found.get() > 20, "the targets are too wild to say anything: {} were found", found.get());
+    for manner in [Manner::default(), Manner { listing: true, ..Manner::default() }] {
+        let root = Root::Folder(dir.path().join("root"));
+        let served = std::cell::RefCell::new(Served::start_with(root, manner, &Limits::default()));
+        let found = std::cell::Cell::new(0_u32);
+        let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+            cases: 4000,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        });
+        let result = runner.run(&hostile_target(), |target| {
+            let head = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
+            let Some(request) = try_request(&head) else { return Ok(()) };
+            let Answer::Response(response) = served.borrow_mut().ask(&request) else { panic!("{target} is streamed") };
+            let text = text(&response, &request);
+            prop_assert!(!text.contains("SECRET") && !text.contains("root:"), "{target}: {text}");
+            let names_hidden = ["./.", "./secret", "./out", "./up", "./absolute"].map(|name| format!("href=\"{name}"));
+            prop_assert!(!names_hidden.iter().any(|link| text.contains(link)), "{target}: {text}");
+            if let Some(location) = field(&text, "Location") {
+                let path = location.split('?').next().unwrap_or_default();
+                prop_assert!(path.starts_with('/') && !path.starts_with("//") && !path.contains('\\'), "{location}");
+            }
+            found.set(found.get() + u32::from(response.status == StatusCode::OK));
+            Ok(())
+        });
+        result.unwrap();
+        assert!(found.get() > 20, "the targets are too wild to say anything: {} were found", found.get());
+    }
 }

@@ -3,33 +3,53 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Stat, fstat};
 use rustix::io::Errno;
+use rustix::process::{self, getrlimit};
 
 use super::Answer;
-use super::file::{Author, FileStream, OpenFile, Piece, Representation, Whole};
+use super::listing;
 use super::lookup::{self, Resolution};
+use super::manner::Manner;
+use super::representation::{Author, Representation, Source, Traits, content_type, is_compressible};
+use super::resource::{LEAST_COMPRESSED_BYTES, Resource};
+use super::stream::{FileStream, OpenFile, Piece};
+use crate::http::coding::Coding;
 use crate::http::conditional::{Validators, seconds};
 use crate::limits::Limits;
 
-/// A file that was changed within this time before it was read may change again without its time stamps telling: the
-/// kernel's clock for them ticks every few milliseconds.
-const SETTLED_AFTER: Duration = Duration::from_millis(100);
+/// A file that was changed within this time before it was read may change again without its time stamps telling: those
+/// of the kernel tick every few milliseconds, and `Last-Modified` every second.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
 /// How often a small file is read anew because it has changed meanwhile.
 const MAX_READS: usize = 4;
+
+/// Content of at least this length is kept as a file in memory: below it a copy costs less than another system call.
+const LEAST_COPIED_BYTES: usize = 32 * 1024;
+
+/// Files in memory, each of which takes a descriptor beside those of [`Limits::max_open_files`]: a small share of what this
+/// process may have. What comes later is kept as bytes.
+#[must_use]
+pub fn max_copies() -> usize {
+    const MOST: u64 = 256;
+    const SHARE: u64 = 64;
+    let descriptors = getrlimit(process::Resource::Nofile).current;
+    descriptors.map_or(MOST, |descriptors| MOST.min(descriptors / SHARE)) as usize
+}
 
 /// What the worker is asked to do.
 #[derive(Debug)]
 pub(super) enum Job {
     /// Look what lies at this path; `known` is what the cache holds of it.
-    Look { path: Box<[u8]>, known: Option<Stamp> },
+    Look { path: Box<[u8]>, known: Option<Seen> },
     /// Read on.
     Read { ticket: u64, stream: FileStream },
 }
@@ -46,12 +66,12 @@ pub(super) enum Done {
 pub(super) enum Found {
     /// The file that the cache holds.
     Unchanged,
-    /// A small file.
-    Whole(Arc<Whole>, Stamp),
-    /// A large file, and its length.
-    Large(Representation, FileStream),
+    /// A file.
+    File(Arc<Resource>, Box<Seen>),
     /// A folder, whose own path ends with a slash.
     Folder,
+    /// A folder without an index.html, as a page.
+    Listing(Bytes),
     /// Nothing that is served.
     Nothing,
     /// A large file, of which as many are open as may be.
@@ -60,6 +80,26 @@ pub(super) enum Found {
     Forbidden,
     /// It is not known: the disk, or the number of open files, is in the way.
     Failed(io::Error),
+}
+
+/// The states of a file and of its siblings when they were looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    file: Stamp,
+    siblings: [Option<Stamp>; Coding::ALL.len()],
+}
+
+impl Seen {
+    /// Whether this is sure to be what it was.
+    fn is_still(&self, known: &Seen) -> bool {
+        let is_same = |now: &Stamp, known: &Stamp| known.is_settled && known.is_same_state(now);
+        let siblings = self.siblings.iter().zip(&known.siblings).all(|pair| match pair {
+            (Some(now), Some(known)) => is_same(now, known),
+            (None, None) => true,
+            _ => false,
+        });
+        siblings && is_same(&self.file, &known.file)
+    }
 }
 
 /// By what the change of a file shows.
@@ -94,12 +134,14 @@ impl Stamp {
         Stamp { is_settled: false, ..*self } == Stamp { is_settled: false, ..*other }
     }
 
-    fn validators(&self, now: SystemTime) -> Validators {
+    fn validators(&self, coding: Option<Coding>, now: SystemTime) -> Validators {
         let (seconds_part, nanos) = self.modified;
+        let (dash, coding) = coding.map_or(("", ""), |coding| ("-", coding.name()));
         Validators {
-            etag: format!("\"{seconds_part:x}.{nanos:x}-{:x}-{:x}\"", self.size, self.inode),
+            etag: format!("\"{seconds_part:x}.{nanos:x}-{:x}-{:x}{dash}{coding}\"", self.size, self.inode),
             // RFC 9110, section 8.8.2.1: never later than the response.
             modified: seconds(time(self.modified)).min(seconds(now)),
+            is_date_strong: self.is_settled,
         }
     }
 }
@@ -109,6 +151,15 @@ fn time((seconds, nanos): (i64, i64)) -> SystemTime {
     SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
+/// What came of reading an open file.
+enum Content {
+    Source(Source, Author),
+    /// It has changed meanwhile.
+    Changed,
+    /// It is large, and as many of those are open as may be.
+    Busy,
+}
+
 /// The worker's side of the site.
 pub(super) struct Worker {
     root: PathBuf,
@@ -116,9 +167,15 @@ pub(super) struct Worker {
     max_whole_bytes: usize,
     piece_bytes: usize,
     max_open_files: usize,
+    max_compressed_bytes: usize,
+    max_listed: usize,
+    manner: Arc<Manner>,
     /// Large files that somebody is being sent, at most so many.
     open_files: Vec<(Stamp, Weak<OpenFile>)>,
     open_count: Arc<AtomicUsize>,
+    /// Files that are kept as files in memory.
+    copies: Arc<AtomicUsize>,
+    max_copies: usize,
     /// So that a disk that fails is told of once, not with each request.
     is_failing: bool,
 }
@@ -127,7 +184,7 @@ impl Worker {
     /// # Errors
     ///
     /// The root is not a folder that can be opened.
-    pub(super) fn new(root: PathBuf, limits: &Limits) -> io::Result<Self> {
+    pub(super) fn new(root: PathBuf, limits: &Limits, manner: Arc<Manner>) -> io::Result<Self> {
         let resolution = Resolution::probe(&lookup::open_root(&root)?);
         if resolution == Resolution::NoLinks {
             tracing::info!("openat2 does not work here: symbolic links in the public folder are not followed");
@@ -138,8 +195,13 @@ impl Worker {
             max_whole_bytes: limits.cached_file_bytes,
             piece_bytes: limits.file_piece_bytes,
             max_open_files: limits.max_open_files,
+            max_compressed_bytes: limits.compressed_file_bytes,
+            max_listed: limits.listed_entries,
+            manner,
             open_files: Vec::new(),
             open_count: Arc::default(),
+            copies: Arc::default(),
+            max_copies: max_copies(),
             is_failing: false,
         })
     }
@@ -176,13 +238,29 @@ impl Worker {
         }
     }
 
-    /// Looks at what lies below the root at this path; that of a folder stands for its index.html.
-    pub(super) fn look(&mut self, path: &[u8], known: Option<Stamp>) -> Found {
-        let is_folder = path.is_empty() || path.ends_with(b"/");
-        let name = if is_folder { [path, b"index.html"].concat() } else { path.to_vec() };
+    /// Looks at what lies below the root at this path: that of a folder stands for its index.html, and any other for the
+    /// page of that name as well (`about` for `about.html`), which goes before a folder.
+    pub(super) fn look(&mut self, path: &[u8], known: Option<Seen>) -> Found {
+        if path.is_empty() || path.ends_with(b"/") {
+            return match self.look_at(&[path, b"index.html"].concat(), known) {
+                Found::Folder | Found::Nothing if self.manner.listing => self.list(path),
+                Found::Folder => Found::Nothing,
+                found => found,
+            };
+        }
+        match self.look_at(path, known) {
+            found @ (Found::Folder | Found::Nothing) => match self.look_at(&[path, b".html"].concat(), known) {
+                Found::Folder | Found::Nothing => found,
+                page => page,
+            },
+            found => found,
+        }
+    }
+
+    /// Looks at what lies below the root under this name.
+    fn look_at(&mut self, name: &[u8], known: Option<Seen>) -> Found {
         for _ in 0..MAX_READS {
-            match self.look_once(&name, known) {
-                Ok(Some(Found::Folder)) if is_folder => return Found::Nothing,
+            match self.look_once(name, known) {
                 Ok(Some(found)) => return found,
                 Ok(None) => {}
                 Err(error) => return classify(error),
@@ -192,8 +270,9 @@ impl Worker {
     }
 
     /// `None` if the file has changed while it was read.
-    fn look_once(&mut self, name: &[u8], known: Option<Stamp>) -> io::Result<Option<Found>> {
-        let file = self.open(name)?;
+    fn look_once(&mut self, name: &[u8], known: Option<Seen>) -> io::Result<Option<Found>> {
+        let root = open_root(&self.root)?;
+        let file = lookup::open_below(&root, name, self.resolution)?;
         let now = SystemTime::now();
         let stat = fstat(&file)?;
         match FileType::from_raw_mode(stat.st_mode) {
@@ -202,21 +281,83 @@ impl Worker {
             _ => return Ok(Some(Found::Nothing)),
         }
         let stamp = Stamp::of(&stat, now);
-        if known.is_some_and(|known| known.is_settled && known.is_same_state(&stamp)) {
+        let is_smaller_compressed = is_compressible(&content_type(name));
+        let siblings = if is_smaller_compressed { self.siblings(&root, name, &stamp, now) } else { Vec::new() };
+        let mut seen = Seen { file: stamp, ..Seen::default() };
+        for (coding, _, stamp) in &siblings {
+            seen.siblings[*coding as usize] = Some(*stamp);
+        }
+        if known.is_some_and(|known| seen.is_still(&known)) {
             return Ok(Some(Found::Unchanged));
         }
-        let representation = Representation::new(name, stamp.validators(now), Author::Operator);
-        let file = File::from(file);
+        let (source, author) = match self.source(file.into(), stamp, now)? {
+            Content::Source(source, author) => (source, author),
+            Content::Changed => return Ok(None),
+            Content::Busy => return Ok(Some(Found::Busy)),
+        };
+        let bounds = LEAST_COMPRESSED_BYTES..=self.max_compressed_bytes as u64;
+        let is_compressible = is_smaller_compressed && siblings.is_empty() && bounds.contains(&stamp.size);
+        let varies = is_compressible || !siblings.is_empty();
+        let traits = Traits { name, validators: stamp.validators(None, now), coding: None, varies, author };
+        let identity = Representation::new(traits, source, &self.manner);
+        let mut coded = Vec::new();
+        for (coding, file, stamp) in siblings {
+            // One that cannot be read now is missed by nobody.
+            let Content::Source(source, _) = self.source(file.into(), stamp, now)? else { continue };
+            let validators = stamp.validators(Some(coding), now);
+            let traits = Traits { name, validators, coding: Some(coding), varies: true, author };
+            coded.push(Representation::new(traits, source, &self.manner));
+        }
+        let resource = Resource { name: name.into(), identity, siblings: coded, is_compressible };
+        Ok(Some(Found::File(Arc::new(resource), Box::new(seen))))
+    }
+
+    /// The files beside this one that hold the same compressed. One that is older is of a former state.
+    fn siblings(&self, root: &OwnedFd, name: &[u8], file: &Stamp, now: SystemTime) -> Vec<(Coding, OwnedFd, Stamp)> {
+        let sibling = |coding: Coding| {
+            let name = [name, coding.extension().as_bytes()].concat();
+            let opened = lookup::open_below(root, &name, self.resolution).ok()?;
+            let stat = fstat(&opened).ok()?;
+            let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            let stamp = Stamp::of(&stat, now);
+            (is_file && stamp.modified >= file.modified).then_some((coding, opened, stamp))
+        };
+        Coding::ALL.into_iter().filter_map(sibling).collect()
+    }
+
+    /// The content of an open file: in memory if it is small.
+    fn source(&mut self, file: File, stamp: Stamp, now: SystemTime) -> io::Result<Content> {
         if stamp.size > self.max_whole_bytes as u64 {
             let shared = self.share(file, stamp);
-            let large = shared.map(|file| Found::Large(representation, FileStream::new(file, stamp.size)));
-            return Ok(Some(large.unwrap_or(Found::Busy)));
+            let open = |file| Content::Source(Source::Open(file, stamp.size), Author::Operator);
+            return Ok(shared.map_or(Content::Busy, open));
         }
-        let Some(content) = read_whole(&file, stamp.size)? else { return Ok(None) };
+        let Some(content) = read_whole(&file, stamp.size)? else { return Ok(Content::Changed) };
         if !Stamp::of(&fstat(&file)?, now).is_same_state(&stamp) {
-            return Ok(None);
+            return Ok(Content::Changed);
         }
-        Ok(Some(Found::Whole(Arc::new(Whole { representation, content: content.into() }), stamp)))
+        let author = Author::of(&content);
+        Ok(Content::Source(self.kept(content), author))
+    }
+
+    /// Content in memory: as a file there if it is worth a descriptor, and one is free.
+    fn kept(&self, content: Vec<u8>) -> Source {
+        if content.len() < LEAST_COPIED_BYTES || self.copies.load(Ordering::Relaxed) >= self.max_copies {
+            return Source::Memory(content.into());
+        }
+        match OpenFile::copy_of(&content, &self.copies) {
+            Ok(copy) => Source::Open(Arc::new(copy), content.len() as u64),
+            Err(_) => Source::Memory(content.into()),
+        }
+    }
+
+    /// The folder at this path, which ends with a slash or is the root, as a page.
+    fn list(&self, path: &[u8]) -> Found {
+        let listed = open_root(&self.root).and_then(|root| {
+            let folder = lookup::open_below(&root, path.strip_suffix(b"/").unwrap_or(path), self.resolution)?;
+            Ok(listing::page(&root, &folder, path, self.resolution, self.max_listed)?)
+        });
+        listed.map_or_else(classify, |page| Found::Listing(page.into()))
     }
 
     /// The file, or the one in the same state that is open already. `None` if too many are open.
@@ -234,11 +375,6 @@ impl Worker {
         Some(file)
     }
 
-    fn open(&self, name: &[u8]) -> io::Result<OwnedFd> {
-        let root = open_root(&self.root)?;
-        Ok(lookup::open_below(&root, name, self.resolution)?)
-    }
-
     fn tell_of_failures(&mut self, found: &Found) {
         match found {
             Found::Failed(error) if !self.is_failing => {
@@ -246,7 +382,7 @@ impl Worker {
                 tracing::warn!("files cannot be read: {error}");
             }
             Found::Failed(_) | Found::Forbidden | Found::Nothing | Found::Busy => {}
-            Found::Unchanged | Found::Whole(..) | Found::Large(..) | Found::Folder => self.is_failing = false,
+            Found::Unchanged | Found::File(..) | Found::Folder | Found::Listing(_) => self.is_failing = false,
         }
     }
 }
@@ -295,9 +431,9 @@ mod tests {
         let an_hour_ago = SystemTime::now() - Duration::from_secs(3600);
         File::options().write(true).open(&path).unwrap().set_modified(an_hour_ago).unwrap();
         let limits = Limits { cached_file_bytes: 1000, ..Limits::default() };
-        let mut worker = Worker::new(dir.path().to_owned(), &limits).unwrap();
+        let mut worker = Worker::new(dir.path().to_owned(), &limits, Arc::default()).unwrap();
         let mut stamp = |known| match worker.look(b"style.css", known) {
-            Found::Whole(_, stamp) => Some(stamp),
+            Found::File(_, seen) => Some(*seen),
             Found::Unchanged => None,
             other => panic!("{other:?}"),
         };
@@ -313,7 +449,12 @@ mod tests {
         let known = stamp(None);
         assert_eq!(stamp(known), None);
         // One that was read too soon after its last change proves nothing.
-        assert!(stamp(known.map(|known| Stamp { is_settled: false, ..known })).is_some());
+        let unsettled = |known: Seen| Seen { file: Stamp { is_settled: false, ..known.file }, ..known };
+        assert!(stamp(known.map(unsettled)).is_some());
+        // What appears beside it is seen.
+        fs::write(dir.path().join("style.css.br"), "packed").unwrap();
+        let with_sibling = stamp(known);
+        assert!(with_sibling.is_some_and(|seen| seen.siblings[Coding::Brotli as usize].is_some()));
         fs::write(&path, "CSS").unwrap();
         assert!(stamp(known).is_some());
     }

@@ -1,12 +1,13 @@
-// The connection: it says how it is, comes back by itself, and loses nothing that somebody has written.
+// The connection: it says how it is, comes back by itself, and loses and doubles nothing.
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach, test } from "node:test";
-import { hears, inPhase, launch, say, until, visit } from "./harness.mjs";
-import { Server } from "./server.mjs";
+import { after, afterEach, before, test } from "node:test";
+import { bubbles, hears, inPhase, launch, post, rename, say, until, visit, wire } from "./harness.mjs";
+import { Server, dataFolder } from "./server.mjs";
 
 let browser;
 let server;
+let folder;
 const contexts = [];
 
 before(async () => {
@@ -17,34 +18,53 @@ after(async () => {
   await browser?.close();
 });
 
-beforeEach(async () => {
-  server = await Server.start();
-});
-
 afterEach(async () => {
   await Promise.all(contexts.splice(0).map((context) => context.close()));
-  await server.kill();
+  server?.thaw();
+  await server?.kill();
+  await folder?.remove();
+  server = undefined;
+  folder = undefined;
 });
 
-async function enter(options) {
-  const page = await visit(browser, server.url, options);
+/** Starts a server that keeps what it is told. */
+async function serve(...args) {
+  folder = await dataFolder();
+  server = await Server.start({ data: folder.path, args });
+}
+
+async function enter({ path = "/", ...options } = {}) {
+  const page = await visit(browser, server.url + path, options);
   contexts.push(page.context());
   return page;
 }
 
-const hint = (page) => page.locator("#hint").textContent();
-const draft = (page) => page.locator("#inputBox").inputValue();
+/** A page whose connection can be cut. */
+async function enterOnWire(path = "/") {
+  const context = await browser.newContext({ locale: "en-GB" });
+  contexts.push(context);
+  const page = await context.newPage();
+  const line = await wire(page);
+  await page.goto(server.url + path);
+  await inPhase(page, "connected");
+  return { page, line };
+}
+
+const fates = (page) => page.locator(".fate:not([hidden])").allTextContents();
+const banner = (page) => page.locator("#bannerText");
 
 test("the chat is where the page is, by ws or wss as the page came", async () => {
+  await serve();
   const page = await enter();
   const urls = await page.evaluate(async () => {
     const { chatUrl } = await import("/connection.js");
     return ["http://a.example:8080/", "https://a.example/chat/?room=x%20y#end", "http://[::1]:1/index.html?room="].map(chatUrl);
   });
-  assert.deepEqual(urls, ["ws://a.example:8080/", "wss://a.example/chat/?room=x%20y", "ws://[::1]:1/index.html?room="]);
+  assert.deepEqual(urls, ["ws://a.example:8080/", "wss://a.example/chat/", "ws://[::1]:1/index.html"]);
 });
 
 test("the wait doubles up to a bound and is spread over all of its length", async () => {
+  await serve();
   const page = await enter();
   const table = [
     // failures, random, wait in ms
@@ -64,86 +84,217 @@ test("the wait doubles up to a bound and is spread over all of its length", asyn
   assert.deepEqual(waits, table.map(([, , wait]) => wait));
 });
 
-test("it says connecting, connected and offline", async () => {
+test("a message is shown as sending, then as sent", async () => {
+  await serve();
   const page = await enter();
-  assert.equal(await page.locator("#status").textContent(), "Connected");
-  await server.kill();
-  await inPhase(page, "offline");
-  assert.equal(await page.locator("#status").textContent(), "Offline");
-
-  // Nobody answers here, so this page stays in its first attempt.
-  const context = await browser.newContext();
-  contexts.push(context);
-  server = await Server.start();
-  const waiting = await context.newPage();
-  await waiting.routeWebSocket(/./, () => new Promise(() => {}));
-  await waiting.goto(server.url);
-  await waiting.waitForFunction(() => document.title.startsWith("#"));
-  assert.equal(await waiting.locator("#status").textContent(), "Connecting…");
+  server.freeze();
+  await say(page, "on its way");
+  await hears(page, "on its way");
+  assert.deepEqual(await fates(page), ["Sending…"]);
+  server.thaw();
+  await until("it is sent", () => fates(page), (are) => are.length === 0);
+  await hears(page, "on its way");
 });
 
-test("it comes back by itself after kill -9, and people chat on", async () => {
+test("written while offline, it waits and goes out once, in order, after the server was killed", async () => {
+  await serve();
   const [ann, bob] = await Promise.all([enter(), enter()]);
   await say(ann, "before");
   await hears(bob, "before");
-  server = await server.restart();
-  await Promise.all([inPhase(ann, "connected"), inPhase(bob, "connected")]);
-  await say(bob, "after");
-  await hears(ann, "before", "after");
-  await hears(bob, "before", "after");
-});
-
-test("a time without connection is marked in the log", async () => {
-  const page = await enter();
-  const marks = () => page.locator("#messages .gapRow").allTextContents();
-  await say(page, "before");
-  await hears(page, "before");
-  assert.deepEqual(await marks(), []);
-  server = await server.restart();
-  await until("there is a mark", marks, ([mark]) => /not shown here/.test(mark));
-  await inPhase(page, "connected");
-  await say(page, "after");
-  await hears(page, "before", "after");
-  const order = await page.locator("#messages > *").evaluateAll((rows) => rows.map((row) => row.className.split(" ")[0]));
-  assert.deepEqual(order, ["msgRow", "gapRow", "msgRow"]);
-});
-
-test("a draft outlives the connection and is sent when it is back", async () => {
-  const [ann, bob] = await Promise.all([enter(), enter()]);
-  await ann.locator("#inputBox").fill("half a thou");
   await server.kill();
   await inPhase(ann, "offline");
-  await ann.locator("#inputBox").press("End");
-  await ann.locator("#inputBox").pressSequentially("ght");
-  await ann.locator("#inputBox").press("Enter");
-  assert.equal(await draft(ann), "half a thought", "Send keeps what it cannot send");
-  assert.match(await hint(ann), /stays here/);
-  await hears(ann);
-
-  server = await server.restart();
-  await Promise.all([inPhase(ann, "connected"), inPhase(bob, "connected")]);
-  assert.equal(await draft(ann), "half a thought");
-  assert.match(await hint(ann), /Connected again/);
-  await ann.locator("#inputBox").press("Enter");
-  await hears(bob, "half a thought");
-  assert.equal(await draft(ann), "");
-  assert.equal(await hint(ann), "");
+  for (const text of ["one", "two", "three"]) {
+    await say(ann, text);
+  }
+  await hears(ann, "before", "one", "two", "three");
+  assert.deepEqual(await fates(ann), Array(3).fill("Waits for the connection"));
+  server = await server.again();
+  await hears(bob, "before", "one", "two", "three");
+  await hears(ann, "before", "one", "two", "three");
+  await until("all are sent", () => fates(ann), (are) => are.length === 0);
+  const fresh = await enter();
+  await hears(fresh, "before", "one", "two", "three");
 });
 
-test("what was on its way when the connection broke is given back", async () => {
+test("written while offline, it outlives a reload", async () => {
+  await serve();
+  const { page, line } = await enterOnWire();
+  const bob = await enter();
+  await say(page, "before");
+  await hears(bob, "before");
+  await line.cut();
+  await inPhase(page, "offline");
+  await say(page, "one");
+  await say(page, "two");
+  await page.locator("#inputBox").fill("half a thou");
+  await page.reload();
+  await hears(page, "one", "two");
+  assert.equal(await page.locator("#inputBox").inputValue(), "half a thou", "so does what is being written");
+  await say(page, "three");
+  line.mend();
+  await page.evaluate(() => window.dispatchEvent(new Event("online")));
+  await hears(bob, "before", "one", "two", "three");
+  await hears(page, "before", "one", "two", "three");
+  await until("they are all hers", () => page.locator(".msgRow.own").count(), (count) => count === 4);
+});
+
+test("what a tab that is gone has left is said by the next one", async () => {
+  await serve();
+  const { page, line } = await enterOnWire();
+  const bob = await enter();
+  await line.cut();
+  await inPhase(page, "offline");
+  await say(page, "left behind");
+  await page.close();
+  const other = await contexts[0].newPage();
+  await other.goto(server.url);
+  await hears(bob, "left behind");
+  await hears(other, "left behind");
+});
+
+test("several tabs are one person, and share one outbox without doubling it", async () => {
+  await serve();
+  const { page: one, line } = await enterOnWire();
+  await rename(one, "Ann");
+  const two = await contexts[0].newPage();
+  await two.goto(server.url);
+  await inPhase(two, "connected");
+  const bob = await enter();
+  await line.cut();
+  await inPhase(one, "offline");
+  await say(one, "from the first");
+  // A third tab looks for what was left behind, and finds that the first is still there.
+  const three = await contexts[0].newPage();
+  await three.goto(server.url);
+  await inPhase(three, "connected");
+  await say(two, "from the second");
+  await hears(bob, "from the second");
+  line.mend();
+  await one.evaluate(() => window.dispatchEvent(new Event("online")));
+  for (const page of [bob, one, two, three]) {
+    await hears(page, "from the second", "from the first");
+  }
+  assert.deepEqual(await bob.locator(".author").allTextContents(), ["Ann", "Ann"]);
+  await until("two people are here", () => bob.locator("#peopleCount").textContent(), (count) => count === "2");
+});
+
+test("what was said meanwhile is there when it is back, nothing missing or doubled", async () => {
+  await serve();
+  const { page, line } = await enterOnWire();
+  const expected = [];
+  for (let round = 0; round < 3; round += 1) {
+    for (let n = 0; n < 40; n += 1) {
+      expected.push(`round ${round}, ${n}`);
+      await post(server, "lobby", "Bot", expected.at(-1));
+    }
+    await hears(page, ...expected);
+    await line.cut();
+    await inPhase(page, "offline");
+    for (let n = 0; n < 40; n += 1) {
+      expected.push(`away ${round}, ${n}`);
+      await post(server, "lobby", "Bot", expected.at(-1));
+    }
+    line.mend();
+    await page.evaluate(() => window.dispatchEvent(new Event("online")));
+    await until("all is there", async () => (await bubbles(page)).slice(-120), (are) =>
+      JSON.stringify(are) === JSON.stringify(expected.slice(-120)));
+    expected.splice(0, Math.max(0, expected.length - 80));
+    await page.reload();
+    await until("the page of the past is there", async () => (await bubbles(page)).length, (count) => count >= 80);
+    expected.splice(0, expected.length, ...(await bubbles(page)));
+  }
+});
+
+test("a confirmation that was lost does not double the message", async () => {
+  await serve();
   const page = await enter();
+  const bob = await enter();
   server.freeze();
-  await say(page, "into the void");
-  await say(page, "and this");
-  assert.equal(await draft(page), "");
-  await until("it says that it is sending", () => hint(page), (words) => words === "Sending…");
-  await page.locator("#inputBox").fill("next");
+  await say(page, "once");
+  await page.evaluate(() => window.dispatchEvent(new Event("offline")));
+  server.thaw();
+  await server.restart().then((again) => (server = again));
+  await hears(bob, "once");
+  await hears(page, "once");
+  await until("it is sent", () => fates(page), (are) => are.length === 0);
+});
+
+test("a gap that the server announces is shown where it is, and filled on request", async () => {
+  await serve("--backfill", "3", "--page", "10");
+  const { page, line } = await enterOnWire();
+  await post(server, "lobby", "Bot", "before");
+  await hears(page, "before");
+  await line.cut();
+  await inPhase(page, "offline");
+  const missed = Array.from({ length: 25 }, (_, n) => `missed ${n}`);
+  for (const text of missed) {
+    await post(server, "lobby", "Bot", text);
+  }
+  line.mend();
+  await page.evaluate(() => window.dispatchEvent(new Event("online")));
+  await hears(page, "before", ...missed.slice(-10));
+  const kinds = () => page.locator("#messages > *").evaluateAll((rows) => rows.slice(0, 3).map((row) => row.className.split(" ")[0]));
+  assert.deepEqual(await kinds(), ["msgRow", "gapRow", "msgRow"]);
+  assert.match(await page.locator(".gapRow").textContent(), /^More was said here/);
+  await page.locator(".gapRow button").click();
+  await hears(page, "before", ...missed.slice(-20));
+  await page.locator(".gapRow button").click();
+  await hears(page, "before", ...missed);
+  assert.equal(await page.locator(".gapRow").count(), 0);
+});
+
+test("a server that has forgotten everything is told apart, and people talk on", async () => {
+  server = await Server.start();
+  const [ann, bob] = await Promise.all([enter(), enter()]);
+  await say(ann, "before");
+  await hears(bob, "before");
   await server.kill();
-  await until("the texts are back", () => draft(page), (text) => text === "into the void\nand this\nnext");
-  assert.match(await hint(page), /may not have arrived/);
+  await inPhase(ann, "offline");
+  await say(ann, "meanwhile");
+  server = await server.again();
+  await Promise.all([inPhase(ann, "connected"), inPhase(bob, "connected")]);
+  await say(bob, "after");
+  for (const page of [ann, bob]) {
+    await until("both are there", () => bubbles(page), (are) => are.length === 3 && are[0] === "before");
+    assert.match(await page.locator(".gapRow").textContent(), /began anew/);
+  }
+  assert.deepEqual(await ann.locator(".msgRow.own .msgCtn").allTextContents(), ["before", "meanwhile"]);
+});
+
+test("a refusal for now waits and is said by itself, in order", async () => {
+  await serve("--say-rate", "5", "--say-burst", "2");
+  const [ann, bob] = await Promise.all([enter(), enter()]);
+  const texts = Array.from({ length: 8 }, (_, n) => `quick ${n}`);
+  for (const text of texts) {
+    await say(ann, text);
+  }
+  await hears(bob, ...texts);
+  await hears(ann, ...texts);
+  await until("all are sent", () => fates(ann), (are) => are.length === 0);
+});
+
+test("what the server refuses for good can be tried again, or edited", async () => {
+  await serve();
+  const page = await enter();
+  const bob = await enter();
+  // The box would not have let it pass: so it is put into the outbox as a former version of the page might have.
+  await page.evaluate(() => {
+    const draft = { room: "lobby", text: "x".repeat(20_000), nonce: "n-1", at: Date.now(), state: "waiting" };
+    localStorage.setItem("chat.outbox.gone", JSON.stringify([draft]));
+  });
+  await page.reload();
+  await until("it has failed", () => fates(page), ([fate]) => /^Not sent\..*RetryEdit$/.test(fate ?? ""));
+  await say(page, "the next is not held up");
+  await hears(bob, "the next is not held up");
+  await page.locator(".fate button").first().click();
+  await until("it has failed again", () => fates(page), ([fate]) => /^Not sent\./.test(fate ?? ""));
+  await page.locator(".fate button").last().click();
+  assert.equal((await page.locator("#inputBox").inputValue()).length, 20_000);
+  await hears(page, "the next is not held up");
 });
 
 test("a server that has gone silent is left", async () => {
+  await serve();
   const page = await enter({ phase: null });
   await page.clock.install();
   await page.reload();
@@ -151,11 +302,12 @@ test("a server that has gone silent is left", async () => {
   server.freeze();
   await say(page, "anybody?");
   await page.clock.fastForward(21_000);
-  await until("the text is back", () => draft(page), (text) => text === "anybody?");
   await inPhase(page, "offline");
+  await hears(page, "anybody?");
 });
 
 test("it waits longer each time, says so, and wakes when asked", async () => {
+  await serve();
   for (const wake of ["button", "online", "focus"]) {
     const page = await enter({ phase: null });
     await page.clock.install();
@@ -166,22 +318,153 @@ test("it waits longer each time, says so, and wakes when asked", async () => {
     await inPhase(page, "connected");
     await page.clock.pauseAt(Date.now() + 60_000);
     await server.kill();
-    const banner = page.locator("#bannerText");
     // The clock stands still. Each step skips one wait; the attempt after it fails at once.
     for (const seconds of [1, 2, 4, 8, 16]) {
-      await until(`the wait is ${seconds} s`, () => banner.textContent(), (words) => words.includes(`in ${seconds} s`));
+      await until(`the wait is ${seconds} s`, () => banner(page).textContent(), (words) => words.includes(`in ${seconds} s`));
       await page.clock.fastForward(seconds * 1_000);
     }
-    await until("the wait is at its bound", () => banner.textContent(), (words) => words.includes("in 30 s"));
-    assert.ok(await banner.isVisible());
+    await until("the wait is at its bound", () => banner(page).textContent(), (words) => words.includes("in 30 s"));
+    assert.ok(await banner(page).isVisible());
 
-    server = await Server.start({ port: server.port });
+    server = await server.again();
     if (wake === "button") {
       await page.locator("#retryButton").click();
     } else {
       await page.evaluate((type) => window.dispatchEvent(new Event(type)), wake);
     }
     await inPhase(page, "connected");
-    assert.equal(await banner.isVisible(), false);
+    assert.equal(await banner(page).isVisible(), false);
   }
+});
+
+test("a server that restarts says when to come back", async () => {
+  await serve();
+  const page = await enter({ phase: null });
+  await page.clock.install();
+  await page.reload();
+  await inPhase(page, "connected");
+  await page.clock.pauseAt(Date.now() + 60_000);
+  await server.stop();
+  await inPhase(page, "offline");
+  await page.clock.fastForward(1_000);
+  await until("it says so", () => banner(page).textContent(), (words) => /^The server is restarting/.test(words));
+  server = await server.again();
+  await page.clock.resume();
+  await inPhase(page, "connected");
+});
+
+/** A page to which a test can say what the server might; what the page said is in `said`. */
+async function enterBetween() {
+  const context = await browser.newContext({ locale: "en-GB" });
+  contexts.push(context);
+  const page = await context.newPage();
+  const said = [];
+  const routes = [];
+  await page.routeWebSocket(/./, (route) => {
+    routes.push(route);
+    const upstream = route.connectToServer();
+    route.onMessage((message) => {
+      said.push(JSON.parse(message));
+      upstream.send(message);
+    });
+  });
+  await page.goto(server.url);
+  await inPhase(page, "connected");
+  return { page, said, tell: (frame) => routes.at(-1).send(JSON.stringify(frame)), close: (code) => routes.at(-1).close({ code }), routes };
+}
+
+test("a server that cannot store says so calmly, and what it refuses waits", async () => {
+  await serve();
+  const { page, said, tell } = await enterBetween();
+  tell({ type: "status", journal: "waiting" });
+  await until("it is told", () => banner(page).isVisible(), Boolean);
+  assert.match(await banner(page).textContent(), /cannot store messages right now/);
+  await say(page, "patience");
+  await until("it is said", async () => said.filter(({ type }) => type === "say").length, (count) => count === 1);
+  tell({ type: "status", journal: "ok" });
+  await until("all is well", () => banner(page).isVisible(), (is) => !is);
+});
+
+test("a gap while connected is shown where it is", async () => {
+  await serve();
+  const { page, tell } = await enterBetween();
+  await say(page, "before");
+  await until("it is sent", () => fates(page), (are) => are.length === 0);
+  tell({ type: "gap", room: "lobby", position: 40 });
+  tell({ type: "said", room: "lobby", position: 41, nonce: "n", from: { id: "00000000000000aa", name: "Bob" }, text: "after", at: Date.now() });
+  await hears(page, "before", "after");
+  assert.match(await page.locator(".gapRow").textContent(), /^Messages are missing here/);
+  assert.equal(await page.locator(".gapRow button").count(), 0);
+});
+
+test("what the page does not know does not disturb it", async () => {
+  await serve();
+  const { page, tell, routes } = await enterBetween();
+  tell({ type: "firework", room: "lobby" });
+  tell({ type: "said", room: "no such room", position: 9, from: { id: null, name: null }, text: "elsewhere", at: 1 });
+  tell({ type: "presence", room: "no such room", count: 3 });
+  routes.at(-1).send("this is not JSON");
+  await say(page, "still here");
+  await hears(page, "still here");
+  await until("it is sent", () => fates(page), (are) => are.length === 0);
+});
+
+test("a page whose place was taken stays away until it is asked to come back", async () => {
+  await serve();
+  const { page, close, routes } = await enterBetween();
+  await close(4000);
+  await inPhase(page, "replaced");
+  assert.match(await banner(page).textContent(), /another window/);
+  await page.evaluate(() => window.dispatchEvent(new Event("online")));
+  assert.equal(routes.length, 1);
+  await page.getByRole("button", { name: "Continue here" }).click();
+  await inPhase(page, "connected");
+});
+
+test("a connection that may have died in its sleep is tried before it is trusted", async () => {
+  await serve();
+  const page = await enter({ phase: null });
+  await page.clock.install();
+  await page.reload();
+  await inPhase(page, "connected");
+  server.freeze();
+  await page.clock.fastForward(60_000);
+  await inPhase(page, "connected");
+  await page.evaluate(() => window.dispatchEvent(new Event("focus")));
+  await page.clock.fastForward(5_000);
+  await inPhase(page, "offline");
+});
+
+test("tabs of one person stay one person when the server has forgotten them", async () => {
+  server = await Server.start();
+  const one = await enter();
+  await rename(one, "Ann");
+  const two = await one.context().newPage();
+  await two.goto(server.url);
+  await inPhase(two, "connected");
+  await server.kill();
+  await Promise.all([inPhase(one, "offline"), inPhase(two, "offline")]);
+  server = await server.again();
+  await until("they are one", async () => [await one.locator("#peopleCount").textContent(), await two.locator("#peopleCount").textContent()],
+    ([here, there]) => here === "1" && there === "1");
+  await say(one, "from one");
+  await hears(two, "from one");
+  assert.equal(await two.locator(".msgRow.own").count(), 1);
+});
+
+test("a room that is left and entered again at once is entered", async () => {
+  await serve();
+  const page = await enter();
+  await post(server, "garden", "Bot", "in the garden");
+  server.freeze();
+  for (const line of ["/join garden", "/leave", "/join garden"]) {
+    await say(page, line);
+  }
+  server.thaw();
+  await hears(page, "in the garden");
+  await say(page, "me too");
+  await say(page, "/leave");
+  await say(page, "/join garden");
+  await hears(page, "in the garden", "me too");
+  await until("it is sent", () => fates(page), (are) => are.length === 0);
 });

@@ -98,6 +98,56 @@ export async function hears(page, ...texts) {
   await until(`the bubbles are ${expected}`, () => bubbles(page), (are) => JSON.stringify(are) === expected);
 }
 
+/** Has a program say something over HTTP, under a name; gives back its position. */
+export async function post(server, room, name, text) {
+  const response = await fetch(`${server.url}/rooms/${encodeURIComponent(room)}/messages`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ name, text }),
+  });
+  assert.ok(response.ok, `${response.status} ${await response.clone().text()}`);
+  return (await response.json()).position;
+}
+
+/** Gives the page another name, as a person does. */
+export async function rename(page, name) {
+  await say(page, `/name ${name}`);
+  await until(`the page is called ${name}`, () => page.locator("#nameButton").textContent(), (is) => is === name);
+}
+
+/** Has the page believe that it is in sight, or not. */
+export async function setVisible(page, isVisible) {
+  await page.evaluate((state) => {
+    Object.defineProperty(document, "visibilityState", { configurable: true, get: () => state });
+    Object.defineProperty(document, "hidden", { configurable: true, get: () => state === "hidden" });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, isVisible ? "visible" : "hidden");
+}
+
+/** Cuts the page's WebSockets whenever `cut` is called, and refuses them until `mend` is. Call it before the page loads. */
+export async function wire(page) {
+  let isCut = false;
+  const routes = new Set();
+  await page.routeWebSocket(/./, (route) => {
+    if (isCut) {
+      route.close({ code: 1013 });
+      return;
+    }
+    routes.add(route);
+    route.connectToServer();
+  });
+  return {
+    async cut() {
+      isCut = true;
+      await Promise.all([...routes].map((route) => route.close({ code: 1013 })));
+      routes.clear();
+    },
+    mend() {
+      isCut = false;
+    },
+  };
+}
+
 /** Types into the message box and presses Enter. */
 export async function say(page, text) {
   await page.locator("#inputBox").fill(text);

@@ -2,6 +2,8 @@
 
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
@@ -24,10 +26,13 @@ export function binary() {
 export class Server {
   #child;
   #exited;
+  /** How it was started, for a restart. */
+  #options;
 
-  constructor(child, exited, url, diagnostics) {
+  constructor(child, exited, url, diagnostics, options) {
     this.#child = child;
     this.#exited = exited;
+    this.#options = options;
     /** Where it listens, as it said itself. */
     this.url = url;
     this.port = Number(new URL(url).port);
@@ -40,10 +45,12 @@ export class Server {
    *
    * @param {object} [options]
    * @param {number} [options.port] 0 for a free one
+   * @param {string | null} [options.data] the folder in which it keeps messages; without one it keeps them in memory
    * @param {string[]} [options.args] further options of the server
    */
-  static async start({ port = 0, args = [] } = {}) {
-    const child = spawn(binary(), ["--port", String(port), "--memory", ...args], {
+  static async start({ port = 0, data = null, args = [] } = {}) {
+    const keeping = data === null ? ["--memory"] : ["--data", data];
+    const child = spawn(binary(), ["--port", String(port), ...keeping, ...args], {
       cwd: PROJECT,
       stdio: ["ignore", "pipe", "pipe"],
     });
@@ -73,7 +80,7 @@ export class Server {
         }
       }));
     });
-    return new Server(child, exited, url, diagnostics);
+    return new Server(child, exited, url, diagnostics, { data, args });
   }
 
   /** Ends it without any farewell. */
@@ -89,13 +96,31 @@ export class Server {
 
   /** Ends it as an operator does. */
   async stop() {
+    this.thaw();
     this.#child.kill("SIGTERM");
     await this.#exited;
   }
 
-  /** Starts it again on the port it had. */
+  /** Lets it go on after `freeze`. */
+  thaw() {
+    this.#child.kill("SIGCONT");
+  }
+
+  /** Starts it again on the port it had, with what it has kept, once it has ended. */
+  async again() {
+    await this.#exited;
+    return Server.start({ ...this.#options, port: this.port });
+  }
+
+  /** Kills it and starts it again. */
   async restart() {
     await this.kill();
-    return Server.start({ port: this.port });
+    return this.again();
   }
+}
+
+/** A folder for one test's messages, and the way to get rid of it. */
+export async function dataFolder() {
+  const path = await mkdtemp(`${tmpdir()}/chat-app-browser-`);
+  return { path, remove: () => rm(path, { recursive: true, force: true }) };
 }

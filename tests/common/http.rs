@@ -88,7 +88,15 @@ impl Raw {
     /// # Panics
     /// When it is incomplete at the end of the stream or at [`DEADLINE`].
     pub fn response(&mut self) -> Response {
-        let mut response = self.response_head();
+        let response = self.response_head();
+        self.content_of(response)
+    }
+
+    /// Reads the content of a response whose head has been read.
+    ///
+    /// # Panics
+    /// When it is incomplete at the end of the stream or at [`DEADLINE`].
+    pub fn content_of(&mut self, mut response: Response) -> Response {
         let length = response.field("Content-Length").map(|length| length.parse::<usize>().expect("a length"));
         match (response.status, length) {
             (100..200 | 204 | 304, _) => {}

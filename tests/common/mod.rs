@@ -10,6 +10,7 @@
 mod chat;
 mod http;
 mod kept;
+mod redis;
 mod v1;
 mod ws;
 
@@ -27,6 +28,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, pr
 pub use self::chat::ChatClient;
 pub use self::http::{End, Raw, Response, connect_from, connect_narrow, get, http};
 pub use self::kept::Kept;
+pub use self::redis::{RedisServer, free_port};
 pub use self::v1::V1;
 pub use self::ws::{Frame, WsClient, close_frame, crowd, frame, upgrade_request};
 

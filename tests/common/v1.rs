@@ -126,11 +126,25 @@ impl V1 {
 }
 
 impl Raw {
-    /// The next event or comment of a stream of events, with the empty line behind it.
+    /// The next event or comment of a stream of events, with the empty line behind it. What tells nothing but an id is
+    /// passed over.
     ///
     /// # Panics
     /// When it is incomplete at the end of the stream or at [`DEADLINE`].
     pub fn event(&mut self) -> String {
+        loop {
+            let block = self.block();
+            if block.lines().any(|line| !line.is_empty() && !line.starts_with("id: ")) {
+                return block;
+            }
+        }
+    }
+
+    /// The next lines of a stream of events up to an empty one, whatever they tell.
+    ///
+    /// # Panics
+    /// When they are incomplete at the end of the stream or at [`DEADLINE`].
+    pub fn block(&mut self) -> String {
         let length = self.fill_until("an event", |unread| memchr::memmem::find(unread, b"\n\n").map(|end| end + 2));
         String::from_utf8(self.take(length)).expect("events are UTF-8")
     }

@@ -1,10 +1,8 @@
 //! How a member that is behind gets what it has not heard: from the tail of the room, or from the store.
 
-use bytes::Bytes;
-
 use super::ephemeral::framed;
 use super::{
-    Command, Dialect, Entry, Epoch, Hub, MemberId, Pages, Position, Range, RoomName, Seat, Stage, Standing, Start,
+    Command, Dialect, Entry, Hub, Looked, MemberId, Pages, Position, Range, RoomName, Seat, Stage, Standing, Start,
     Wanted,
 };
 use crate::chat::tail::{Page, PageSize};
@@ -58,11 +56,6 @@ struct Joined {
     missed: Option<u64>,
 }
 
-/// The same for a stream of events, which resumes there.
-fn gap_event(to: Position) -> Bytes {
-    format!("id: {to}\nevent: gap\ndata: {to}\n\n").into()
-}
-
 impl Hub {
     /// Gives a member pages until it is level with its rooms, its outbox is full, or the store has to be asked.
     pub(super) fn feed<S: Stage>(&mut self, id: MemberId, stage: &mut S, commands: &mut Vec<Command>) {
@@ -72,6 +65,7 @@ impl Hub {
             let Some(seat) = self.member(id).and_then(|member| member.seats.get(place)) else { return };
             let (room, standing) = (seat.room, seat.standing);
             let welcomed = match standing {
+                Standing::Joining(start) if self.await_position(id, room, start) => Fed::Enough,
                 Standing::Joining(start) => self.welcome(id, room, start, stage, commands),
                 Standing::CatchingUp { .. } | Standing::Reading { .. } | Standing::Live { .. } => Fed::Enough,
             };
@@ -93,9 +87,10 @@ impl Hub {
         loop {
             let Some(seat) = self.seat_mut(id, key) else { return Fed::Enough };
             let Standing::CatchingUp { after } = seat.standing else { return Fed::Enough };
-            let (scratch, page_bytes) = (&mut self.scratch, self.bounds.page_bytes);
-            let mut encode =
-                |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| dialect.encode(entry, S::frame, scratch, out);
+            let (scratch, page_bytes, epoch) = (&mut self.scratch, self.bounds.page_bytes, self.journaled.epoch);
+            let mut encode = |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| {
+                dialect.encode(entry, epoch, S::frame, scratch, out);
+            };
             match self.rooms[key].tail.page(after, page_bytes, dialect, &mut encode) {
                 // It has heard some of this turn's news elsewhere: it is given the others from the tail.
                 Page::Level if self.rooms[key].news.first().is_some_and(|first| first.position <= after) => {
@@ -122,67 +117,6 @@ impl Hub {
                     if !self.skip(id, key, dialect, self.rooms[key].tail.known_from(), stage, commands) {
                         return Fed::Enough;
                     }
-                }
-            }
-        }
-    }
-
-    /// What a member needs next is kept nowhere: it is told, and goes on behind it. `false` if it cannot be told.
-    fn skip<S: Stage>(
-        &mut self,
-        id: MemberId,
-        key: usize,
-        dialect: Dialect,
-        to: Position,
-        stage: &mut S,
-        commands: &mut Vec<Command>,
-    ) -> bool {
-        match dialect {
-            Dialect::Raw => {
-                commands.push(Command::FellBehind(id));
-                false
-            }
-            Dialect::V1 => {
-                stage.send(id, self.gap_of::<S>(key, to));
-                self.stand(id, key, Standing::CatchingUp { after: to });
-                true
-            }
-            Dialect::Events => {
-                stage.send(id, gap_event(to));
-                self.stand(id, key, Standing::CatchingUp { after: to });
-                true
-            }
-        }
-    }
-
-    /// Tells a member of chat.v1 that nothing of a room up to a position will come.
-    fn gap_of<S: Stage>(&self, key: usize, to: Position) -> Bytes {
-        let epoch = self.journaled.epoch.to_string();
-        framed::<S>(&Reply::Gap { room: self.rooms[key].name.as_str(), position: to.0, epoch })
-    }
-
-    /// What was not heard up to a position will never be, and the journal may have begun another life: those who are
-    /// level are told so, and whoever is behind, or comes back with a position up to there, is told when it asks.
-    ///
-    /// What was emitted before must have been handed out by [`commit`](Hub::commit).
-    pub fn lost<S: Stage>(&mut self, epoch: Epoch, upto: Position, stage: &mut S) {
-        self.journaled.epoch = epoch;
-        self.journaled.position = self.journaled.position.max(upto);
-        self.forgotten = self.forgotten.max(upto);
-        for (_, room) in &mut self.rooms {
-            debug_assert!(room.news.is_empty(), "what came before the loss is heard before it is told");
-            room.tail.lose(upto);
-        }
-        let keys: Vec<usize> = self.rooms.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            for dialect in [Dialect::V1, Dialect::Events] {
-                let told = match dialect {
-                    Dialect::V1 => self.gap_of::<S>(key, upto),
-                    _ => gap_event(upto),
-                };
-                // Raw members know of no positions: they hear what comes next.
-                for member in &self.rooms[key].live[dialect.index()] {
-                    stage.send(*member, told.clone());
                 }
             }
         }
@@ -215,7 +149,7 @@ impl Hub {
         Fed::Enough
     }
 
-    fn stand(&mut self, id: MemberId, key: usize, standing: Standing) {
+    pub(super) fn stand(&mut self, id: MemberId, key: usize, standing: Standing) {
         if let Some(seat) = self.seat_mut(id, key) {
             seat.standing = standing;
         }
@@ -325,7 +259,7 @@ impl Hub {
         }
     }
 
-    fn page_size(&self) -> PageSize {
+    pub(super) fn page_size(&self) -> PageSize {
         PageSize { entries: self.bounds.page_entries, bytes: self.bounds.page_bytes }
     }
 
@@ -344,7 +278,7 @@ impl Hub {
         commands: &mut Vec<Command>,
     ) -> Result<(), OutboxFull> {
         let (name, range) = (self.rooms[key].name.clone(), Range::Before(before));
-        let Some((entries, more)) = self.look(&name, &range, limit) else {
+        let Some(Looked { entries, more, .. }) = self.look(&name, &range, limit) else {
             self.read(id, key, range, limit, Purpose::History, commands);
             return Ok(());
         };
@@ -494,7 +428,7 @@ impl Hub {
         }
         let mut bytes = Vec::new();
         for entry in &entries {
-            dialect.encode(entry, S::frame, &mut self.scratch, &mut bytes);
+            dialect.encode(entry, self.journaled.epoch, S::frame, &mut self.scratch, &mut bytes);
         }
         let reaches = entries.last().filter(|_| pages.more).map_or(upto, |entry| entry.position);
         if entries.is_empty() || stage.offer(id, &bytes.into(), entries.len()) {

@@ -138,7 +138,7 @@ impl Decoder {
 
     fn draft(&mut self, kind: u8, mut rest: Rest) -> Option<Draft> {
         let at = Timestamp(rest.number()?);
-        let room = self.room(rest.text()?)?;
+        let room = self.room(&rest.text()?)?;
         let flags = rest.byte()?;
         let author = if flags & HAS_AUTHOR != 0 {
             let id = PersonId(rest.eight()?);
@@ -158,13 +158,13 @@ impl Decoder {
         Some(Draft { room, origin: None, author, nonce, at, content })
     }
 
-    fn room(&mut self, name: Bytes) -> Option<RoomName> {
-        if let Some(room) = self.rooms.get(&name) {
+    fn room(&mut self, name: &Bytes) -> Option<RoomName> {
+        if let Some(room) = self.rooms.get(name) {
             return Some(room.clone());
         }
         // How long a name may be is for the instance that let it in.
-        let room = RoomName::new(str::from_utf8(&name).ok()?, name.len()).ok()?;
-        self.rooms.put(Bytes::copy_from_slice(&name), room.clone());
+        let room = RoomName::new(str::from_utf8(name).ok()?, name.len()).ok()?;
+        self.rooms.put(Bytes::copy_from_slice(name), room.clone());
         Some(room)
     }
 }

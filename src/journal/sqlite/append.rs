@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::chat::entry::{Draft, Entry, Position, RoomName};
 use crate::journal::contract::{Event, Refused};
+use crate::journal::ordered::Ordered;
 
 use super::rows::{self, columns};
 use super::schema;
@@ -85,6 +86,70 @@ impl Appender {
                 Err(Box::new(Failed { batch, error, what }))
             }
         }
+    }
+
+    /// Keeps what a bus has put in order, with what it needs to be followed from there. It is in the file when this
+    /// returns `Ok`; if not, it may be, and doing it again does no harm.
+    pub(super) fn keep(&mut self, connection: &Connection, batch: &[Ordered]) -> rusqlite::Result<()> {
+        let kept = self.fill_ordered(connection, batch).and_then(|last| execute(connection, "COMMIT").map(|()| last));
+        match kept {
+            Ok(last) => self.last = last,
+            Err(error) => {
+                self.roll_back(connection);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn fill_ordered(&mut self, connection: &Connection, batch: &[Ordered]) -> rusqlite::Result<Position> {
+        roll_back(connection);
+        execute(connection, "BEGIN IMMEDIATE")?;
+        let mut last = self.last;
+        for event in batch.iter().flat_map(|ordered| &ordered.events) {
+            match event {
+                Event::Entry(entry) => {
+                    self.insert_entry(connection, entry)?;
+                    last = last.max(entry.position);
+                }
+                Event::Lost(lost) if lost.upto > Position::START => {
+                    schema::set(connection, schema::LOST, schema::number(lost.upto))?;
+                }
+                _ => {}
+            }
+        }
+        if let Some(Ordered { mark, .. }) = batch.last() {
+            schema::set_mark(connection, mark)?;
+        }
+        Ok(last)
+    }
+
+    fn insert_entry(&mut self, connection: &Connection, entry: &Entry) -> rusqlite::Result<()> {
+        let mut insert = connection.prepare_cached(
+            "INSERT INTO entries (position, room, at, kind, author, author_name, nonce, content)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+             ON CONFLICT (position) DO NOTHING
+             ON CONFLICT (author, nonce) WHERE nonce IS NOT NULL DO NOTHING",
+        )?;
+        let author = entry.author.as_ref();
+        let (id, nonce) = (author.map(|it| it.id.0.cast_signed()), author.and(entry.nonce.as_ref()).map(|it| &*it.0));
+        let row = params![
+            schema::number(entry.position),
+            self.room(connection, &entry.room)?,
+            entry.at.0.cast_signed(),
+            rows::kind(&entry.content),
+            id,
+            author.map(|author| &*author.name),
+            nonce,
+            &**entry.content.bytes(),
+        ];
+        if insert.execute(row)? == 0 && nonce.is_some() {
+            // It is there already, or the same was said so long ago that for all instances it is something new.
+            let sql = "UPDATE entries SET nonce = NULL WHERE author = ? AND nonce = ? AND position <> ?";
+            connection.prepare_cached(sql)?.execute(params![id, nonce, schema::number(entry.position)])?;
+            insert.execute(row)?;
+        }
+        Ok(())
     }
 
     /// What came of a batch that is in the file.

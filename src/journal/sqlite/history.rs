@@ -10,11 +10,12 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, params};
 use crate::chat::entry::{Entry, Position, RoomName};
 use crate::journal::contract::{COUNT_LIMIT, Event, Found, Hit, Page, Range, Read, Refused, SearchError};
 
+use super::append;
 use super::query::Query;
 use super::rows::{self, columns};
 use super::schema;
 use super::writer::Work;
-use super::{Outbound, append};
+use crate::journal::outbound::Outbound;
 
 /// How long a search waits for the index. It is behind only by a moment, unless the disk is failing.
 const INDEX_TIMEOUT: Duration = Duration::from_secs(1);
@@ -173,10 +174,12 @@ impl Reader {
         let mut statement = self.connection.prepare_cached("SELECT id, floor FROM rooms WHERE name = ?")?;
         let found = statement
             .query_row([name.as_str()], |row| Ok(Room { id: row.get(0)?, floor: schema::position(row.get(1)?) }));
-        match found.optional()? {
-            Some(room) => Ok(room),
-            None => Ok(Room { id: None, floor: schema::mark(&self.connection, schema::FLOOR)? }),
-        }
+        let room = match found.optional()? {
+            Some(room) => room,
+            None => Room { id: None, floor: schema::mark(&self.connection, schema::FLOOR)? },
+        };
+        // Nobody can go on from before a loss, whatever is kept from there.
+        Ok(Room { floor: room.floor.max(schema::mark(&self.connection, schema::LOST)?), ..room })
     }
 }
 

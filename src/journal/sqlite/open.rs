@@ -12,8 +12,8 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::chat::entry::Epoch;
 
-use super::SyncMode;
 use super::schema::{self, APPLICATION_ID, Life, VERSION};
+use super::{Order, SyncMode};
 
 /// Another program, a backup for one, may hold the file's lock for a moment.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -123,7 +123,7 @@ pub(super) struct Lock {
 }
 
 /// Opens the file, makes or migrates it if need be, and begins a life in it. `boot` tells the machine's starts apart.
-pub(super) fn open(path: &Path, sync: SyncMode, boot: &str) -> Result<Opened, OpenError> {
+pub(super) fn open(path: &Path, sync: SyncMode, boot: &str, order: Order) -> Result<Opened, OpenError> {
     let lock = lock(path)?;
     create(path)?;
     let failed = |error: rusqlite::Error| OpenError::new(path, &error);
@@ -142,9 +142,9 @@ pub(super) fn open(path: &Path, sync: SyncMode, boot: &str) -> Result<Opened, Op
     connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
     schema::migrate(&mut connection, version).map_err(failed)?;
     let random = |error: getrandom::Error| OpenError::io(path, &error.into());
-    let mut fresh = Life { epoch: Epoch(getrandom::u64().map_err(random)?), secret: [0; 32] };
+    let mut fresh = Life { epoch: Epoch(getrandom::u64().map_err(random)?), secret: [0; 32], mark: None };
     getrandom::fill(&mut fresh.secret).map_err(random)?;
-    let life = schema::begin_life(&mut connection, sync, boot, &fresh).map_err(failed)?;
+    let life = schema::begin_life(&mut connection, sync, boot, order, &fresh).map_err(failed)?;
     connection.pragma_update(None, "synchronous", sync.name()).map_err(failed)?;
     Ok(Opened { connection, life, lock })
 }

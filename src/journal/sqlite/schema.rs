@@ -5,7 +5,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::chat::entry::{Epoch, Position};
 
-use super::SyncMode;
+use super::{Order, SyncMode};
+use crate::journal::ordered::{DraftId, Mark, Stamp};
 
 /// Says in the file's header that it is ours: "CHAT".
 pub(super) const APPLICATION_ID: i32 = 0x4348_4154;
@@ -66,9 +67,13 @@ pub(super) fn migrate(connection: &mut Connection, from: i32) -> rusqlite::Resul
 
 /// The last entry that has been trimmed.
 pub(super) const FLOOR: &str = "floor";
+/// Up to here something may be missing that a bus has lost, or had no longer.
+pub(super) const LOST: &str = "lost";
 /// The last entry that the search index knows.
 pub(super) const INDEXED: &str = "indexed";
 
+/// Where the log of a bus stood behind the last entry.
+const BUS: &str = "bus";
 const EPOCH: &str = "epoch";
 const SECRET: &str = "secret";
 const BOOT: &str = "boot";
@@ -109,6 +114,7 @@ pub(super) fn number(position: Position) -> i64 {
 pub(super) struct Life {
     pub(super) epoch: Epoch,
     pub(super) secret: [u8; 32],
+    pub(super) mark: Option<Mark>,
 }
 
 /// Notes that the file is in use, and gives it a new epoch if it may have lost its end.
@@ -117,10 +123,14 @@ pub(super) struct Life {
 /// file then ends before positions that clients have seen, and those will be given again. It cannot have happened if
 /// the machine has not started anew since, or if the last life was closed in order. `fresh` is random: what is not
 /// known yet is taken from it. The caller sees to it that this is durable.
+///
+/// What a bus puts in order is read from it again, so nothing is given another position. When this process puts in order
+/// what follows entries of a bus, their epoch is over: the bus gives the same positions to others.
 pub(super) fn begin_life(
     connection: &mut Connection,
     sync: SyncMode,
     boot: &str,
+    order: Order,
     fresh: &Life,
 ) -> rusqlite::Result<Life> {
     let transaction = connection.transaction()?;
@@ -128,8 +138,13 @@ pub(super) fn begin_life(
     let was_closed = get(&transaction, IS_CLEAN)?.unwrap_or(false);
     let was_full = get::<String>(&transaction, SYNC)?.is_some_and(|sync| sync == SyncMode::Full.name());
     let same_boot = !boot.is_empty() && get::<String>(&transaction, BOOT)?.is_some_and(|known| known == boot);
-    let epoch = match epoch {
-        Some(epoch) if was_closed || was_full || same_boot => epoch,
+    let mark = get::<String>(&transaction, BUS)?.and_then(|text| read_mark(&text));
+    let mark = mark.filter(|mark| order == Order::Bus && mark.position() >= last(&transaction).unwrap_or_default());
+    let had_bus = transaction.execute("DELETE FROM meta WHERE key = ? AND ?", params![BUS, mark.is_none()])? > 0;
+    let is_whole = was_closed || was_full || same_boot || order == Order::Bus;
+    let epoch = match (mark, epoch) {
+        (Some(mark), _) => mark.stamp.epoch,
+        (None, Some(epoch)) if is_whole && !had_bus => epoch,
         _ => fresh.epoch,
     };
     let secret = get(&transaction, SECRET)?.unwrap_or(fresh.secret);
@@ -139,7 +154,33 @@ pub(super) fn begin_life(
     set(&transaction, BOOT, boot)?;
     set(&transaction, IS_CLEAN, false)?;
     transaction.commit()?;
-    Ok(Life { epoch, secret })
+    Ok(Life { epoch, secret, mark })
+}
+
+/// Notes the key that all instances on a bus have.
+pub(super) fn keep_secret(connection: &Connection, secret: [u8; 32]) -> rusqlite::Result<()> {
+    set(connection, SECRET, secret)
+}
+
+/// Notes where the log of the bus stands, and in which life.
+pub(super) fn set_mark(connection: &Connection, mark: &Mark) -> rusqlite::Result<()> {
+    let Mark { stamp: Stamp { epoch, base }, offset, id } = mark;
+    let id = id.map_or(String::new(), |id| format!("{:016x} {}", id.instance, id.number));
+    set(connection, BUS, format!("{epoch} {base} {offset} {id}"))?;
+    set(connection, EPOCH, epoch.0.cast_signed())
+}
+
+fn read_mark(text: &str) -> Option<Mark> {
+    let mut parts = text.split_ascii_whitespace();
+    let stamp = Stamp { epoch: parts.next()?.parse().ok()?, base: Position(parts.next()?.parse().ok()?) };
+    let offset = parts.next()?.parse().ok()?;
+    let id = match (parts.next(), parts.next()) {
+        (Some(instance), Some(number)) => {
+            Some(DraftId { instance: u64::from_str_radix(instance, 16).ok()?, number: number.parse().ok()? })
+        }
+        _ => None,
+    };
+    Some(Mark { stamp, offset, id })
 }
 
 /// Notes that everything is in the file. The caller sees to it that this is durable, and with it all that came before.

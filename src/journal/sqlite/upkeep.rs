@@ -118,6 +118,16 @@ impl Upkeep {
         Ok((upkeep, Checkpointer { told, checkpoints }))
     }
 
+    /// Up to where entries were removed.
+    pub(super) fn floor(&self) -> Position {
+        self.floor
+    }
+
+    /// Up to where entries are in the search index.
+    pub(super) fn indexed(&self) -> Position {
+        self.indexed
+    }
+
     /// There is something new.
     pub(super) fn appended(&mut self, now: Instant) {
         self.index_since.get_or_insert(now);

@@ -4,6 +4,7 @@
 //! after a pause, or a small one of its own if nobody says anything. Between the batches it keeps the file in order.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -14,10 +15,12 @@ use rusqlite::{Connection, params};
 
 use crate::chat::entry::{Draft, Position};
 use crate::journal::contract::{Event, Refused, Status};
+use crate::journal::ordered::Ordered;
+use crate::journal::outbound::Outbound;
 
-use super::Outbound;
 use super::append::{self, Appender, Failed, What};
 use super::open::Lock;
+use super::report::{Board, Marks, Reporter};
 use super::schema;
 use super::upkeep::Upkeep;
 
@@ -37,6 +40,10 @@ const IDLE: Duration = Duration::from_secs(60);
 pub(super) enum Work {
     /// Store these, in this order.
     Append(Vec<Draft>),
+    /// Keep these, which are in order already.
+    Keep(Ordered),
+    /// Keep this key, which all instances have.
+    KeepKey([u8; 32]),
     /// Bring the index closer to what was sent before, and say whether there is nothing left to do.
     Index(Sender<bool>),
     /// Store what was sent before, and end.
@@ -51,10 +58,13 @@ pub(super) struct Writer {
     connection: Connection,
     appender: Appender,
     upkeep: Upkeep,
+    reporter: Reporter,
     work: Receiver<Work>,
     events: Outbound,
     health: Health,
     waiting: VecDeque<Draft>,
+    /// What a bus has put in order.
+    ordered: VecDeque<Ordered>,
     searches: Vec<Sender<bool>>,
     /// Set from outside, for a thread that is not reading its work.
     closing: Arc<AtomicBool>,
@@ -74,6 +84,7 @@ enum Health {
 
 impl Writer {
     pub(super) fn new(
+        path: &Path,
         connection: Connection,
         lock: Lock,
         upkeep: Upkeep,
@@ -81,14 +92,18 @@ impl Writer {
         events: Outbound,
         closing: Arc<AtomicBool>,
     ) -> rusqlite::Result<Self> {
+        let appender = Appender::new(&connection)?;
+        let reporter = Reporter::new(path, marks(&appender, &upkeep));
         Ok(Writer {
-            appender: Appender::new(&connection)?,
+            appender,
             connection,
             upkeep,
+            reporter,
             work,
             events,
             health: Health::Fine,
             waiting: VecDeque::new(),
+            ordered: VecDeque::new(),
             searches: Vec::new(),
             closing,
             is_closing: false,
@@ -100,23 +115,29 @@ impl Writer {
         self.appender.last()
     }
 
+    pub(super) fn board(&self) -> Board {
+        self.reporter.board()
+    }
+
     pub(super) fn run(mut self) {
         loop {
             self.receive();
-            if self.waiting.is_empty() {
-                if self.is_closing {
-                    break;
-                }
-                self.probe();
-            } else {
+            if !self.waiting.is_empty() {
                 self.append();
+            } else if self.may_keep(Instant::now()) {
+                self.keep();
+            } else if self.is_closing {
+                break;
+            } else {
+                self.probe();
             }
             if matches!(self.health, Health::Fine) {
                 self.upkeep.step(&mut self.connection, &mut self.appender, Instant::now());
             }
-            if self.waiting.is_empty() {
+            if self.waiting.is_empty() && !self.may_keep(Instant::now()) {
                 self.serve_searches();
             }
+            self.reporter.tell(marks(&self.appender, &self.upkeep));
         }
         self.close();
     }
@@ -129,7 +150,7 @@ impl Writer {
             Health::Failing { retry_at, .. } => Some(retry_at),
         };
         let patience = due.map_or(IDLE, |due| due.saturating_duration_since(now).min(IDLE));
-        let mut work = if self.waiting.is_empty() && !patience.is_zero() {
+        let mut work = if self.waiting.is_empty() && !self.may_keep(now) && !patience.is_zero() {
             self.work.recv_timeout(patience)
         } else {
             self.work.try_recv().map_err(|_| RecvTimeoutError::Timeout)
@@ -137,6 +158,8 @@ impl Writer {
         loop {
             match work {
                 Ok(Work::Append(drafts)) => self.waiting.extend(drafts),
+                Ok(Work::Keep(ordered)) => self.ordered.push_back(ordered),
+                Ok(Work::KeepKey(key)) => self.keep_key(key),
                 Ok(Work::Index(done)) => self.searches.push(done),
                 Ok(Work::Close) | Err(RecvTimeoutError::Disconnected) => self.is_closing = true,
                 #[cfg(test)]
@@ -164,6 +187,7 @@ impl Writer {
         let outcome = self.appender.append(&self.connection, drafts).or_else(|failed| self.resolve(*failed));
         match outcome {
             Ok(events) => {
+                self.reporter.stored(count, now.elapsed());
                 self.recovered();
                 self.events.send(events);
                 self.upkeep.appended(now);
@@ -172,6 +196,45 @@ impl Writer {
                 self.failed(&failed.error);
                 self.refuse(failed.batch.into_drafts());
             }
+        }
+    }
+
+    /// Whether there is something in order to be kept, and it may be tried.
+    fn may_keep(&self, now: Instant) -> bool {
+        let may_try = match self.health {
+            Health::Fine => true,
+            Health::Failing { retry_at, .. } => retry_at <= now,
+        };
+        may_try && !self.ordered.is_empty()
+    }
+
+    /// Keeps the next of what is in order, and tells it. It cannot be refused, so it waits until it can be kept.
+    fn keep(&mut self) {
+        let (mut count, mut batches) = (0, 0);
+        for ordered in &self.ordered {
+            count += ordered.events.len();
+            batches += 1;
+            if count >= MAX_BATCH {
+                break;
+            }
+        }
+        match self.appender.keep(&self.connection, &self.ordered.make_contiguous()[..batches]) {
+            Ok(()) => {
+                self.recovered();
+                self.events.send(self.ordered.drain(..batches).flat_map(|ordered| ordered.events).collect());
+                self.upkeep.appended(Instant::now());
+            }
+            Err(error) => {
+                // What has gone into the file makes space in the log.
+                super::upkeep::checkpoint(&self.connection);
+                self.failed(&error);
+            }
+        }
+    }
+
+    fn keep_key(&self, key: [u8; 32]) {
+        if let Err(error) = schema::keep_secret(&self.connection, key) {
+            tracing::warn!("the key of all instances is not kept, and is asked for again next time: {error}");
         }
     }
 
@@ -206,7 +269,7 @@ impl Writer {
     fn failed(&mut self, error: &rusqlite::Error) {
         let pause = match self.health {
             Health::Fine => {
-                tracing::error!("messages cannot be stored, and are refused until they can be: {error}");
+                tracing::error!("messages cannot be stored, and wait or are refused until they can be: {error}");
                 self.events.send(vec![Event::Status(Status::Waiting)]);
                 FIRST_PAUSE
             }
@@ -268,4 +331,8 @@ impl Writer {
             tracing::debug!("no last checkpoint: {error}");
         }
     }
+}
+
+fn marks(appender: &Appender, upkeep: &Upkeep) -> Marks {
+    Marks { last: appender.last(), floor: upkeep.floor(), indexed: upkeep.indexed() }
 }

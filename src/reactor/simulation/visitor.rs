@@ -1,182 +1,152 @@
-//! Visitors of the simulation: they ask for pages over HTTP, many at once, and go in every way there is.
+//! Visitors of the site: they ask for pages over HTTP, many at once, and go in every way there is.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
 
-use super::*;
+use super::line::{Line, Response, Temper};
+use super::scene::Scene;
 
 /// What visitors ask for, and with which status it is answered.
 const TARGETS: [(&str, u16); 5] =
     [("/healthz", 200), ("/", 200), ("/favicon.svg", 200), ("/nothing", 404), ("/%00", 400)];
-pub(super) const VISITORS: usize = 12;
 
+/// Somebody who comes again and again.
+#[derive(Debug)]
 pub(super) struct Visitor {
-    temper: Temper,
-    wire: Rc<RefCell<Wire>>,
-    id: ConnectionId,
-    unsent: Vec<u8>,
-    /// Requests, whole ones, that are not answered.
-    asked: VecDeque<(&'static str, u16)>,
-    received: Vec<u8>,
-    /// It has begun something that it will not finish, or was told that this response is the last.
-    is_done: bool,
-    /// It has ended its stream, and is owed what it has asked for.
-    has_ended: bool,
-    has_left: bool,
-}
-
-/// What all visitors have seen.
-#[derive(Default)]
-pub(super) struct Seen {
-    pub(super) responses: usize,
-    pub(super) refusals: usize,
-    pub(super) timeouts: usize,
+    visit: Option<Visit>,
+    retry_at: Instant,
     /// The content of each target, which is the same each time.
     content: HashMap<&'static str, Vec<u8>>,
 }
 
-impl World {
-    pub(super) fn visit(&mut self) {
-        let capacity = self.rng.usize(300..4_000);
-        let Some((wire, id)) = self.open(capacity) else { return };
-        let temper = *self.rng.choice(&[Temper::Eager, Temper::Eager, Temper::Slow, Temper::Stuck]).unwrap();
-        self.visitors.push(Visitor {
-            temper,
-            wire,
-            id,
-            unsent: Vec::new(),
-            asked: VecDeque::new(),
-            received: Vec::new(),
-            is_done: false,
-            has_ended: false,
-            has_left: false,
-        });
+#[derive(Debug)]
+struct Visit {
+    line: Line,
+    opened: Instant,
+    /// Requests, whole ones, that are not answered.
+    asked: VecDeque<(&'static str, u16)>,
+    /// When the last byte of what it has asked was sent.
+    sent: Instant,
+    /// It has begun something that it will not finish, or was told that this response is the last.
+    is_done: bool,
+}
+
+impl Visitor {
+    pub(super) fn new(now: Instant) -> Visitor {
+        Visitor { visit: None, retry_at: now, content: HashMap::new() }
     }
 
-    pub(super) fn act_as_visitor(&mut self, place: usize) {
-        let visitor = &mut self.visitors[place];
-        if visitor.has_left {
+    pub(super) fn act(&mut self, scene: &mut Scene) {
+        let Some(visit) = &mut self.visit else {
+            if scene.now >= self.retry_at && !scene.is_quiet {
+                let temper = Temper::any(&mut scene.rng);
+                let (opened, asked) = (scene.now, VecDeque::new());
+                self.visit = scene.open(temper).map(|line| Visit { line, opened, asked, sent: opened, is_done: false });
+            }
             return;
+        };
+        if !scene.is_quiet {
+            visit.ask(scene);
         }
-        let is_free = !visitor.is_done && !visitor.has_ended && !visitor.wire.borrow().server_ended;
-        match self.rng.u32(..1000) {
-            0..60 if is_free && visitor.asked.len() < 20 => {
-                for _ in 0..self.rng.usize(1..40) {
-                    let (target, status) = *self.rng.choice(&TARGETS).unwrap();
-                    visitor.unsent.extend(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n").bytes());
-                    visitor.asked.push_back((target, status));
-                }
-            }
-            60..64 if is_free => {
-                visitor.unsent.extend(b"GET / HTTP/1.1\r\nConnection: close\r\nHost: x\r\n\r\n");
-                visitor.asked.push_back(("/", 200));
-                visitor.is_done = true;
-            }
-            64..66 if is_free => {
-                visitor.unsent.extend(b"GET / HTTP/1.1\r\nHost: ");
-                visitor.is_done = true;
-            }
-            66..68 if is_free => {
-                visitor.unsent.extend(b"\x16\x03\x01");
-                visitor.asked.push_back(("garbage", 400));
-                visitor.is_done = true;
-            }
-            68..72 if is_free && visitor.unsent.is_empty() => {
-                visitor.wire.borrow_mut().client_ended = true;
-                visitor.has_ended = true;
-            }
-            72..75 => {
-                visitor.wire.borrow_mut().is_reset = true;
-                visitor.has_left = true;
-            }
-            _ => {}
+        let had_unsent = !visit.line.unsent.is_empty();
+        visit.line.exchange(scene);
+        if had_unsent && visit.line.unsent.is_empty() {
+            visit.sent = scene.now;
         }
-        let piece = self.rng.usize(..=visitor.unsent.len().min(2_000));
-        visitor.wire.borrow_mut().to_server.extend(visitor.unsent.drain(..piece));
-        self.read_as_visitor(place);
-    }
-
-    pub(super) fn read_as_visitor(&mut self, place: usize) {
-        let visitor = &mut self.visitors[place];
-        let bytes = exchange(&mut self.reactor, &mut self.rng, visitor.temper, &visitor.wire, visitor.id);
-        visitor.received.extend(bytes);
-        while let Some((status, is_last, content)) = take_response(&mut visitor.received) {
-            assert!(!visitor.received.starts_with(b"HTTP/1.1") || !is_last, "seed {}: nothing follows", self.seed);
-            visitor.is_done |= is_last;
-            if status == 503 && content.ends_with(b"The server is full. Please try again later.\n") {
-                self.seen.refusals += 1;
-                visitor.asked.clear();
-                continue;
-            }
-            if status == 408 {
-                self.seen.timeouts += 1;
-                assert!(is_last && visitor.asked.is_empty(), "seed {}: it waits for {:?}", self.seed, visitor.asked);
-                continue;
-            }
-            let Some((target, expected)) = visitor.asked.pop_front() else {
-                panic!("seed {}: {status} to nothing that was asked", self.seed)
-            };
-            self.seen.responses += 1;
-            if target == "/healthz" && self.reactor.drain_until.is_some() {
-                continue;
-            }
-            assert_eq!(status, expected, "seed {}: {target}", self.seed);
-            let first = self.seen.content.entry(target).or_insert_with(|| content.clone());
-            assert!(*first == content, "seed {}: {target} is what it was", self.seed);
+        while let Some(response) = visit.line.take_response() {
+            visit.check(response, &mut self.content, scene);
+        }
+        // When it has all that it has asked for, it makes room for others.
+        let is_served = scene.is_quiet && visit.asked.is_empty() && visit.line.unsent.is_empty();
+        if visit.line.is_over() || is_served {
+            self.leave(scene);
+            self.retry_at = scene.later(Duration::from_secs(5));
         }
     }
 
-    /// Whoever can still be answered, and reads, has been.
-    pub(super) fn check_what_visitors_saw(&self) {
-        for visitor in self.visitors.iter().filter(|visitor| visitor.temper != Temper::Stuck && !visitor.has_left) {
-            let is_owed = visitor.has_ended || !visitor.wire.borrow().server_ended;
-            assert!(!is_owed || visitor.asked.is_empty(), "seed {}: {:?} is not answered", self.seed, visitor.asked);
-        }
+    fn leave(&mut self, scene: &mut Scene) {
+        let Some(visit) = self.visit.take() else { return };
+        let is_owed = !visit.is_done && scene.is_quiet && scene.is_up(&visit.line);
+        assert!(!is_owed || visit.asked.is_empty(), "it is not answered: {visit:?}");
+        visit.line.hang_up(scene);
     }
 
-    pub(super) fn forget_visitors_who_left(&mut self) {
-        self.visitors.retain(|visitor| {
-            let wire = visitor.wire.borrow();
-            let sees_the_end = visitor.has_left || wire.to_client.is_empty() || visitor.temper == Temper::Stuck;
-            !(wire.is_closed && sees_the_end && (!visitor.has_ended || visitor.asked.is_empty()))
-        });
+    /// Whoever can still be answered has been.
+    pub(super) fn check_level(&self) {
+        let Some(visit) = self.visit.as_ref().filter(|visit| !visit.line.wire.borrow().server_ended) else { return };
+        assert!(visit.asked.is_empty(), "it is not answered: {visit:?}");
     }
 
-    /// They say what they have begun to say, and read.
-    pub(super) fn hurry_visitors(&mut self) {
-        for place in 0..self.visitors.len() {
-            let visitor = &mut self.visitors[place];
-            if visitor.temper != Temper::Stuck {
-                visitor.temper = Temper::Witness;
-            }
-            let bytes = std::mem::take(&mut visitor.unsent);
-            if !visitor.has_left {
-                visitor.wire.borrow_mut().to_server.extend(bytes);
-            }
-            self.read_as_visitor(place);
-        }
-    }
-
-    pub(super) fn reset_visitors(&mut self) {
-        for visitor in &mut self.visitors {
-            visitor.wire.borrow_mut().is_reset = true;
-            visitor.has_left = true;
-            exchange(&mut self.reactor, &mut self.rng, Temper::Stuck, &visitor.wire, visitor.id);
+    pub(super) fn cut(&mut self, scene: &mut Scene) {
+        if let Some(mut visit) = self.visit.take() {
+            visit.line.cut(scene);
         }
     }
 }
 
-/// Takes a whole response off the front: its status, whether it is the last, its content.
-fn take_response(bytes: &mut Vec<u8>) -> Option<(u16, bool, Vec<u8>)> {
-    let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
-    let text = std::str::from_utf8(&bytes[..head]).expect("a head is text");
-    let status = text.strip_prefix("HTTP/1.1 ").expect(text)[..3].parse().expect(text);
-    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
-    let length: usize = field("Content-Length: ").expect(text).parse().expect(text);
-    let is_last = field("Connection: ") == Some("close");
-    if bytes.len() < head + length {
-        return None;
+impl Visit {
+    fn ask(&mut self, scene: &mut Scene) {
+        let line = &mut self.line;
+        let is_free = !self.is_done && !line.has_ended() && !line.wire.borrow().server_ended;
+        match scene.rng.u32(..1000) {
+            0..60 if is_free && self.asked.len() < 20 => {
+                for _ in 0..scene.rng.usize(1..40) {
+                    let (target, status) = *scene.rng.choice(&TARGETS).unwrap();
+                    line.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+                    self.asked.push_back((target, status));
+                }
+            }
+            60..64 if is_free => {
+                line.send("GET / HTTP/1.1\r\nConnection: close\r\nHost: x\r\n\r\n");
+                self.asked.push_back(("/", 200));
+                self.is_done = true;
+            }
+            64..68 if is_free => {
+                line.send("GET / HTTP/1.1\r\nHost: ");
+                self.is_done = true;
+            }
+            68..70 if is_free => {
+                line.send(b"\x16\x03\x01");
+                self.asked.push_back(("garbage", 400));
+                self.is_done = true;
+            }
+            70..74 if is_free && line.unsent.is_empty() => line.half_close(scene),
+            74..80 => line.cut(scene),
+            80..90 => line.temper = Temper::any(&mut scene.rng),
+            _ => {}
+        }
     }
-    let content = bytes[head..head + length].to_vec();
-    bytes.drain(..head + length);
-    Some((status, is_last, content))
+
+    fn check(&mut self, response: Response, content: &mut HashMap<&'static str, Vec<u8>>, scene: &mut Scene) {
+        let Response { status, is_last, content: body } = response;
+        assert!(!is_last || !self.line.received.starts_with(b"HTTP/1.1"), "nothing follows the last: {self:?}");
+        self.is_done |= is_last;
+        if status == 503 && body.ends_with(b"The server is full. Please try again later.\n") {
+            scene.tally.full += 1;
+            return self.asked.clear();
+        }
+        if status == 408 {
+            // What it has asked was not there when its time was up, though it may have come since; or it had come just
+            // before, and other connections were read first.
+            let is_late = self.sent + Duration::from_millis(500) >= self.opened + scene.limits.handshake_timeout;
+            let is_late = is_late || self.asked.is_empty() || !self.line.unsent.is_empty();
+            assert!(is_last && is_late, "it waits for {:?}", self.asked);
+            scene.tally.late_heads += 1;
+            return self.asked.clear();
+        }
+        let Some((target, expected)) = self.asked.pop_front() else { panic!("{status} to nothing that was asked") };
+        scene.tally.responses += 1;
+        if target == "/healthz" && status == 503 && is_last {
+            assert!(body.ends_with(b"draining\n"), "it is well");
+            self.asked.clear();
+            return;
+        }
+        assert_eq!(status, expected, "{target}");
+        let first = content.entry(target).or_insert_with(|| body.clone());
+        assert!(*first == body, "{target} is what it was");
+        if is_last {
+            // What else it has asked is not answered.
+            self.asked.clear();
+        }
+    }
 }

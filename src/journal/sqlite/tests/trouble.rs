@@ -7,8 +7,10 @@ use crate::journal::tests::Bell;
 
 /// Opens as if the machine had been started as `boot`.
 fn open_after(boot: &str, path: &Path, sync: SyncMode) -> Desk {
-    let open =
-        |bell: Arc<Bell>| SqliteJournal::open_after(boot, path, sync, &Limits::default(), move || bell.ring()).unwrap();
+    let open = |bell: Arc<Bell>| {
+        let limits = Limits::default();
+        SqliteJournal::open_after(boot, path, sync, &limits, Order::Here, move || bell.ring()).unwrap()
+    };
     Desk::new(|bell| Journal::Sqlite(Box::new(open(bell))))
 }
 

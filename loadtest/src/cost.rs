@@ -1,0 +1,155 @@
+//! Times as percentiles, and what a run has cost both sides.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::SECOND;
+use crate::facts::{Facts, Interval};
+use crate::times::Times;
+
+/// A generator that works more of its time than this is taken to be the limit of what was measured.
+const BUSY_LIMIT: f64 = 0.95;
+/// A generator that sends this late at the 99th percentile, in microseconds, as well.
+const LAG_LIMIT_US: f64 = 5_000.0;
+/// One that waits longer for a CPU, per time, shares the machine with too many others.
+const WAITED_LIMIT: f64 = 0.2;
+/// Percentiles of times, in microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Percentiles {
+    /// How many times were recorded.
+    pub count: u64,
+    /// The median.
+    pub p50_us: f64,
+    /// The 90th percentile.
+    pub p90_us: f64,
+    /// The 99th percentile.
+    pub p99_us: f64,
+    /// The 99.9th percentile.
+    pub p999_us: f64,
+    /// The longest.
+    pub max_us: f64,
+}
+
+/// What the measuring itself cost, within the measured interval.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GeneratorCost {
+    /// Share of the time in which its thread worked, 0 to 1; polling in vain is no work.
+    pub busy: f64,
+    /// Time it was ready to run but had no CPU, per time.
+    pub waited_share: f64,
+    /// How late messages were sent, in microseconds.
+    pub lag: Percentiles,
+    /// Whether it, and not the server, was the limit.
+    pub limited: bool,
+    /// What was the limit, in a sentence, if it was not the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<&'static str>,
+}
+
+/// What the run cost the server.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ServerCost {
+    /// Its process.
+    pub pid: u32,
+    /// CPU time in the measured interval.
+    pub cpu_seconds: f64,
+    /// Share of it in the server's own code, the rest being the kernel's, to the clock tick.
+    pub user_seconds: f64,
+    /// Share of it in the kernel.
+    pub system_seconds: f64,
+    /// CPU time per time: 1 is a whole CPU.
+    pub cpu_share: f64,
+    /// Time it was ready to run but had no CPU, per time.
+    pub waited_share: f64,
+    /// CPU time for each delivered message, in microseconds.
+    pub cpu_us_per_delivered: Option<f64>,
+    /// How often it gave its CPU away to wait for something.
+    pub voluntary_switches: u64,
+    /// How often its CPU was taken away.
+    pub involuntary_switches: u64,
+    /// Resident memory before the first connection.
+    pub resident_bytes_at_start: Option<u64>,
+    /// Resident memory with all clients, before the first message.
+    pub resident_bytes_connected: Option<u64>,
+    /// Resident memory when the talking was over.
+    pub resident_bytes_at_end: Option<u64>,
+    /// What the connections added, each.
+    pub bytes_per_connection: Option<f64>,
+}
+
+impl Percentiles {
+    /// Of all that were recorded.
+    pub fn new(times: &Times) -> Self {
+        let times = times.histogram();
+        let at = |quantile| times.value_at_quantile(quantile) as f64 / 1e3;
+        Percentiles {
+            count: times.len(),
+            p50_us: at(0.5),
+            p90_us: at(0.9),
+            p99_us: at(0.99),
+            p999_us: at(0.999),
+            max_us: times.max() as f64 / 1e3,
+        }
+    }
+}
+
+impl GeneratorCost {
+    pub(crate) fn new(interval: &Interval, seconds: f64, server: Option<&ServerCost>) -> Self {
+        let Interval { from, to, .. } = interval;
+        let worked = (to.thread_cpu - from.thread_cpu).saturating_sub(to.spun - from.spun);
+        let busy = ratio(in_seconds(worked), seconds);
+        let lag = Percentiles::new(&interval.lag);
+        let waited_share = ratio(in_seconds(to.waited.saturating_sub(from.waited)), seconds);
+        // Where both work all the time, the server is the limit: it decides how much there is to read.
+        let server_is_idle = server.is_none_or(|server| server.cpu_share < BUSY_LIMIT);
+        let limited = busy + waited_share > BUSY_LIMIT && server_is_idle || lag.p99_us > LAG_LIMIT_US;
+        let verdict = limited.then_some(if waited_share > WAITED_LIMIT {
+            "this machine had no CPU for the generator: rates and latencies are those of a busy machine, not the server's"
+        } else {
+            "the generator was the limit here: rates and latencies are its own, not the server's"
+        });
+        GeneratorCost { busy, waited_share, lag, limited, verdict }
+    }
+}
+
+impl ServerCost {
+    pub(crate) fn new(pid: u32, interval: &Interval, seconds: f64, delivered: u64) -> Option<Self> {
+        let used = interval.to.server?.since(interval.from.server?);
+        Some(ServerCost {
+            pid,
+            cpu_seconds: in_seconds(used.total),
+            user_seconds: in_seconds(used.user),
+            system_seconds: in_seconds(used.system),
+            cpu_share: ratio(in_seconds(used.total), seconds),
+            waited_share: ratio(in_seconds(used.waited), seconds),
+            cpu_us_per_delivered: (delivered > 0).then(|| used.total as f64 / 1e3 / delivered as f64),
+            voluntary_switches: used.voluntary_switches,
+            involuntary_switches: used.involuntary_switches,
+            resident_bytes_at_start: None,
+            resident_bytes_connected: None,
+            resident_bytes_at_end: interval.resident,
+            bytes_per_connection: None,
+        })
+    }
+
+    pub(crate) fn with_memory(mut self, facts: &Facts) -> Self {
+        self.resident_bytes_at_start = facts.resident_at_start;
+        self.resident_bytes_connected = facts.resident_connected;
+        self.resident_bytes_at_end = facts.resident_at_end.or(self.resident_bytes_at_end);
+        if let (Some(before), Some(after)) = (facts.resident_at_start, facts.resident_connected)
+            && facts.connected > 0
+        {
+            self.bytes_per_connection = Some((after as f64 - before as f64) / f64::from(facts.connected));
+        }
+        self
+    }
+}
+
+/// Nanoseconds as seconds.
+pub(crate) fn in_seconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / SECOND as f64
+}
+
+/// `part` of `whole`; nothing of nothing is 0.
+pub(crate) fn ratio(part: f64, whole: f64) -> f64 {
+    if whole > 0.0 { part / whole } else { 0.0 }
+}

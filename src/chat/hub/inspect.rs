@@ -1,0 +1,29 @@
+//! What the simulation looks at to see that nothing is forgotten.
+
+use super::Hub;
+
+impl Hub {
+    /// What has been asked of the store and has not come.
+    pub(crate) fn pending_reads(&self) -> usize {
+        self.reads.len()
+    }
+
+    /// What should not be there when all have left; nothing, if all is well.
+    pub(crate) fn leftovers(&self) -> String {
+        let lists = [
+            ("members", self.present),
+            ("places for members", self.members.len()),
+            ("people", self.people.len()),
+            ("rooms with members", self.rooms()),
+            ("seats that are catching up", self.catching_up),
+            ("hungry members", self.hungry.len()),
+            ("pending reads", self.reads.len()),
+            ("rooms with news", self.talked.len()),
+            ("restless rooms", self.restless.len()),
+            ("ticks", usize::from(self.next_tick.is_some())),
+            ("rooms without a name", self.rooms.len() - self.by_name.len()),
+        ];
+        let left = lists.into_iter().filter(|(_, count)| *count > 0);
+        left.map(|(what, count)| format!("{count} {what}")).collect::<Vec<_>>().join(", ")
+    }
+}

@@ -1,0 +1,76 @@
+//! The driver and real servers.
+
+use super::*;
+use crate::journal::bus::contract::{keeps_its_promises, run};
+
+#[path = "../../../../tests/common/redis.rs"]
+mod server;
+
+use server::RedisServer;
+
+#[test]
+fn a_redis_server_keeps_its_promises() {
+    let server = RedisServer::start(&[]);
+    let socket = format!("redis+unix://{}", server.socket().display());
+    for (url, prefix) in [(server.url(), "tcp"), (socket, "unix"), (format!("{}/3", server.url()), "database")] {
+        run(keeps_its_promises(&Redis::new(&url, prefix, 1_000_000).unwrap()));
+    }
+}
+
+#[test]
+fn a_user_and_a_password() {
+    let server =
+        RedisServer::start(&["--user", "ann", "on", ">secret", "~*", "&*", "+@all", "--user", "default", "off"]);
+    let at = |user: &str| server.url().replacen("redis://", &format!("redis://{user}@"), 1);
+    run(keeps_its_promises(&Redis::new(&at("ann:secret"), "chat", 1_000_000).unwrap()));
+    for wrong in ["ann:wrong", ""] {
+        let refused = run(async {
+            match Redis::new(&at(wrong), "chat", 1_000_000).unwrap().connect().await {
+                Ok(session) => session.meta().await.unwrap_err(),
+                Err(failure) => failure,
+            }
+        });
+        assert!(!refused.to_string().contains("wrong"), "{refused}");
+    }
+}
+
+#[test]
+fn what_is_trimmed_or_of_somebody_else_is_told() {
+    let server = RedisServer::start(&[]);
+    run(async {
+        let driver = Redis::new(&server.url(), "chat", 100).unwrap();
+        let session = driver.connect().await.unwrap();
+        let batch: Vec<Bytes> = (1..=1_000).map(|number| Bytes::from(number.to_string())).collect();
+        session.publish(&batch).await.unwrap();
+        let Bounds { first, last } = session.bounds().await.unwrap();
+        assert!(first > 500 && last == 1_000, "about a hundred are kept, from {first} on");
+        let record = session.tail(1).await.unwrap().next().await.unwrap().remove(0);
+        assert_eq!((record.offset, &record.bytes[..]), (first, first.to_string().as_bytes()));
+        assert_eq!(session.get(first - 1).await.unwrap(), None);
+        // All of it is trimmed, and what was there is not forgotten.
+        session.ask(cmd("XTRIM").arg("chat:log").arg("MAXLEN").arg(0)).await.unwrap();
+        assert_eq!(session.bounds().await.unwrap(), Bounds { first: 1_001, last: 1_000 });
+
+        session.ask(cmd("XADD").arg("theirs:log").arg("*").arg("a").arg("b")).await.unwrap();
+        session.ask(cmd("SET").arg("text:log").arg("a")).await.unwrap();
+        for prefix in ["theirs", "text"] {
+            let session = Redis::new(&server.url(), prefix, 100).unwrap().connect().await.unwrap();
+            session.bounds().await.unwrap_err();
+        }
+    });
+}
+
+#[test]
+fn urls() {
+    for (url, is_fine) in [
+        ("redis://127.0.0.1", true),
+        ("rediss://user:password@[::1]:6380/5", true),
+        ("redis+unix:///run/redis.sock?db=2&pass=x", true),
+        ("unix:///run/redis.sock", true),
+        ("redis://host:port", false),
+        ("redis://127.0.0.1/not-a-number", false),
+        ("redis:", false),
+    ] {
+        assert_eq!(Redis::new(url, "chat", 1).is_ok(), is_fine, "{url}");
+    }
+}

@@ -1,0 +1,201 @@
+//! Programs that post over HTTP, with a key for each thing they say, and read the history.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::line::{Line, Response, Temper};
+use super::oracle::{ROOMS, room_name};
+use super::scene::Scene;
+
+/// A program that says again what was not confirmed.
+#[derive(Debug)]
+pub(super) struct Poster {
+    number: usize,
+    said: usize,
+    connection: Option<Connection>,
+    retry_at: Instant,
+    /// What it has said and was not told the position of, the oldest first.
+    unconfirmed: VecDeque<Post>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    line: Line,
+    asked: VecDeque<Asked>,
+    is_done: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Post {
+    room: usize,
+    key: String,
+    text: String,
+    has_been_sent: bool,
+}
+
+#[derive(Debug)]
+enum Asked {
+    Post { post: Post, is_first: bool },
+    Before { room: usize, before: Option<u64>, limit: u64, present: u64 },
+    After { room: usize, after: u64, limit: u64, present: u64, unread: u64 },
+}
+
+impl Poster {
+    pub(super) fn new(number: usize, now: Instant) -> Poster {
+        Poster { number, said: 0, connection: None, retry_at: now, unconfirmed: VecDeque::new() }
+    }
+
+    pub(super) fn act(&mut self, scene: &mut Scene) {
+        if self.connection.is_none() {
+            if scene.now < self.retry_at {
+                return;
+            }
+            let temper = Temper::any(&mut scene.rng);
+            let Some(line) = scene.open(temper) else { return };
+            self.connection = Some(Connection { line, asked: VecDeque::new(), is_done: false });
+        }
+        self.ask(scene);
+        let Some(connection) = &mut self.connection else { return };
+        connection.line.exchange(scene);
+        while let Some(response) = connection.line.take_response() {
+            connection.is_done |= response.is_last;
+            if response.is_refusal() {
+                scene.tally.full += 1;
+                connection.asked.clear();
+                break;
+            }
+            if let Some(confirmed) = connection.check(&response, scene) {
+                self.unconfirmed.retain(|post| post.key != confirmed);
+            }
+            if response.is_last {
+                connection.asked.clear();
+            }
+        }
+        if connection.line.is_over() {
+            if let Some(connection) = self.connection.take() {
+                connection.line.hang_up(scene);
+            }
+            self.retry_at = scene.later(Duration::from_secs(3));
+        }
+    }
+
+    fn ask(&mut self, scene: &mut Scene) {
+        let Some(connection) = &mut self.connection else { return };
+        let line = &mut connection.line;
+        let is_free = !connection.is_done && !line.has_ended() && !line.is_over();
+        if is_free && connection.asked.is_empty() && !self.unconfirmed.is_empty() && scene.chance(100) {
+            // It does not know what has become of it: it says it again.
+            return connection.post(&mut self.unconfirmed[0], self.number, scene);
+        }
+        if scene.is_quiet {
+            return;
+        }
+        let (room, limit) = (scene.rng.usize(..ROOMS), scene.rng.u64(1..20));
+        let present = scene.truth.last;
+        match scene.rng.u32(..1000) {
+            0..40 if is_free && connection.asked.len() < 3 && self.unconfirmed.len() < 5 => {
+                let text = format!("p{}.{} {}", self.number, self.said, "x".repeat(scene.rng.usize(..100)));
+                let key = format!("p{}-{}", self.number, self.said);
+                self.said += 1;
+                self.unconfirmed.push_back(Post { room, key, text, has_been_sent: false });
+                if let Some(post) = self.unconfirmed.back_mut() {
+                    connection.post(post, self.number, scene);
+                }
+            }
+            40..50 if is_free => {
+                let before = scene.rng.bool().then(|| scene.rng.u64(1..=present + 1));
+                let query = before.map(|before| format!("&before={before}")).unwrap_or_default();
+                connection.get(room, &format!("limit={limit}{query}"));
+                connection.asked.push_back(Asked::Before { room, before, limit, present });
+            }
+            50..60 if is_free => {
+                let (after, unread) = (scene.rng.u64(..=present), scene.truth.unread());
+                connection.get(room, &format!("after={after}&limit={limit}"));
+                connection.asked.push_back(Asked::After { room, after, limit, present, unread });
+            }
+            60..66 => line.cut(scene),
+            66..69 if is_free => line.half_close(scene),
+            69..80 => line.temper = Temper::any(&mut scene.rng),
+            _ => {}
+        }
+    }
+
+    /// All that it has asked is answered.
+    pub(super) fn check_level(&self) {
+        assert!(self.unconfirmed.is_empty(), "nobody knows what became of this: {self:?}");
+        let is_answered = |it: &Connection| it.asked.is_empty() || it.line.has_ended();
+        assert!(self.connection.as_ref().is_none_or(is_answered), "it waits: {self:?}");
+    }
+
+    pub(super) fn cut(&mut self, scene: &mut Scene) {
+        if let Some(mut connection) = self.connection.take() {
+            connection.line.cut(scene);
+        }
+    }
+}
+
+impl Connection {
+    fn get(&mut self, room: usize, query: &str) {
+        self.line.send(format!("GET /rooms/{}/messages?{query} HTTP/1.1\r\nHost: x\r\n\r\n", room_name(room)));
+    }
+
+    fn post(&mut self, post: &mut Post, number: usize, scene: &mut Scene) {
+        let json = json!({"text": post.text, "name": format!("P{number}")}).to_string();
+        let (field, content) = match scene.rng.bool() {
+            true => (format!("Content-Length: {}", json.len()), json),
+            false => {
+                let (one, other) = json.split_at(json.len() / 2);
+                let chunk = |part: &str| format!("{:x}\r\n{part}\r\n", part.len());
+                ("Transfer-Encoding: chunked".to_owned(), format!("{}{}0\r\n\r\n", chunk(one), chunk(other)))
+            }
+        };
+        let expect = if scene.chance(100) { "Expect: 100-continue\r\n" } else { "" };
+        self.line.send(format!(
+            "POST /rooms/{}/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+             Idempotency-Key: {}\r\n{expect}{field}\r\n\r\n{content}",
+            room_name(post.room),
+            post.key,
+        ));
+        let is_first = !std::mem::replace(&mut post.has_been_sent, true);
+        self.asked.push_back(Asked::Post { post: post.clone(), is_first });
+    }
+
+    /// Judges a response, and returns the key of what it confirms.
+    fn check(&mut self, response: &Response, scene: &mut Scene) -> Option<String> {
+        let Response { status, content, .. } = response;
+        let text = String::from_utf8_lossy(content);
+        if *status == 408 {
+            return None;
+        }
+        let Some(asked) = self.asked.pop_front() else { panic!("{status} to nothing: {text}") };
+        if *status == 503 {
+            scene.tally.refused += 1;
+            return None;
+        }
+        let answer: Value = serde_json::from_slice(content).unwrap_or_else(|err| panic!("{status} {err}: {text}"));
+        assert_eq!(answer["epoch"].as_str(), Some(&*scene.truth.epoch), "{answer}");
+        match asked {
+            Asked::Post { post, is_first } => {
+                assert!(*status == 201 || (*status == 200 && !is_first), "{status} to {post:?}: {answer}");
+                let position = answer["position"].as_u64().expect("a position");
+                let stored = scene.truth.between(post.room, position - 1, position).first();
+                let stored = stored.unwrap_or_else(|| panic!("{post:?} was never emitted at {position}"));
+                assert_eq!(stored.content.bytes(), post.text.as_bytes(), "{answer}");
+                assert_eq!(stored.nonce.as_ref().map(|nonce| &*nonce.0), Some(&*post.key), "{answer}");
+                scene.tally.posts += 1;
+                scene.tally.repeats += u64::from(*status == 200);
+                return Some(post.key);
+            }
+            Asked::Before { room, before, limit, present } => {
+                scene.truth.page_before(room, &answer, before, limit, present);
+            }
+            Asked::After { room, after, limit, present, unread } => {
+                scene.truth.page_after(room, &answer, after, limit, (present, unread));
+            }
+        }
+        scene.tally.histories += 1;
+        None
+    }
+}

@@ -1,0 +1,155 @@
+//! What a member of chat.v1 knows of one room: what was said, and who is there.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::oracle::{Truth, View, room_name};
+use super::scene::Scene;
+
+/// A member's place in a room.
+#[derive(Debug)]
+pub(super) struct Seat {
+    room: usize,
+    pub(super) standing: Standing,
+    /// Where it resumes: the position it has heard, and the epoch of that.
+    resume: Option<(u64, String)>,
+    view: Option<View>,
+    /// Who is there, by id: none if they are too many to be named.
+    people: BTreeMap<String, String>,
+    count: u64,
+    pub(super) retry_at: Instant,
+}
+
+/// Whether it is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is not.
+    Out,
+    /// It has asked, and resumes behind a position of an epoch. Entries up to `present` were there, and `unread` reads had
+    /// failed.
+    Joining { after: Option<(u64, String)>, present: u64, unread: u64 },
+    /// It is.
+    In,
+    /// It wants out.
+    Leaving,
+}
+
+impl Seat {
+    pub(super) fn new(room: usize) -> Seat {
+        let (resume, view, people) = (None, None, BTreeMap::new());
+        Seat { room, standing: Standing::Out, resume, view, people, count: 0, retry_at: Instant::now() }
+    }
+
+    pub(super) fn is_in(&self) -> bool {
+        self.standing == Standing::In
+    }
+
+    /// Asks to be let in; the request.
+    pub(super) fn join(&mut self, truth: &Truth, begins_anew: bool) -> Value {
+        self.resume.take_if(|_| begins_anew);
+        let (present, unread) = (truth.last, truth.unread());
+        self.standing = Standing::Joining { after: self.resume.clone(), present, unread };
+        let (after, epoch) = self.resume.clone().unzip();
+        json!({"type": "join", "room": room_name(self.room), "after": after, "epoch": epoch})
+    }
+
+    /// It has asked to be let out.
+    pub(super) fn leave(&mut self) {
+        self.standing = Standing::Leaving;
+    }
+
+    /// The connection is gone.
+    pub(super) fn lose(&mut self) {
+        self.standing = Standing::Out;
+        self.view = None;
+        self.people.clear();
+    }
+
+    pub(super) fn refused(&mut self, error: &Value, retry_at: Instant) {
+        self.retry_at = retry_at;
+        self.standing = match self.standing {
+            Standing::Joining { .. } => Standing::Out,
+            Standing::Leaving => Standing::In,
+            Standing::In | Standing::Out => panic!("{error} to nothing"),
+        };
+    }
+
+    pub(super) fn joined(&mut self, joined: &Value, scene: &mut Scene) {
+        let Standing::Joining { after, present, unread } = std::mem::replace(&mut self.standing, Standing::In) else {
+            panic!("nobody asked for {joined}");
+        };
+        let upto = scene.truth.joined(self.room, joined, after.as_ref(), (present, unread));
+        let told = joined["entries"].as_array().map_or(0, Vec::len) as u64;
+        scene.tally.heard += told;
+        scene.tally.resumed += u64::from(after.is_some() && joined["gap"] == false && told > 0);
+        scene.tally.gaps += u64::from(joined["gap"] == true);
+        self.view = Some(View { room: self.room, upto, unread });
+        self.resume = Some((upto, scene.truth.epoch.clone()));
+        self.replace_people(&joined["members"]["names"]);
+        self.count = joined["members"]["count"].as_u64().expect("a count");
+    }
+
+    /// Something was said.
+    pub(super) fn hear(&mut self, truth: &Truth, said: &Value) {
+        let Some(view) = &mut self.view else { panic!("it is not in the room of {said}") };
+        view.hear(truth, said);
+        self.resume = Some((view.upto, truth.epoch.clone()));
+    }
+
+    /// Takes what is told of the room beyond what was said.
+    pub(super) fn told(&mut self, message: &Value, scene: &mut Scene) {
+        let Some(view) = &mut self.view else { panic!("it is not in the room of {message}") };
+        match message["type"].as_str() {
+            Some("left") => {
+                assert_eq!(self.standing, Standing::Leaving, "{message}");
+                self.lose();
+            }
+            Some("gap") => {
+                scene.tally.gaps += 1;
+                view.skip(&scene.truth, message["position"].as_u64().expect("a position"));
+                self.resume = Some((view.upto, scene.truth.epoch.clone()));
+            }
+            Some("presence") => {
+                self.count = message["count"].as_u64().expect("a count");
+                for person in message["joined"].as_array().into_iter().flatten() {
+                    self.add(person);
+                }
+                for person in message["renamed"].as_array().into_iter().flatten() {
+                    self.add(person);
+                }
+                for id in message["left"].as_array().into_iter().flatten() {
+                    self.people.remove(id.as_str().expect("an id"));
+                }
+                if message.get("names").is_some() {
+                    self.replace_people(&message["names"]);
+                }
+            }
+            _ => assert!(message["names"].as_array().expect("a list").len() <= 5, "{message}"),
+        }
+    }
+
+    fn add(&mut self, person: &Value) {
+        let [id, name] = ["id", "name"].map(|field| person[field].as_str().expect("a string").to_owned());
+        self.people.insert(id, name);
+    }
+
+    fn replace_people(&mut self, names: &Value) {
+        self.people.clear();
+        names.as_array().expect("a list").iter().for_each(|person| self.add(person));
+    }
+
+    /// It has heard all of the room, and knows who is there.
+    pub(super) fn check(&self, people: &BTreeMap<String, String>, count: usize, scene: &mut Scene) {
+        let upto = self.view.map_or(0, |view| view.upto);
+        assert!(upto >= scene.truth.last_of(self.room), "{upto} of {} is heard", scene.truth.last_of(self.room));
+        assert_eq!(self.count, count as u64, "so many are in {}", room_name(self.room));
+        if people.len() <= scene.limits.presence_names {
+            assert_eq!(self.people, *people, "these are in {}", room_name(self.room));
+        } else {
+            assert!(self.people.is_empty(), "a crowd is not named: {:?}", self.people);
+        }
+        scene.tally.pictures += 1;
+    }
+}

@@ -1,0 +1,303 @@
+//! The world of the simulation: the clients, what befalls the servers and their store, and how it all comes to an end.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use crate::chat::entry::Epoch;
+use crate::journal::Journal;
+use crate::journal::simulated::Store;
+use crate::limits::Limits;
+
+use super::listener::Listener;
+use super::member_raw::RawMember;
+use super::member_v1::Page;
+use super::oracle::{ROOMS, Truth};
+use super::poster::Poster;
+use super::scene::{Scene, Tally};
+use super::visitor::Visitor;
+
+const PAGES: usize = 7;
+const TABS: usize = 2;
+const RAW_MEMBERS: usize = 4;
+const LISTENERS: usize = 4;
+const POSTERS: usize = 2;
+const VISITORS: usize = 4;
+/// Those who must all have a place in the end. Visitors come and go.
+const CLIENTS: usize = PAGES + TABS + RAW_MEMBERS + LISTENERS + POSTERS;
+/// The longest time between two steps.
+const STEP: u64 = 200;
+
+/// Bounds so narrow that all of them are met, others with each seed.
+fn limits(rng: &mut Rng) -> Limits {
+    let tail_entries = rng.usize(15..60);
+    Limits {
+        max_connections: Some(rng.usize(CLIENTS..CLIENTS + 8)),
+        requests_per_turn: 30,
+        entries_per_turn: rng.usize(3..15),
+        feeds_per_turn: rng.usize(1..10),
+        message_timeout: Duration::from_secs(8),
+        outbox_high_water_bytes: rng.usize(300..2_000),
+        outbox_low_water_bytes: 200,
+        outboxes_total_bytes: 20_000,
+        max_message_bytes: 400,
+        tail_entries,
+        tail_bytes: if rng.u8(..) < 60 { 5_000 } else { 100_000 },
+        tails_total_bytes: if rng.u8(..) < 60 { 10_000 } else { 300_000 },
+        max_tails: if rng.u8(..) < 60 { 1 } else { 100 },
+        page_entries: rng.usize(2..12),
+        backfill_entries: rng.usize(10..60),
+        read_bytes_per_connection: 500,
+        read_bytes_per_turn: 2_000,
+        max_drafts_in_flight: 20,
+        presence_names: if rng.bool() { rng.usize(2..PAGES) } else { 100 },
+        say_rate: if rng.bool() { 2 } else { 0 },
+        say_burst: 10,
+        ask_rate: if rng.bool() { 2 } else { 0 },
+        ask_burst: 10,
+        raw_rate: if rng.bool() { 5 } else { 0 },
+        raw_burst: 10,
+        ping_interval: Duration::from_secs(20),
+        stall_timeout: Duration::from_secs(30),
+        ..Limits::default()
+    }
+}
+
+/// Which journal is under the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Under {
+    Memory,
+    Store,
+}
+
+pub(super) struct World {
+    scene: Scene,
+    pages: Vec<Page>,
+    raw_members: Vec<RawMember>,
+    listeners: Vec<Listener>,
+    posters: Vec<Poster>,
+    visitors: Vec<Visitor>,
+    /// Steps until an instance that is down is started again.
+    rest: u32,
+}
+
+impl World {
+    pub(super) fn new(under: Under, seed: u64) -> World {
+        let mut rng = Rng::with_seed(seed);
+        let limits = limits(&mut rng);
+        let store = Store::new(Epoch(seed << 16));
+        let scene = Scene::new(rng, limits.clone(), Truth::new(store, under == Under::Store, limits));
+        let now = scene.now;
+        World {
+            pages: (0..PAGES).map(|number| Page::new(number, None, now)).collect(),
+            raw_members: (0..RAW_MEMBERS).map(|number| RawMember::new(number, now)).collect(),
+            listeners: (0..LISTENERS).map(|number| Listener::new(number, now)).collect(),
+            posters: (0..POSTERS).map(|number| Poster::new(number, now)).collect(),
+            visitors: (0..VISITORS).map(|_| Visitor::new(now)).collect(),
+            rest: 0,
+            scene,
+        }
+    }
+
+    /// One step: everybody does something, time goes on, and the servers that are woken work.
+    pub(super) fn step(&mut self) {
+        if self.pages.len() < PAGES + TABS && self.scene.chance(10) {
+            self.open_tab();
+        }
+        self.trouble();
+        let most = if self.scene.chance(10) { 30 * STEP } else { STEP };
+        let time = Duration::from_millis(self.scene.rng.u64(0..most));
+        self.pass(time);
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let scene = &mut self.scene;
+        self.pages.iter_mut().for_each(|page| page.act(scene));
+        self.raw_members.iter_mut().for_each(|member| member.act(scene));
+        self.listeners.iter_mut().for_each(|listener| listener.act(scene));
+        self.posters.iter_mut().for_each(|poster| poster.act(scene));
+        self.visitors.iter_mut().for_each(|visitor| visitor.act(scene));
+        scene.ghosts.retain(|ghost| !ghost.is_closed());
+        scene.now += time;
+        scene.turn();
+    }
+
+    fn open_tab(&mut self) {
+        let place = self.scene.rng.usize(..PAGES);
+        if self.pages[place].person.is_some() {
+            let tab = Page::new(self.pages.len(), Some(&self.pages[place]), self.scene.now);
+            self.pages.push(tab);
+        }
+    }
+
+    /// What befalls the servers and the store.
+    fn trouble(&mut self) {
+        let store = Rc::clone(&self.scene.truth.store);
+        let scene = &mut self.scene;
+        match scene.rng.u32(..1000) {
+            0..3 => store.borrow_mut().is_failing = true,
+            3..15 => store.borrow_mut().is_failing = false,
+            15..17 => store.borrow_mut().is_unreadable = true,
+            17..40 => store.borrow_mut().is_unreadable = false,
+            40..45 => store.borrow_mut().sync(),
+            45..50 => {
+                let kept = store.borrow().entries().len();
+                let count = if scene.chance(100) { kept } else { kept / 4 };
+                store.borrow_mut().trim(scene.rng.usize(..=count));
+            }
+            _ => {}
+        }
+        for place in 0..self.scene.instances.len() {
+            self.befall(place);
+        }
+    }
+
+    fn befall(&mut self, place: usize) {
+        let scene = &mut self.scene;
+        let dice = scene.rng.u32(..1000);
+        let Some(reactor) = &mut scene.instances[place].reactor else {
+            self.rest = self.rest.saturating_sub(1);
+            if self.rest == 0 {
+                scene.start(place);
+            }
+            return;
+        };
+        if reactor.drain_until.is_some() {
+            if reactor.is_finished(scene.now) {
+                self.stop(place);
+            }
+            return;
+        }
+        match dice {
+            0..3 => self.kill(place),
+            3..5 => {
+                scene.tally.stops += 1;
+                reactor.begin_draining(scene.now);
+            }
+            _ => {}
+        }
+    }
+
+    /// The process is killed, or the machine loses its power.
+    fn kill(&mut self, place: usize) {
+        let scene = &mut self.scene;
+        scene.tally.kills += 1;
+        if let Some(reactor) = &mut scene.instances[place].reactor
+            && let Journal::Simulated(journal) = &mut reactor.journal
+        {
+            journal.kill();
+        }
+        self.stop(place);
+        let scene = &mut self.scene;
+        scene.lose(300);
+        if scene.truth.keeps && scene.chance(300) {
+            Rc::clone(&scene.truth.store).borrow_mut().lose_power(&mut scene.rng);
+        }
+    }
+
+    /// The process has ended.
+    fn stop(&mut self, place: usize) {
+        let scene = &mut self.scene;
+        scene.instances[place].reactor = None;
+        if !scene.truth.keeps {
+            scene.truth.store.borrow_mut().begin_anew();
+        }
+        self.rest = scene.rng.u32(1..20);
+    }
+
+    /// Lets everything that is under way arrive, and everybody come back who was away; then judges what they know.
+    pub(super) fn settle(&mut self) {
+        let scene = &mut self.scene;
+        scene.is_quiet = true;
+        {
+            let mut store = scene.truth.store.borrow_mut();
+            (store.is_failing, store.is_unreadable) = (false, false);
+        }
+        for place in 0..self.scene.instances.len() {
+            let is_up =
+                self.scene.instances[place].reactor.as_ref().is_some_and(|reactor| reactor.drain_until.is_none());
+            if !is_up {
+                self.stop(place);
+                self.scene.start(place);
+            }
+        }
+        let scene = &mut self.scene;
+        std::mem::take(&mut scene.ghosts).iter_mut().for_each(|ghost| ghost.cut(scene));
+        self.pages.iter_mut().for_each(|page| page.cut_if_stuck(scene));
+        self.raw_members.iter_mut().for_each(|member| member.cut_if_stuck(scene));
+        self.listeners.iter_mut().for_each(|listener| listener.cut_if_stuck(scene));
+        for _ in 0..500 {
+            self.pass(Duration::from_millis(50));
+        }
+        self.check_levels();
+        self.check_that_all_sleep();
+    }
+
+    fn check_levels(&mut self) {
+        let mut people = vec![BTreeMap::new(); ROOMS];
+        let mut counts = [0; ROOMS];
+        for page in &self.pages {
+            let (id, _) = page.person.clone().expect("it was welcome");
+            (0..ROOMS).filter(|room| page.seats[*room].is_in()).for_each(|room| {
+                people[room].insert(id.clone(), page.name.clone());
+            });
+        }
+        let strangers = self.raw_members.iter().filter_map(RawMember::room);
+        for room in strangers.chain(self.listeners.iter().filter_map(Listener::room)) {
+            counts[room] += 1;
+        }
+        counts.iter_mut().zip(&people).for_each(|(count, people)| *count += people.len());
+        let scene = &mut self.scene;
+        self.pages.iter().for_each(|page| page.check_level(&people, &counts, scene));
+        self.raw_members.iter().for_each(|member| member.check_level(scene));
+        self.listeners.iter().for_each(|listener| listener.check_level(scene));
+        self.posters.iter().for_each(Poster::check_level);
+        self.visitors.iter().for_each(Visitor::check_level);
+    }
+
+    /// Whoever has nothing to do sleeps.
+    fn check_that_all_sleep(&mut self) {
+        self.scene.turn();
+        for instance in &mut self.scene.instances {
+            let reactor = instance.reactor.as_mut().expect("it is up");
+            for _ in 0..50 {
+                reactor.turn(self.scene.now);
+            }
+            self.scene.truth.absorb();
+            let sleep = reactor.sleep(self.scene.now);
+            assert!(sleep.is_none_or(|sleep| !sleep.is_zero()), "it spins");
+        }
+    }
+
+    /// The servers end, and nobody has to be cut off for it.
+    pub(super) fn drain(&mut self) {
+        for place in 0..self.scene.instances.len() {
+            let now = self.scene.now;
+            self.scene.instances[place].reactor.as_mut().expect("it is up").begin_draining(now);
+        }
+        for _ in 0..100 {
+            self.pass(Duration::from_millis(50));
+        }
+        self.pages.iter().for_each(Page::check_told);
+        self.raw_members.iter().for_each(RawMember::check_told);
+        self.listeners.iter().for_each(Listener::check_told);
+    }
+
+    /// Everybody goes; nothing may remain.
+    pub(super) fn end(mut self) -> Tally {
+        let scene = &mut self.scene;
+        self.pages.iter_mut().for_each(|page| page.cut(scene));
+        self.raw_members.iter_mut().for_each(|member| member.cut(scene));
+        self.listeners.iter_mut().for_each(|listener| listener.cut(scene));
+        self.posters.iter_mut().for_each(|poster| poster.cut(scene));
+        self.visitors.iter_mut().for_each(|visitor| visitor.cut(scene));
+        for _ in 0..100 {
+            scene.now += Duration::from_millis(100);
+            scene.turn();
+        }
+        (0..scene.instances.len()).for_each(|place| scene.check_empty(place));
+        std::mem::take(&mut scene.tally)
+    }
+}
