@@ -172,6 +172,16 @@ impl BusJournal {
                 let driver = redis::Redis::new(&options.url, &options.prefix, limits.bus_keep_entries);
                 Self::over(driver.map_err(BusError::Url)?, options.has_key, path, sync, limits, wake)
             }
+            #[cfg(feature = "rabbitmq")]
+            "amqp" | "amqps" => {
+                let driver = rabbitmq::RabbitMq::new(&options.url, &options.prefix, limits.bus_keep_entries);
+                Self::over(driver.map_err(BusError::Url)?, options.has_key, path, sync, limits, wake)
+            }
+            #[cfg(feature = "nats")]
+            "nats" | "tls" => {
+                let driver = nats::Nats::new(&options.url, &options.prefix, limits.bus_keep_entries);
+                Self::over(driver.map_err(BusError::Url)?, options.has_key, path, sync, limits, wake)
+            }
             _ => Err(BusError::Url(format!("this program knows no bus of the scheme {scheme:?}"))),
         }
     }
