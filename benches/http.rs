@@ -91,11 +91,12 @@ fn responses(criterion: &mut Criterion) {
         let request = request(format!("GET /{file} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
         if site.handle(0, &request, now).is_none() {
             wakes.recv().unwrap();
-            assert!(matches!(site.poll_answer(), Some((0, Answer::Response(_)))));
+            assert!(matches!(site.poll_answer(), Some((0, Answer::Response(_) | Answer::Streamed(..)))));
         }
         group.bench_function(format!("cached file of {name}"), |bencher| {
             bencher.iter(|| {
-                let response = site.handle(0, black_box(&request), now).unwrap();
+                let answer = site.handle(0, black_box(&request), now).unwrap();
+                let (Answer::Response(response) | Answer::Streamed(response, _)) = &answer else { unreachable!() };
                 black_box(response.encode(&request.recipient(), DATE));
             });
         });

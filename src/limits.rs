@@ -112,6 +112,10 @@ pub struct Limits {
     pub feeds_per_turn: usize,
     /// People up to whom a room tells names; above it tells only how many there are.
     pub presence_names: usize,
+    /// Other instances whose people are known.
+    pub max_instances: usize,
+    /// Rooms, and people in them, of all other instances together; beyond them people are counted, then nothing is.
+    pub max_elsewhere: usize,
     /// Texts that a member of chat.v1 may say in a second; 0 for no limit.
     pub say_rate: u32,
     /// Texts that it may say at once.
@@ -197,6 +201,8 @@ impl Default for Limits {
             backfill_entries: 1_000,
             feeds_per_turn: 500,
             presence_names: 200,
+            max_instances: 64,
+            max_elsewhere: 200_000,
             say_rate: 20,
             say_burst: 200,
             raw_rate: 0,

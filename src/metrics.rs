@@ -157,6 +157,10 @@ pub struct Bus {
     pub lag: u64,
     /// Sessions begun after the first.
     pub reconnects: u64,
+    /// Other instances that have told who is with them.
+    pub instances: usize,
+    /// Rooms of theirs, and people in them, that are known.
+    pub elsewhere: usize,
 }
 
 /// The classes of status codes (RFC 9110, section 15).
@@ -311,6 +315,10 @@ impl Metrics {
         if let Some(bus) = gauges.bus {
             text.single("chat_bus_up", GAUGE, "Whether the bus brings what is published.", u8::from(bus.is_up));
             text.single("chat_bus_lag", GAUGE, "Records on the bus that were not read yet when last looked.", bus.lag);
+            let help = "Other instances that have told who is with them.";
+            text.single("chat_bus_instances", GAUGE, help, bus.instances);
+            let help = "Rooms of other instances, and people in them, that are known.";
+            text.single("chat_bus_elsewhere", GAUGE, help, bus.elsewhere);
             let help = "Times that the bus was lost, or not reached.";
             text.single("chat_bus_reconnects_total", COUNTER, help, bus.reconnects);
             let help = "Time from saying something here until it had come back from the bus and was stored.";

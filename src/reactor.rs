@@ -218,6 +218,7 @@ impl Reactor {
             self.goodbyes.next(),
             self.lines.deadline(),
             self.hub.next_tick(),
+            self.hub.next_report(),
         ];
         let next = deadlines.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now))
@@ -386,6 +387,7 @@ impl Reactor {
         let mut stage = talk::Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
         self.hub.tick(&mut stage, now);
         self.hand_out(now);
+        self.report(now);
         self.carry_out_farewells(now);
         if self.journal.has_room() {
             let mut released = std::mem::take(&mut self.scratch.ids);

@@ -437,10 +437,61 @@ fn events_go_on_at_another_instance() {
     for server in &servers {
         wait_until("it is level", || history(server.address()).len() == 2);
         let mut stream = common::Raw::connect(server.address());
-        let id = bob.heard[0].0;
+        let epoch = bob.epoch.as_str().expect("an epoch");
+        let id = format!("{epoch}-{}", bob.heard[0].0);
         stream.send(format!("GET /rooms/{ROOM}/events HTTP/1.1\r\nHost: x\r\nLast-Event-ID: {id}\r\n\r\n"));
         assert_eq!(stream.response_head().status, 200);
         let event = stream.event();
-        assert!(event.starts_with(&format!("id: {}\n", bob.heard[1].0)) && event.contains("two"), "{event}");
+        assert!(event.starts_with(&format!("id: {epoch}-{}\n", bob.heard[1].0)) && event.contains("two"), "{event}");
     }
+}
+
+#[test]
+fn people_of_all_instances_are_there() {
+    let redis = RedisServer::start(&[]);
+    // One key for both, so that whoever changes over stays who they were.
+    let secret = redis.folder().join("secret");
+    std::fs::write(&secret, "a secret of more than sixteen bytes").expect("a file");
+    let secret = ["--secret-file", secret.to_str().expect("UTF-8")];
+    let [one, other, third] = [(); 3].map(|()| in_memory(&redis.url(), &secret));
+    let presence = |client: &mut ChatClient, what: &str, of: &Value| {
+        let of = of.as_str().expect("an id");
+        client.expect(|message| message["type"] == "presence" && message[what].to_string().contains(of))
+    };
+    let (mut ann, _) = ChatClient::hello(one.address(), "Ann");
+    ann.join(ROOM);
+    let (mut bob, welcome) = ChatClient::hello(other.address(), "Bob");
+    let (id, token) = (welcome["you"]["id"].clone(), welcome["token"].clone());
+    bob.join(ROOM);
+    assert_eq!(presence(&mut ann, "joined", &id)["count"], 2);
+    assert_eq!(one.metric("chat_bus_instances"), 2.0);
+
+    bob.send(&json!({"type": "rename", "name": "Robert"}));
+    let renamed = presence(&mut ann, "renamed", &id);
+    assert_eq!(renamed["renamed"], json!([{"id": id, "name": "Robert"}]));
+    bob.send(&json!({"type": "typing", "room": ROOM}));
+    let typing = ann.expect(|message| message["type"] == "typing" && message["names"] != json!([]));
+    assert_eq!(typing["names"][0]["name"], "Robert");
+
+    // The server of one stops in order, and they come to another one: nobody has seen them go.
+    let (mut eve, _) = ChatClient::hello(third.address(), "Eve");
+    let joined = eve.join(ROOM);
+    let everybody = |message: &Value| message["count"] == 3;
+    if !everybody(&joined["members"]) {
+        eve.expect(|message| message["type"] == "presence" && everybody(message));
+    }
+    ann.expect(|message| message["type"] == "presence" && everybody(message));
+    other.signal(rustix::process::Signal::TERM);
+    bob.until_closed();
+    assert!(other.wait().success());
+    let (mut bob, welcome) = ChatClient::hello_with(third.address(), &json!({"type": "hello", "token": token}));
+    assert_eq!((&welcome["you"]["id"], &welcome["you"]["name"]), (&id, &json!("Robert")));
+    bob.join(ROOM);
+    bob.send(&json!({"type": "rename", "name": "Rob"}));
+    let next = ann.expect(|message| message["type"] == "presence");
+    assert_eq!((&next["renamed"], &next["count"]), (&json!([{"id": id, "name": "Rob"}]), &json!(3)), "{next}");
+    // The server of both dies.
+    third.kill();
+    let gone = ann.expect(|message| message["type"] == "presence");
+    assert_eq!((gone["left"].as_array().map(Vec::len), &gone["count"]), (Some(2), &json!(1)), "{gone}");
 }

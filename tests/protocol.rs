@@ -44,24 +44,31 @@ enum StepKind {
     Remark,
 }
 
-/// The fenced blocks of a language: in which line each begins, what stands behind the language, and its numbered lines
-/// but for the empty ones.
-fn example_blocks(language: &str) -> Vec<(usize, &'static str, Vec<(&'static str, usize)>)> {
+/// A fenced block as it stands.
+struct Block {
+    line: usize,
+    options: &'static str,
+    /// Those that are not empty, with their numbers.
+    lines: Vec<(&'static str, usize)>,
+}
+
+/// The fenced blocks of a language.
+fn example_blocks(language: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut lines = DOCUMENT.lines().zip(1..);
     while let Some((text, line)) = lines.next() {
         let Some(options) = text.strip_prefix("```").and_then(|text| text.strip_prefix(language)) else { continue };
         let block = lines.by_ref().take_while(|(text, _)| *text != "```");
-        blocks.push((line, options, block.filter(|(text, _)| !text.is_empty()).collect()));
+        blocks.push(Block { line, options, lines: block.filter(|(text, _)| !text.is_empty()).collect() });
     }
     blocks
 }
 
 fn examples() -> Vec<Example> {
     let mut examples = Vec::new();
-    for (line, options, block) in example_blocks("chat") {
+    for Block { line, options, lines } in example_blocks("chat") {
         let mut steps: Vec<Step> = Vec::new();
-        for (text, line) in block {
+        for (text, line) in lines {
             let (client, rest) = match text.split_once(' ') {
                 Some((client, rest)) if rest.starts_with(['→', '←']) => (client, rest),
                 _ => ("", text),

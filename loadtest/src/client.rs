@@ -75,25 +75,14 @@ pub struct Client {
 impl Client {
     /// Begins to connect along `route`. Both interests are registered here, once, edge-triggered.
     pub fn open(route: Route, registry: &Registry, token: Token, now: u64) -> io::Result<Self> {
-        let Route { server, source, receive_buffer } = route;
-        let socket = Socket::new(Domain::for_address(server), Type::STREAM.nonblocking().cloexec(), None)?;
-        socket.set_tcp_nodelay(true)?;
-        if let Some(bytes) = receive_buffer {
-            // Before connecting, since it limits the window that is offered.
-            socket.set_recv_buffer_size(bytes)?;
-        }
-        if let Some(source) = source {
-            // Ports of an earlier run that are in TIME_WAIT do not count as taken then.
-            socket.set_reuse_address(true)?;
-            if socket.bind(&source.into()).is_err() {
-                // Somebody else has that port.
-                socket.bind(&SocketAddr::new(source.ip(), 0).into())?;
+        let any_port = |source: SocketAddr| SocketAddr::new(source.ip(), 0);
+        let socket = match connect(route) {
+            // Somebody else has that port.
+            Err(err) if matches!(err.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable) => {
+                connect(Route { source: route.source.map(any_port), ..route })?
             }
-        }
-        match socket.connect(&server.into()) {
-            Err(err) if err.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => return Err(err),
-            _ => {}
-        }
+            result => result?,
+        };
         let mut stream = TcpStream::from_std(socket.into());
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         Ok(Client {
@@ -172,5 +161,24 @@ impl Client {
         };
         self.unsent.drain(..written);
         result
+    }
+}
+
+/// A socket that connects along `route`, without waiting for it.
+fn connect(Route { server, source, receive_buffer }: Route) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(server), Type::STREAM.nonblocking().cloexec(), None)?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some(bytes) = receive_buffer {
+        // Before connecting, since it limits the window that is offered.
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(source) = source {
+        // Ports of an earlier run that are in TIME_WAIT do not count as taken then.
+        socket.set_reuse_address(true)?;
+        socket.bind(&source.into())?;
+    }
+    match socket.connect(&server.into()) {
+        Err(err) if err.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => Err(err),
+        _ => Ok(socket),
     }
 }

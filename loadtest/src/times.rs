@@ -42,6 +42,11 @@ impl Times {
         }
     }
 
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        self.counts.iter().all(|&count| count == 0)
+    }
+
     /// What was counted since `earlier`, which was a copy of this.
     pub fn since(&self, earlier: &Times) -> Times {
         Times { counts: self.counts.iter().zip(&earlier.counts).map(|(now, then)| now.saturating_sub(*then)).collect() }

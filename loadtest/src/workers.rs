@@ -1,6 +1,6 @@
 //! One run by several processes: more sockets than one may open, and more than one CPU to read them.
 //!
-//! A worker is this program again, with the same command line and [`VARIABLE`] in its environment. Each does its part of
+//! A worker is this program again, with the same command line and `LOADTEST_PART` in its environment. Each does its part of
 //! the clients; a sender's messages are heard by all. They agree by lines on standard input and output:
 //!
 //! ```text

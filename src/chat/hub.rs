@@ -11,12 +11,16 @@
 //! level with the room, before the turn's own batch is handed out: so what was missed and what is new meet without gap
 //! or repeat. Joining, resuming and falling behind are this one mechanism.
 
+mod ahead;
 mod converse;
 mod ephemeral;
 mod feed;
+mod gaps;
 #[cfg(test)]
 mod inspect;
 mod publish;
+mod raw;
+mod reports;
 mod rooms;
 mod seats;
 #[cfg(test)]
@@ -158,6 +162,8 @@ pub struct Hub {
     talked: Vec<usize>,
     /// Members that may be given a page.
     hungry: VecDeque<MemberId>,
+    /// Those who are to be told of more than is known here.
+    ahead: ahead::Ahead,
     /// What has been asked of the store.
     reads: Slab<feed::Pending>,
     next_read: u32,
@@ -166,6 +172,8 @@ pub struct Hub {
     people: HashMap<PersonId, SmallVec<[MemberId; 1]>>,
     /// Rooms where somebody comes, goes or writes, until it has been told.
     restless: Vec<usize>,
+    /// What is told to other instances, and heard from them, if there may be any.
+    reports: Option<Box<reports::Reports>>,
     /// What members are told of the journal when they come, unless all is well.
     trouble: Option<Trouble>,
     next_tick: Option<Instant>,
@@ -194,6 +202,8 @@ struct Bounds {
     max_nonce_bytes: usize,
     max_rooms_per_member: usize,
     presence_names: usize,
+    max_instances: usize,
+    max_elsewhere: usize,
     say: Rate,
     raw: Rate,
     ask: Rate,
@@ -233,6 +243,8 @@ struct Member {
 #[derive(Debug)]
 struct Speaker {
     author: Author,
+    /// How often the person was given another name, so that several instances agree on the newest.
+    name_version: u32,
     session: Session,
     says: Bucket,
     asks: Bucket,
@@ -292,12 +304,14 @@ impl Hub {
             forgotten: journaled.position,
             talked: Vec::new(),
             hungry: VecDeque::new(),
+            ahead: ahead::Ahead::default(),
             reads: Slab::new(),
             next_read: 0,
             identities,
             people: HashMap::new(),
             restless: Vec::new(),
             trouble: None,
+            reports: None,
             next_tick: None,
             tails_bytes: 0,
             empty_rooms: 0,
@@ -318,6 +332,8 @@ impl Hub {
                 max_nonce_bytes: limits.max_nonce_bytes,
                 max_rooms_per_member: limits.max_rooms_per_member,
                 presence_names: limits.presence_names,
+                max_instances: limits.max_instances,
+                max_elsewhere: limits.max_elsewhere,
                 say: Rate { per_second: limits.say_rate, burst: limits.say_burst },
                 raw: Rate { per_second: limits.raw_rate, burst: limits.raw_burst },
                 ask: Rate { per_second: limits.ask_rate, burst: limits.ask_burst },
@@ -415,32 +431,6 @@ impl Hub {
     #[must_use]
     pub fn identities(&self) -> &Identities {
         &self.identities
-    }
-
-    /// What a raw member says, as a draft for its room; `None` if it is not there. The content is copied here, so that
-    /// what is kept never keeps a read buffer alive.
-    #[must_use]
-    pub fn draft(&mut self, member: MemberId, message: Message<'_>, at: Timestamp) -> Option<Draft> {
-        let found = self.member_mut(member)?;
-        let room = found.seats.first()?.room;
-        found.in_flight += 1;
-        let content = match message {
-            Message::Text(text) => Content::Text(Bytes::copy_from_slice(text)),
-            Message::Binary(bytes) => Content::Binary(Bytes::copy_from_slice(bytes)),
-        };
-        let room = self.rooms[room].name.clone();
-        Some(Draft { room, origin: Some(member), author: None, nonce: None, at, content })
-    }
-
-    /// A raw member has said something: until when it is not to be read, so that it keeps to its rate.
-    pub fn pace(&mut self, member: MemberId, now: Instant) -> Option<Instant> {
-        let rate = self.bounds.raw;
-        if rate.per_second == 0 {
-            return None;
-        }
-        let bucket = self.member_mut(member)?.raw.get_or_insert(Bucket::full(now));
-        bucket.spend(rate, now);
-        Some(bucket.wait(rate, now)).filter(|wait| !wait.is_zero()).map(|wait| now + wait)
     }
 
     /// How many drafts of a member have not come back from the journal.

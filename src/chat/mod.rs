@@ -5,10 +5,12 @@
 
 pub mod bucket;
 pub mod dialect;
+mod elsewhere;
 pub mod entry;
 pub mod hub;
 pub mod identity;
 pub mod name;
 pub mod presence;
+pub mod report;
 mod tail;
 pub mod v1;

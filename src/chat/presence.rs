@@ -14,6 +14,9 @@ pub const GRACE: Duration = Duration::from_secs(3);
 /// Updates of one room are at least so far apart.
 pub const PACE: Duration = Duration::from_secs(1);
 
+/// So many are named as writing; beyond them it is a crowd.
+pub const WRITING_NAMES: usize = 5;
+
 /// The people of one room.
 #[derive(Debug, Default)]
 pub struct Presence {
@@ -24,6 +27,11 @@ pub struct Presence {
     changed: HashMap<PersonId, Before>,
     /// Connections of people who have no name: those of the raw dialect.
     strangers: usize,
+    /// People of other instances that are too many to be named there.
+    crowd_elsewhere: usize,
+    /// Connections of other instances that have no name.
+    strangers_elsewhere: usize,
+    /// Those who have no name are another number than before.
     strangers_changed: bool,
     /// People in their grace.
     leaving: usize,
@@ -43,6 +51,8 @@ enum Before {
 struct Here {
     name: Arc<str>,
     connections: usize,
+    /// Other instances at which they are.
+    elsewhere: usize,
     /// Set when the last connection went.
     gone_since: Option<Instant>,
 }
@@ -66,7 +76,8 @@ impl Presence {
     /// How many are there.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.people.len() + self.strangers
+        let elsewhere = self.crowd_elsewhere.saturating_add(self.strangers_elsewhere);
+        (self.people.len() + self.strangers).saturating_add(elsewhere)
     }
 
     /// Connections of people who have a name.
@@ -78,7 +89,7 @@ impl Presence {
     /// Everybody who has a name, in the order of their names; nobody, if they are more than `max_names`.
     #[must_use]
     pub fn names(&self, max_names: usize) -> Vec<Author> {
-        if self.people.len() > max_names {
+        if self.is_crowd_of(max_names) {
             return Vec::new();
         }
         let mut names: Vec<Author> =
@@ -87,22 +98,42 @@ impl Presence {
         names
     }
 
+    /// People who have a connection here, at this instance: as many as `most` of them, and how many there are.
+    #[must_use]
+    pub fn people_here(&self, most: usize) -> (Vec<PersonId>, usize) {
+        let here = || self.people.iter().filter(|(_, here)| here.connections > 0).map(|(id, _)| *id);
+        (here().take(most).collect(), here().count())
+    }
+
+    /// Connections without a name at this instance.
+    #[must_use]
+    pub fn strangers_here(&self) -> usize {
+        self.strangers
+    }
+
     /// A connection of this person has come.
     pub fn arrive(&mut self, person: &Author) {
         self.connections += 1;
-        match self.people.get_mut(&person.id) {
-            Some(here) => {
-                here.connections += 1;
-                if here.gone_since.take().is_some() {
-                    self.leaving -= 1;
-                }
-            }
-            None => {
-                self.changed.entry(person.id).or_insert(Before::Absent);
-                self.people.insert(person.id, Here { name: person.name.clone(), connections: 1, gone_since: None });
-            }
-        }
+        self.come(person).connections += 1;
         self.rename(person);
+    }
+
+    /// This person has come to another instance.
+    pub fn arrive_elsewhere(&mut self, person: &Author) {
+        self.come(person).elsewhere += 1;
+        self.rename(person);
+    }
+
+    fn come(&mut self, person: &Author) -> &mut Here {
+        let (changed, leaving) = (&mut self.changed, &mut self.leaving);
+        let here = self.people.entry(person.id).or_insert_with(|| {
+            changed.entry(person.id).or_insert(Before::Absent);
+            Here { name: person.name.clone(), connections: 0, elsewhere: 0, gone_since: None }
+        });
+        if here.gone_since.take().is_some() {
+            *leaving -= 1;
+        }
+        here
     }
 
     /// A connection of this person has gone.
@@ -110,10 +141,55 @@ impl Presence {
         let Some(here) = self.people.get_mut(&id) else { return };
         self.connections -= 1;
         here.connections -= 1;
-        if here.connections == 0 {
-            here.gone_since = Some(now);
+        self.go(id, now);
+    }
+
+    /// This person has been no longer at another instance since then.
+    pub fn depart_elsewhere(&mut self, id: PersonId, since: Instant) {
+        let Some(here) = self.people.get_mut(&id) else { return };
+        here.elsewhere = here.elsewhere.saturating_sub(1);
+        self.go(id, since);
+    }
+
+    /// At how many other instances somebody is.
+    #[cfg(test)]
+    pub(super) fn elsewhere(&self, id: PersonId) -> usize {
+        self.people.get(&id).map_or(0, |here| here.elsewhere)
+    }
+
+    /// This person was kept for another instance that ends, and has come back by another way.
+    pub fn no_longer_kept(&mut self, id: PersonId) {
+        if let Some(here) = self.people.get_mut(&id) {
+            debug_assert!(here.connections + here.elsewhere > 1, "they are there otherwise");
+            here.elsewhere = here.elsewhere.saturating_sub(1);
+        }
+    }
+
+    fn go(&mut self, id: PersonId, since: Instant) {
+        if let Some(here) = self.people.get_mut(&id)
+            && here.connections + here.elsewhere == 0
+            && here.gone_since.is_none()
+        {
+            here.gone_since = Some(since);
             self.leaving += 1;
         }
+    }
+
+    /// So many people, and connections without a name, are at other instances and are not named.
+    pub fn count_elsewhere(&mut self, crowd: usize, strangers: usize) {
+        let before = (self.crowd_elsewhere, self.strangers_elsewhere);
+        self.strangers_changed |= before != (crowd, strangers);
+        (self.crowd_elsewhere, self.strangers_elsewhere) = (crowd, strangers);
+    }
+
+    /// Nobody has to be told of what has changed so far: nobody was there to be told anything else.
+    pub fn begin(&mut self) {
+        self.changed.clear();
+        self.strangers_changed = false;
+    }
+
+    fn is_crowd_of(&self, max_names: usize) -> bool {
+        self.crowd_elsewhere > 0 || self.people.len() > max_names
     }
 
     /// The person is called so from now on.
@@ -169,7 +245,8 @@ impl Presence {
             return None;
         }
         self.last_update = Some(now);
-        let was_crowd = std::mem::replace(&mut self.is_crowd, self.people.len() > max_names);
+        let is_crowd = self.is_crowd_of(max_names);
+        let was_crowd = std::mem::replace(&mut self.is_crowd, is_crowd);
         if was_crowd || self.is_crowd {
             update = Update { count: update.count, is_named_anew: was_crowd != self.is_crowd, ..Update::default() };
         }

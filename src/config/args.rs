@@ -249,6 +249,12 @@ pub(super) struct Args {
     /// people up to whom a room tells names; above it only how many there are (default: 200)
     #[argh(option)]
     presence_names: Option<Count<0>>,
+    /// other instances whose people are known (default: 64)
+    #[argh(option)]
+    max_instances: Option<Count>,
+    /// rooms of other instances, and people in them, that are known; further people are only counted (default: 200000)
+    #[argh(option)]
+    max_elsewhere: Option<Count>,
     /// texts per second of a client of chat.v1, 0 for no limit (default: 20)
     #[argh(option)]
     say_rate: Option<Count<0>>,
@@ -375,6 +381,8 @@ impl Args {
             backfill_entries: or(self.backfill, default.backfill_entries),
             feeds_per_turn: or(self.feeds_per_turn, default.feeds_per_turn),
             presence_names: or(self.presence_names, default.presence_names),
+            max_instances: or(self.max_instances, default.max_instances),
+            max_elsewhere: or(self.max_elsewhere, default.max_elsewhere),
             say_rate: or(self.say_rate, default.say_rate),
             say_burst: or(self.say_burst, default.say_burst),
             raw_rate: or(self.raw_rate, default.raw_rate),

@@ -66,6 +66,11 @@ impl Store {
         self.epoch
     }
 
+    /// The last entry that it has had in this life.
+    pub(crate) fn last(&self) -> Position {
+        self.last
+    }
+
     /// What is kept, in order.
     pub(crate) fn entries(&self) -> &[Entry] {
         &self.entries

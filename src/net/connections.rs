@@ -13,7 +13,7 @@ use crate::http::Http;
 use crate::limits::Limits;
 
 use super::connection::{Backlog, Connection, ConnectionId, Held, HttpExchange, Phase, Protocol};
-use super::outbox::Outbox;
+use super::outbox::{FileSlice, Outbox};
 use super::transport::{Transport, WriteOutcome};
 
 /// What came of flushing one outbox.
@@ -338,14 +338,27 @@ impl Connections {
         }
     }
 
+    /// Queues bytes of a file, as [`push`](Self::push) does.
+    pub fn push_file(&mut self, id: ConnectionId, file: FileSlice, now: Instant) {
+        if self.get(id).is_some() {
+            self.outbox_bytes += self.outbox_at(id.slot, now).push_file(file);
+            self.list_dirty(id.slot);
+        }
+    }
+
     fn queue(&mut self, slot: u32, bytes: Bytes, now: Instant) {
+        self.outbox_bytes += self.outbox_at(slot, now).push(bytes);
+        self.list_dirty(slot);
+    }
+
+    /// An outbox that is about to be pushed to.
+    fn outbox_at(&mut self, slot: u32, now: Instant) -> &mut Outbox {
         let connection = &mut self.slab[slot as usize];
         if connection.outbox.is_empty() {
             connection.last_progress = now;
             connection.probed = false;
         }
-        self.outbox_bytes += connection.outbox.push(bytes);
-        self.list_dirty(slot);
+        &mut connection.outbox
     }
 
     /// Whether the connection's own outbox forbids reading from it now. If so, what drains the outbox lists it again.

@@ -1,10 +1,14 @@
-//! What waits to be written to one socket: a queue of shared byte slices.
+//! What waits to be written to one socket: a queue of shared byte slices, and of slices of files that the kernel sends by
+//! itself.
 //!
 //! Everybody pushes, only the flush step takes. The queue keeps its first slice inline, since a member that keeps up
 //! never has a second one, and owns no heap memory while it is empty.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::IoSlice;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
@@ -13,17 +17,89 @@ pub const MAX_SLICES: usize = 64;
 
 /// What a slice costs beside its bytes: its place in the queue, which may be twice as long as what is in it. The first is
 /// in the outbox itself.
-const SLICE_BYTES: usize = 2 * size_of::<Bytes>();
+const SLICE_BYTES: usize = 2 * size_of::<Slice>();
+
+/// Bytes of a file that neither changes nor has to be waited for, such as one in memory. They go to the socket without
+/// being copied (`sendfile(2)`).
+#[derive(Debug, Clone)]
+pub struct FileSlice {
+    file: Arc<dyn SharedFile>,
+    start: u32,
+    end: u32,
+}
+
+/// A file that is open as long as anybody holds it.
+pub trait SharedFile: AsFd + fmt::Debug + Send + Sync {}
+
+impl<T: AsFd + fmt::Debug + Send + Sync> SharedFile for T {}
+
+impl FileSlice {
+    /// The bytes from `start` to `end`.
+    #[must_use]
+    pub fn new(file: Arc<dyn SharedFile>, start: u32, end: u32) -> Self {
+        FileSlice { file, start, end }
+    }
+
+    /// The file, where the slice begins in it, and how long it is.
+    #[must_use]
+    pub fn place(&self) -> (BorrowedFd<'_>, u64, usize) {
+        (self.file.as_fd(), self.start.into(), self.len())
+    }
+
+    fn len(&self) -> usize {
+        self.end.saturating_sub(self.start) as usize
+    }
+}
+
+/// What one write takes from the front of an outbox.
+#[derive(Debug)]
+pub enum Front<'a> {
+    /// One slice of bytes, empty if nothing waits.
+    One(&'a [u8]),
+    /// Several, see [`Outbox::fill`].
+    Several,
+    /// Bytes of a file.
+    File(&'a FileSlice),
+}
+
+#[derive(Debug)]
+enum Slice {
+    Bytes(Bytes),
+    File(FileSlice),
+}
+
+impl Slice {
+    fn len(&self) -> usize {
+        match self {
+            Slice::Bytes(bytes) => bytes.len(),
+            Slice::File(file) => file.len(),
+        }
+    }
+
+    fn advance(&mut self, written: usize) {
+        match self {
+            Slice::Bytes(bytes) => bytes.advance(written),
+            // No more than is left of it, which a u32 holds.
+            Slice::File(file) => file.start += written as u32,
+        }
+    }
+}
+
+impl Default for Slice {
+    fn default() -> Self {
+        Slice::Bytes(Bytes::new())
+    }
+}
 
 /// Bytes queued for one socket, in order.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    front: Bytes,
+    front: Slice,
     #[expect(
         clippy::box_collection,
         reason = "every connection has one, and hardly any has a second slice: 24 bytes each"
     )]
-    rest: Option<Box<VecDeque<Bytes>>>,
+    rest: Option<Box<VecDeque<Slice>>>,
     len: usize,
     /// The farewell is queued: nothing may follow it.
     sealed: bool,
@@ -53,17 +129,26 @@ impl Outbox {
     ///
     /// Returns by how much the [`load`](Self::load) has grown.
     pub fn push(&mut self, bytes: Bytes) -> usize {
-        let added = bytes.len();
+        self.push_slice(Slice::Bytes(bytes))
+    }
+
+    /// Queues bytes of a file, as [`push`](Self::push) does.
+    pub fn push_file(&mut self, file: FileSlice) -> usize {
+        self.push_slice(Slice::File(file))
+    }
+
+    fn push_slice(&mut self, slice: Slice) -> usize {
+        let added = slice.len();
         if added == 0 || self.sealed {
             return 0;
         }
         let is_first = self.len == 0;
         self.len += added;
         if is_first {
-            self.front = bytes;
+            self.front = slice;
             return added;
         }
-        self.rest.get_or_insert_default().push_back(bytes);
+        self.rest.get_or_insert_default().push_back(slice);
         added + SLICE_BYTES
     }
 
@@ -72,38 +157,40 @@ impl Outbox {
         self.sealed = true;
     }
 
-    /// The first slice, empty if nothing waits.
+    /// What one write takes.
     #[must_use]
-    pub fn front(&self) -> &[u8] {
-        &self.front
+    pub fn front(&self) -> Front<'_> {
+        match (&self.front, self.rest.as_ref().and_then(|rest| rest.front())) {
+            (Slice::File(file), _) => Front::File(file),
+            (Slice::Bytes(_), Some(Slice::Bytes(_))) => Front::Several,
+            (Slice::Bytes(bytes), _) => Front::One(bytes),
+        }
     }
 
-    /// Whether more than one slice waits, so that `writev` is worth its price.
-    #[must_use]
-    pub fn has_several(&self) -> bool {
-        self.rest.is_some()
-    }
-
-    /// Fills `slices` from the front and returns how many were filled.
+    /// Fills `slices` with bytes from the front, up to the first file, and returns how many were filled.
     pub fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>; MAX_SLICES]) -> usize {
-        let waiting = std::iter::once(&self.front).chain(self.rest.iter().flat_map(|rest| rest.iter()));
         let mut filled = 0;
-        for (slice, bytes) in slices.iter_mut().zip(waiting) {
+        for (slice, waiting) in slices.iter_mut().zip(self.slices()) {
+            let Slice::Bytes(bytes) = waiting else { break };
             *slice = IoSlice::new(bytes);
             filled += 1;
         }
         filled
     }
 
-    /// Bytes that one write offers to the socket: the first slice, or as many slices as one `writev` takes.
+    /// Bytes that one write offers to the socket: a file, or as many slices as one `writev` takes.
     #[must_use]
     pub fn offered(&self) -> usize {
-        match &self.rest {
-            Some(rest) if rest.len() >= MAX_SLICES => {
-                self.front.len() + rest.iter().take(MAX_SLICES - 1).map(Bytes::len).sum::<usize>()
+        match (&self.front, &self.rest) {
+            (front, None) | (front @ Slice::File(_), _) => front.len(),
+            (Slice::Bytes(_), Some(_)) => {
+                self.slices().take_while(|it| matches!(it, Slice::Bytes(_))).take(MAX_SLICES).map(Slice::len).sum()
             }
-            _ => self.len,
         }
+    }
+
+    fn slices(&self) -> impl Iterator<Item = &Slice> {
+        std::iter::once(&self.front).chain(self.rest.iter().flat_map(|rest| rest.iter()))
     }
 
     /// Forgets the first `written` bytes.
@@ -118,7 +205,7 @@ impl Outbox {
             written -= self.front.len();
             let next = self.rest.as_mut().and_then(|rest| rest.pop_front());
             let Some(next) = next else {
-                self.front = Bytes::new();
+                self.front = Slice::default();
                 self.rest = None;
                 return;
             };
@@ -133,7 +220,7 @@ impl Outbox {
     /// Drops all that waits and returns the load that it was.
     pub fn clear(&mut self) -> usize {
         let load = self.load();
-        self.front = Bytes::new();
+        self.front = Slice::default();
         self.rest = None;
         self.len = 0;
         load
@@ -193,12 +280,33 @@ mod tests {
     #[test]
     fn an_empty_outbox_owns_no_queue_and_is_small() {
         let mut outbox = outbox(&["a", "b", "c"]);
-        assert!(outbox.has_several());
+        assert!(matches!(outbox.front(), Front::Several));
         outbox.advance(2);
-        assert!(!outbox.has_several(), "one slice is written by write, not by writev");
+        assert!(matches!(outbox.front(), Front::One(b"c")), "one slice is written by write, not by writev");
         outbox.advance(1);
-        assert!(outbox.rest.is_none() && outbox.front().is_empty());
+        assert!(outbox.rest.is_none() && matches!(outbox.front(), Front::One(b"")));
         assert!(size_of::<Outbox>() <= 56, "{}", size_of::<Outbox>());
+    }
+
+    #[test]
+    fn a_file_is_taken_by_itself() {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let mut outbox = outbox(&["head", "er"]);
+        outbox.push_file(FileSlice::new(file, 100, 350));
+        outbox.push(Bytes::from_static(b"next"));
+        assert_eq!((outbox.len(), outbox.offered(), content(&outbox)), (260, 6, "header".to_owned()));
+        assert!(matches!(outbox.front(), Front::Several));
+        outbox.advance(5);
+        assert!(matches!(outbox.front(), Front::One(b"r")));
+        outbox.advance(1);
+        for (taken, start, left) in [(0, 100, 250), (50, 150, 200), (199, 349, 1)] {
+            outbox.advance(taken);
+            let Front::File(slice) = outbox.front() else { panic!("{outbox:?}") };
+            let (_, at, length) = slice.place();
+            assert_eq!((at, length, outbox.offered(), outbox.len()), (start, left, left, left + 4));
+        }
+        outbox.advance(3);
+        assert!(matches!(outbox.front(), Front::One(b"xt")));
     }
 
     #[test]

@@ -7,9 +7,11 @@ use std::time::Duration;
 use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use rustix::fs::sendfile;
 use rustix::net::{SendFlags, send};
+use socket2::SockRef;
 
-use super::outbox::{MAX_SLICES, Outbox};
+use super::outbox::{FileSlice, Front, MAX_SLICES, Outbox};
 
 /// The carrier of one connection.
 #[derive(Debug)]
@@ -78,7 +80,11 @@ impl Transport {
         }
     }
 
-    /// Writes once from the front of `outbox`, without taking anything off it: one slice by `send`, more by `writev`.
+    /// Writes once from the front of `outbox`, without taking anything off it: one slice by `send`, more by `writev`, a file
+    /// by `sendfile`.
+    ///
+    /// What stands before a file is not held back for it (`MSG_MORE`): one packet in twenty is not worth that the client
+    /// hears later, and BBR takes connections whose every packet is full for limited by the path, and paces them.
     ///
     /// # Errors
     ///
@@ -86,14 +92,17 @@ impl Transport {
     pub fn write(&mut self, outbox: &Outbox) -> io::Result<WriteOutcome> {
         loop {
             let result = match self {
-                Transport::Tcp(stream) if outbox.has_several() => {
-                    let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-                    let filled = outbox.fill(&mut slices);
-                    stream.write_vectored(&slices[..filled])
-                }
-                // Straight to the kernel: the one in libc is a cancellation point, which costs more than our own part
-                // of a broadcast.
-                Transport::Tcp(stream) => send(&*stream, outbox.front(), SendFlags::NOSIGNAL).map_err(io::Error::from),
+                Transport::Tcp(stream) => match outbox.front() {
+                    // Straight to the kernel: the one in libc is a cancellation point, which costs more than our own
+                    // part of a broadcast.
+                    Front::One(bytes) => send(&*stream, bytes, SendFlags::NOSIGNAL).map_err(io::Error::from),
+                    Front::Several => {
+                        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+                        let filled = outbox.fill(&mut slices);
+                        stream.write_vectored(&slices[..filled])
+                    }
+                    Front::File(slice) => send_file(stream, slice),
+                },
                 #[cfg(test)]
                 Transport::Simulated(socket) => {
                     let mut slices = [IoSlice::new(&[]); MAX_SLICES];
@@ -122,9 +131,18 @@ impl Transport {
     /// Makes the coming close a reset, which frees what the kernel still holds for a peer that takes nothing.
     pub fn reset_on_close(&mut self) {
         match self {
-            Transport::Tcp(stream) => drop(socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO))),
+            Transport::Tcp(stream) => drop(SockRef::from(&*stream).set_linger(Some(Duration::ZERO))),
             #[cfg(test)]
             Transport::Simulated(_) => {}
         }
+    }
+}
+
+/// Has the kernel send bytes of a file.
+fn send_file(stream: &TcpStream, slice: &FileSlice) -> io::Result<usize> {
+    let (file, mut start, length) = slice.place();
+    match sendfile(stream, file, Some(&mut start), length)? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        taken => Ok(taken),
     }
 }

@@ -82,7 +82,7 @@ impl Since {
 impl Desk {
     /// Who waits here.
     pub(super) fn waiting(&self) -> impl Iterator<Item = ConnectionId> {
-        let askers = self.posts.values().chain(self.reads.values()).map(|asker| asker.id);
+        let askers = self.posts.values().chain(self.reads.values().map(|reading| &reading.asker)).map(|asker| asker.id);
         askers.chain(self.receiving.keys().copied())
     }
 }

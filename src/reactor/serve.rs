@@ -10,7 +10,8 @@ use crate::http::{Body, Encoded, Recipient, Request, Response};
 use crate::journal::{BusGauges, StoreStats};
 use crate::metrics::{Bus, Gauges, Store};
 use crate::net::connection::{Backlog, ConnectionId, Protocol};
-use crate::site::{Answer, FileStream};
+use crate::net::outbox::FileSlice;
+use crate::site::{Answer, FileStream, Part};
 use crate::ws::upgrade;
 
 use super::Reactor;
@@ -98,12 +99,27 @@ impl Reactor {
             "/healthz" => only_read(request, || self.health()),
             "/readyz" => only_read(request, || self.readiness()),
             "/metrics" => only_read(request, || self.metrics_page(now)),
-            _ => match self.site.handle(id.ticket(), request, now) {
-                Some(response) => response,
-                None => return,
-            },
+            _ => {
+                if let Some(answer) = self.site.handle(id.ticket(), request, now) {
+                    self.take_answer(id, answer, now);
+                }
+                return;
+            }
         };
         self.respond(id, &response, now);
+    }
+
+    /// Goes on with what the site has found.
+    fn take_answer(&mut self, id: ConnectionId, answer: Answer, now: Instant) {
+        match answer {
+            Answer::Response(response) => self.respond(id, &response, now),
+            Answer::Streamed(response, file) => self.respond_with_stream(id, &response, file, now),
+            Answer::Piece { bytes, rest } => {
+                self.take_piece(id, bytes, rest, now);
+                self.stream(id, now);
+            }
+            Answer::Lost => self.content_lost(id),
+        }
     }
 
     fn health(&self) -> Response {
@@ -147,7 +163,8 @@ impl Reactor {
             store: self.journal.store_stats().map(store_metrics),
             bus: self.journal.bus_gauges().map(|bus| {
                 let BusGauges { is_up, lag, reconnects } = bus;
-                Bus { is_up, lag, reconnects }
+                let (instances, elsewhere) = (self.hub.instances_elsewhere(), self.hub.remembered_elsewhere());
+                Bus { is_up, lag, reconnects, instances, elsewhere }
             }),
         };
         let mut text = String::new();
@@ -164,10 +181,23 @@ impl Reactor {
 
     /// Queues the head of a response whose content follows in pieces.
     fn respond_with_stream(&mut self, id: ConnectionId, response: &Response, file: FileStream, now: Instant) {
-        if self.begin_response(id, response, now) {
-            self.streams.insert(id, Some(file));
-            self.stream(id, now);
+        if !self.begin_response(id, response, now) {
+            return;
         }
+        if !file.is_copy() {
+            self.streams.insert(id, Some(file));
+            return self.stream(id, now);
+        }
+        // It is in memory and no longer than what is kept there: the kernel is given all of it.
+        let open = file.file();
+        let mut rest = Some(file);
+        while let Some((Part { before, range }, next)) = rest.and_then(FileStream::next_of_copy) {
+            let slice = FileSlice::new(open.clone(), range.start as u32, range.end as u32);
+            self.connections.push(id, before, now);
+            self.connections.push_file(id, slice, now);
+            rest = next;
+        }
+        self.responded(id, now);
     }
 
     /// Queues a response as far as it is there. False if nobody waits for it any more.
@@ -242,15 +272,7 @@ impl Reactor {
         for _ in 0..self.limits.requests_per_turn {
             let Some((ticket, answer)) = self.site.poll_answer() else { return };
             let id = ConnectionId::from_ticket(ticket);
-            match answer {
-                Answer::Response(response) => self.respond(id, &response, now),
-                Answer::Streamed(response, file) => self.respond_with_stream(id, &response, file, now),
-                Answer::Piece { bytes, rest } => {
-                    self.take_piece(id, bytes, rest, now);
-                    self.stream(id, now);
-                }
-                Answer::Lost => self.content_lost(id),
-            }
+            self.take_answer(id, answer, now);
             self.serve(id, now);
         }
         // There may be more, and the worker has woken us for it already.

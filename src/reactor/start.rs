@@ -17,6 +17,7 @@ use thiserror::Error;
 use crate::chat::entry::Epoch;
 use crate::chat::hub::{Hub, Journaled};
 use crate::chat::identity::Identities;
+use crate::chat::report::InstanceId;
 use crate::config::{self, Config, SiteError, SiteRoot};
 use crate::http::DateCache;
 use crate::journal::{BusError, BusOptions, Journal, OpenError, SyncMode};
@@ -26,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::net::connections::Connections;
 use crate::net::listener::{self, Listener, Sharing};
 use crate::net::timers::Timers;
-use crate::site::{Manner, Root, Site};
+use crate::site::{self, Manner, Root, Site};
 use crate::ws::origin::{InvalidOrigin, OriginPolicy};
 use crate::ws::session::Workbench;
 
@@ -101,7 +102,7 @@ impl Reactor {
         let root = config.site(Path::new("."))?;
         let descriptors = raise_descriptor_limit();
         let mut limits = config.limits.clone();
-        let most = descriptors.saturating_sub(RESERVED_DESCRIPTORS + limits.max_open_files).max(1);
+        let most = descriptors.saturating_sub(RESERVED_DESCRIPTORS + site::max_copies() + limits.max_open_files).max(1);
         let max_connections = limits.max_connections.unwrap_or(most);
         if max_connections > most {
             tracing::warn!(
@@ -173,7 +174,11 @@ impl Reactor {
             None => journal.secret().map_or_else(random, Ok)?,
         };
         let identities = Identities::new(key, random()?);
-        let reactor = Reactor::new(poll, journal, identities, site, gate, limits, Instant::now());
+        let now = Instant::now();
+        let mut reactor = Reactor::new(poll, journal, identities, site, gate, limits, now);
+        if config.bus.is_some() {
+            reactor.hub.report_as(InstanceId(getrandom::u64().map_err(io::Error::from)?), now);
+        }
         let addresses = listeners.iter().map(Listener::address).collect();
         Ok(Reactor { signals: Some(signals), listeners, addresses, ..reactor })
     }

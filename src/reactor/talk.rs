@@ -243,9 +243,15 @@ impl Reactor {
                 }
                 journal::Event::Lost(journal::Lost { epoch, upto }) => self.hub.lost(epoch, upto, &mut stage),
                 journal::Event::Key(key) => self.hub.rekey(key),
-                // Nothing is whispered yet.
-                journal::Event::Whisper(_) => {}
+                journal::Event::Whisper(report) => self.hub.hear_report(&report, &mut stage, now),
             }
+        }
+    }
+
+    /// Tells the other instances who is here, if it is time for it.
+    pub(super) fn report(&mut self, now: Instant) {
+        while let Some(report) = self.hub.poll_report(now) {
+            self.journal.whisper(report);
         }
     }
 

@@ -52,7 +52,8 @@ use stream::Piece;
 use worker::{Done, Found, Job, Worker};
 
 pub use manner::Manner;
-pub use stream::FileStream;
+pub use stream::{FileStream, OpenFile, Part};
+pub use worker::max_copies;
 
 /// What a site answers to.
 const ALLOWED: &str = "GET, HEAD, OPTIONS";
@@ -202,31 +203,24 @@ impl Site {
     /// Answers from memory, or lets a thread work and returns `None`: then the answer comes by
     /// [`poll_answer`](Site::poll_answer) with the same ticket. Of one ticket only one thing may be asked at a time;
     /// an answer that nobody waits for any more is dropped by the caller.
-    pub fn handle(&mut self, ticket: u64, request: &Request, now: Instant) -> Option<Response> {
+    pub fn handle(&mut self, ticket: u64, request: &Request, now: Instant) -> Option<Answer> {
         match request.method {
             Method::GET | Method::HEAD => {}
-            Method::OPTIONS => return Some(Response::options(ALLOWED)),
-            _ => return Some(Response::method_not_allowed(ALLOWED)),
+            Method::OPTIONS => return Some(Answer::Response(Response::options(ALLOWED))),
+            _ => return Some(Answer::Response(Response::method_not_allowed(ALLOWED))),
         }
         let path = match path::below_root(request.target.path()) {
             Ok(path) => path,
             Err(Refused::Malformed) => {
-                return Some(Response::text(StatusCode::BAD_REQUEST, "The path of the request is not valid."));
+                let response = Response::text(StatusCode::BAD_REQUEST, "The path of the request is not valid.");
+                return Some(Answer::Response(response));
             }
-            Err(Refused::Hidden) => return Some(self.desk.told(nothing_there())),
+            Err(Refused::Hidden) => return Some(Answer::Response(self.desk.told(nothing_there()))),
         };
         let asked = Asked { ticket, request, role: Role::Itself };
-        let answer = match &mut self.source {
+        match &mut self.source {
             Source::Embedded(embedded) => embedded.answer(&mut self.desk, &path, asked),
             Source::Folder(folder) => folder.answer(&mut self.desk, &path, asked, now),
-        };
-        match answer? {
-            Answer::Response(response) => Some(response),
-            // Only what is in memory is answered at once.
-            answer => {
-                self.desk.answers.push_back((ticket, answer));
-                None
-            }
         }
     }
 

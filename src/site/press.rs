@@ -27,8 +27,18 @@ const BROTLI_WINDOW: i32 = 22;
 pub(super) struct Press {
     jobs: Sender<Job>,
     made: Receiver<Made>,
-    /// By path and coding; and whoever waits for it.
-    begun: HashMap<(Box<[u8]>, Coding), Vec<Errand>>,
+    /// Whoever waits for each.
+    begun: HashMap<Key, Vec<Errand>>,
+}
+
+/// What is copied: a state of the file at a path, and in which coding.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Key(Box<[u8]>, Box<str>, Coding);
+
+impl Key {
+    fn new(path: &[u8], resource: &Resource, coding: Coding) -> Self {
+        Key(path.into(), resource.identity.validators.etag.as_str().into(), coding)
+    }
 }
 
 #[derive(Debug)]
@@ -70,7 +80,7 @@ impl Press {
         coding: Coding,
         waiting: Option<Errand>,
     ) -> bool {
-        let key = (Box::from(path), coding);
+        let key = Key::new(path, resource, coding);
         if let Some(others) = self.begun.get_mut(&key) {
             others.extend(waiting);
             return true;
@@ -86,7 +96,7 @@ impl Press {
     /// The next copy that is finished, and whoever has waited for it.
     pub(super) fn finish(&mut self) -> Option<(Made, Vec<Errand>)> {
         let made = self.made.try_recv().ok()?;
-        let waiting = self.begun.remove(&(made.path.clone(), made.coding)).unwrap_or_default();
+        let waiting = self.begun.remove(&Key::new(&made.path, &made.resource, made.coding)).unwrap_or_default();
         Some((made, waiting))
     }
 }

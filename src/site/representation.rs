@@ -52,11 +52,18 @@ impl Author {
 pub(super) enum Source {
     /// A small one is in memory.
     Memory(Bytes),
-    /// A large one is read as it is sent: so many bytes of it.
+    /// A large one is read as it is sent: so many bytes of it. Or it is a copy in memory, and sent by the kernel.
     Open(Arc<OpenFile>, u64),
 }
 
 impl Source {
+    pub(super) fn is_in_memory(&self) -> bool {
+        match self {
+            Source::Memory(_) => true,
+            Source::Open(file, _) => file.is_copy,
+        }
+    }
+
     pub(super) fn length(&self) -> u64 {
         match self {
             Source::Memory(content) => content.len() as u64,
@@ -249,10 +256,7 @@ impl Representation {
 
     /// Bytes of memory that it takes.
     pub(super) fn weight(&self) -> usize {
-        let content = match &self.source {
-            Source::Memory(content) => content.len(),
-            Source::Open(..) => 0,
-        };
+        let content = if self.source.is_in_memory() { self.source.length() as usize } else { 0 };
         content + self.fields.len() + self.validators.etag.len() + self.content_type.len() + size_of::<Self>()
     }
 }

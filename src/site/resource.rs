@@ -31,7 +31,7 @@ impl Resource {
     /// All content is in memory.
     pub(super) fn is_in_memory(&self) -> bool {
         let mut all = self.siblings.iter().chain([&self.identity]);
-        all.all(|it| matches!(it.source, super::representation::Source::Memory(_)))
+        all.all(|it| it.source.is_in_memory())
     }
 
     /// Bytes of memory that it takes.

@@ -2,27 +2,43 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSliceMut, Write};
 use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-/// A large file, open for all who are being sent it. Reads name their offset, so they share it.
+/// A file that is open for all who are being sent it. Reads name their offset, so they share it.
 #[derive(Debug)]
-pub(super) struct OpenFile {
+pub struct OpenFile {
     file: File,
-    /// How many there are. Only the worker makes them, everybody ends them.
+    /// It is a copy of ours in memory, that neither changes nor has to be waited for.
+    pub(super) is_copy: bool,
+    /// How many there are of its kind. Only the worker makes them, everybody ends them.
     count: Arc<AtomicUsize>,
 }
 
 impl OpenFile {
+    /// A large file on the disk.
     pub(super) fn new(file: File, count: &Arc<AtomicUsize>) -> Self {
+        OpenFile::counted(file, false, count)
+    }
+
+    fn counted(file: File, is_copy: bool, count: &Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
-        OpenFile { file, count: Arc::clone(count) }
+        OpenFile { file, is_copy, count: Arc::clone(count) }
+    }
+
+    /// A copy of this content as a file in memory, which the kernel can send without copying it once more.
+    pub(super) fn copy_of(content: &[u8], count: &Arc<AtomicUsize>) -> io::Result<Self> {
+        let mut file = File::from(memfd_create("chat-app", MemfdFlags::CLOEXEC)?);
+        file.write_all(content)?;
+        Ok(OpenFile::counted(file, true, count))
     }
 
     /// Everything, if it has this length. It waits for the disk.
@@ -30,6 +46,12 @@ impl OpenFile {
         let mut content = vec![0; usize::try_from(length).map_err(io::Error::other)?];
         self.file.read_exact_at(&mut content, 0)?;
         Ok(content)
+    }
+}
+
+impl AsFd for OpenFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 
@@ -52,9 +74,11 @@ pub struct FileStream {
 
 /// Bytes of a file, and what is sent before them.
 #[derive(Debug, Clone)]
-pub(super) struct Part {
-    pub(super) before: Bytes,
-    pub(super) range: Range<u64>,
+pub struct Part {
+    /// What is sent before them.
+    pub before: Bytes,
+    /// Which bytes of the file.
+    pub range: Range<u64>,
 }
 
 /// What came of reading on.
@@ -86,6 +110,29 @@ impl FileStream {
         let of = |before: &Bytes, range: &Range<u64>| before.len() as u64 + (range.end - range.start);
         let rest = self.rest.iter().map(|part| of(&part.before, &part.range));
         of(&self.before, &self.range) + rest.sum::<u64>()
+    }
+
+    /// Whether it is a copy in memory, which need not be read.
+    #[must_use]
+    pub fn is_copy(&self) -> bool {
+        self.file.is_copy
+    }
+
+    /// What comes next of a copy in memory, and what follows. `None` for a file on the disk.
+    #[must_use]
+    pub fn next_of_copy(mut self) -> Option<(Part, Option<FileStream>)> {
+        if !self.file.is_copy {
+            return None;
+        }
+        let before = std::mem::take(&mut self.before);
+        let range = std::mem::replace(&mut self.range, 0..0);
+        Some((Part { before, range }, self.or_next()))
+    }
+
+    /// The file itself.
+    #[must_use]
+    pub fn file(&self) -> Arc<OpenFile> {
+        Arc::clone(&self.file)
     }
 
     /// Reads up to so many bytes if they are in the page cache. It never waits.

@@ -52,7 +52,7 @@ impl Served {
     fn ask(&mut self, request: &Request) -> Answer {
         self.tickets += 1;
         match self.site.handle(self.tickets, request, self.now) {
-            Some(response) => Answer::Response(response),
+            Some(answer) => answer,
             None => {
                 let (ticket, answer) = self.wait();
                 assert_eq!(ticket, self.tickets);
@@ -412,6 +412,7 @@ fn only_so_many_requests_wait_for_the_disk() {
         assert!(served.site.handle(ticket as u64, &request(&format!("GET {target}")), served.now).is_none());
     }
     let refused = served.site.handle(9, &request("GET /style.css"), served.now).expect("an answer at once");
+    let Answer::Response(refused) = refused else { panic!("{refused:?}") };
     assert_eq!(refused.status.as_u16(), 503);
     assert!(field(&text(&refused, &request("GET /")), "Retry-After").is_some());
     targets.iter().for_each(|_| drop(served.wait()));

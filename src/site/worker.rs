@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Stat, fstat};
 use rustix::io::Errno;
+use rustix::process::{self, getrlimit};
 
 use super::Answer;
 use super::listing;
@@ -30,6 +31,19 @@ const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
 /// How often a small file is read anew because it has changed meanwhile.
 const MAX_READS: usize = 4;
+
+/// Content of at least this length is kept as a file in memory: below it a copy costs less than another system call.
+const LEAST_COPIED_BYTES: usize = 32 * 1024;
+
+/// Files in memory, each of which takes a descriptor beside those of [`Limits::max_open_files`]: a small share of what this
+/// process may have. What comes later is kept as bytes.
+#[must_use]
+pub fn max_copies() -> usize {
+    const MOST: u64 = 256;
+    const SHARE: u64 = 64;
+    let descriptors = getrlimit(process::Resource::Nofile).current;
+    descriptors.map_or(MOST, |descriptors| MOST.min(descriptors / SHARE)) as usize
+}
 
 /// What the worker is asked to do.
 #[derive(Debug)]
@@ -139,7 +153,7 @@ fn time((seconds, nanos): (i64, i64)) -> SystemTime {
 
 /// What came of reading an open file.
 enum Content {
-    Source(Source),
+    Source(Source, Author),
     /// It has changed meanwhile.
     Changed,
     /// It is large, and as many of those are open as may be.
@@ -159,6 +173,9 @@ pub(super) struct Worker {
     /// Large files that somebody is being sent, at most so many.
     open_files: Vec<(Stamp, Weak<OpenFile>)>,
     open_count: Arc<AtomicUsize>,
+    /// Files that are kept as files in memory.
+    copies: Arc<AtomicUsize>,
+    max_copies: usize,
     /// So that a disk that fails is told of once, not with each request.
     is_failing: bool,
 }
@@ -183,6 +200,8 @@ impl Worker {
             manner,
             open_files: Vec::new(),
             open_count: Arc::default(),
+            copies: Arc::default(),
+            max_copies: max_copies(),
             is_failing: false,
         })
     }
@@ -271,14 +290,10 @@ impl Worker {
         if known.is_some_and(|known| seen.is_still(&known)) {
             return Ok(Some(Found::Unchanged));
         }
-        let source = match self.source(file.into(), stamp, now)? {
-            Content::Source(source) => source,
+        let (source, author) = match self.source(file.into(), stamp, now)? {
+            Content::Source(source, author) => (source, author),
             Content::Changed => return Ok(None),
             Content::Busy => return Ok(Some(Found::Busy)),
-        };
-        let author = match &source {
-            Source::Memory(content) => Author::of(content),
-            Source::Open(..) => Author::Operator,
         };
         let bounds = LEAST_COMPRESSED_BYTES..=self.max_compressed_bytes as u64;
         let is_compressible = is_smaller_compressed && siblings.is_empty() && bounds.contains(&stamp.size);
@@ -288,7 +303,7 @@ impl Worker {
         let mut coded = Vec::new();
         for (coding, file, stamp) in siblings {
             // One that cannot be read now is missed by nobody.
-            let Content::Source(source) = self.source(file.into(), stamp, now)? else { continue };
+            let Content::Source(source, _) = self.source(file.into(), stamp, now)? else { continue };
             let validators = stamp.validators(Some(coding), now);
             let traits = Traits { name, validators, coding: Some(coding), varies: true, author };
             coded.push(Representation::new(traits, source, &self.manner));
@@ -314,13 +329,26 @@ impl Worker {
     fn source(&mut self, file: File, stamp: Stamp, now: SystemTime) -> io::Result<Content> {
         if stamp.size > self.max_whole_bytes as u64 {
             let shared = self.share(file, stamp);
-            return Ok(shared.map_or(Content::Busy, |file| Content::Source(Source::Open(file, stamp.size))));
+            let open = |file| Content::Source(Source::Open(file, stamp.size), Author::Operator);
+            return Ok(shared.map_or(Content::Busy, open));
         }
         let Some(content) = read_whole(&file, stamp.size)? else { return Ok(Content::Changed) };
         if !Stamp::of(&fstat(&file)?, now).is_same_state(&stamp) {
             return Ok(Content::Changed);
         }
-        Ok(Content::Source(Source::Memory(content.into())))
+        let author = Author::of(&content);
+        Ok(Content::Source(self.kept(content), author))
+    }
+
+    /// Content in memory: as a file there if it is worth a descriptor, and one is free.
+    fn kept(&self, content: Vec<u8>) -> Source {
+        if content.len() < LEAST_COPIED_BYTES || self.copies.load(Ordering::Relaxed) >= self.max_copies {
+            return Source::Memory(content.into());
+        }
+        match OpenFile::copy_of(&content, &self.copies) {
+            Ok(copy) => Source::Open(Arc::new(copy), content.len() as u64),
+            Err(_) => Source::Memory(content.into()),
+        }
     }
 
     /// The folder at this path, which ends with a slash or is the root, as a page.

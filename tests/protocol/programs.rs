@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::common::{Raw, Response, Server};
-use super::{Known, StepKind, example_blocks};
+use super::{Block, Known, StepKind, example_blocks};
 
 /// Lines of one client in one direction.
 struct Group {
@@ -22,9 +22,9 @@ struct Example {
 }
 
 fn examples() -> Vec<Example> {
-    let example = |(line, options, block): (usize, &'static str, Vec<(&'static str, usize)>)| {
+    let example = |Block { line, options, lines }: Block| {
         let mut groups: Vec<Group> = Vec::new();
-        for (text, line) in block {
+        for (text, line) in lines {
             let (client, rest) = match text.split_once(' ') {
                 Some((client, rest)) if rest.starts_with(['→', '←']) => (client, rest),
                 _ => ("", text),
@@ -139,8 +139,9 @@ fn play(example: &Example) {
 fn the_examples_of_http_are_what_happens() {
     let examples = examples();
     assert!(examples.len() > 4, "the examples are found: {}", examples.len());
-    for example in &examples {
-        eprintln!("the example in line {} of docs/PROTOCOL.md", example.line);
-        play(example);
-    }
+    let failed: Vec<usize> = std::thread::scope(|scope| {
+        let players: Vec<_> = examples.iter().map(|example| (example.line, scope.spawn(|| play(example)))).collect();
+        players.into_iter().filter_map(|(line, player)| player.join().err().map(|_| line)).collect()
+    });
+    assert!(failed.is_empty(), "the examples that begin at these lines of docs/PROTOCOL.md: {failed:?}");
 }

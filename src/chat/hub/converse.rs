@@ -10,6 +10,7 @@ use super::{
 };
 use crate::chat::entry::{Entry, Nonce, Position, SearchError};
 use crate::chat::name::{self, NameError};
+use crate::chat::report::Named;
 use crate::chat::v1::{self, BadFrame, Code, Limits, Person, Reply, Request, Said, Server, Subject};
 
 /// Reads of one member that may be under way.
@@ -175,17 +176,16 @@ impl Hub {
         // A token that is not ours, or of a key that is lost, makes somebody new.
         let known = token.and_then(|token| self.identities.recognise(token));
         let person = known.unwrap_or_else(|| self.identities.new_person());
-        // A person is called the same in all their tabs, by the name that was given last.
-        let elsewhere = self.people.get(&person).and_then(|connections| self.author(*connections.first()?));
-        let name = match (name, elsewhere) {
-            (Some(name), Some(elsewhere)) if name != elsewhere.name => {
-                self.call(&Author { id: person, name: name.clone() }, stage);
-                name
+        // A person is called the same in all their tabs, here and at other instances, by the name that was given last.
+        let named = match (name, self.naming(person)) {
+            (None, Some(known)) => known,
+            (name, _) => {
+                let name = name.unwrap_or_else(|| shared(&format!("guest-{:04x}", person.0 & 0xffff)));
+                self.named_anew(Author { id: person, name })
             }
-            (Some(name), _) | (None, Some(Author { name, .. })) => name,
-            (None, None) => shared(&format!("guest-{:04x}", person.0 & 0xffff)),
         };
-        let author = Author { id: person, name };
+        self.call_anew(&named, stage);
+        let Named { author, version: name_version } = named;
         let ghost = known.and(session).and_then(|session| self.connection_of(&author, session));
         let session = match ghost.and_then(|ghost| self.speaker_mut(ghost)) {
             Some(speaker) => speaker.session.clone(),
@@ -210,7 +210,7 @@ impl Hub {
         }
         let (says, asks) = (Bucket::full(moment.now), Bucket::full(moment.now));
         if let Some(member) = self.member_mut(id) {
-            member.speaker = Some(Box::new(Speaker { author, session, says, asks, reads: 0 }));
+            member.speaker = Some(Box::new(Speaker { author, name_version, session, says, asks, reads: 0 }));
         }
         Ok(())
     }
@@ -309,15 +309,17 @@ impl Hub {
         let name = name::person_name(name, self.bounds.max_person_name_bytes).map_err(|err| bad_name(&err))?;
         let Some(mut author) = self.author(id) else { return Ok(()) };
         author.name = name;
-        self.call(&author, stage);
+        self.call(&self.named_anew(author), stage);
         Ok(())
     }
 
     /// Calls a person so, wherever they are.
-    fn call<S: Stage>(&mut self, author: &Author, stage: &mut S) {
+    pub(super) fn call<S: Stage>(&mut self, named: &Named, stage: &mut S) {
+        let author = &named.author;
         for connection in self.people.get(&author.id).cloned().unwrap_or_default() {
             let Some(speaker) = self.speaker_mut(connection) else { continue };
             speaker.author = author.clone();
+            speaker.name_version = named.version;
             stage.send(connection, framed::<S>(&Reply::Renamed { you: Person::known(author) }));
             let rooms: Vec<usize> =
                 self.member(connection).map_or_else(Vec::new, |it| it.seats.iter().map(|seat| seat.room).collect());
@@ -327,7 +329,7 @@ impl Hub {
         }
     }
 
-    fn author(&self, id: MemberId) -> Option<Author> {
+    pub(super) fn author(&self, id: MemberId) -> Option<Author> {
         Some(self.member(id)?.speaker.as_ref()?.author.clone())
     }
 

@@ -9,21 +9,27 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::{Author, Dialect, Hub, MemberId, Message, PersonId, Stage};
-use crate::chat::presence::{PACE, Update};
+use crate::chat::presence::{PACE, Update, WRITING_NAMES};
 use crate::chat::v1::{self, Person, Reply};
 
 const TICK: Duration = Duration::from_millis(250);
 /// Somebody who has not typed for this long is not writing any more.
 const TYPING_LASTS: Duration = Duration::from_secs(5);
-/// So many are named as writing; beyond them it is a crowd.
-const TYPING_NAMES: usize = 5;
 
 /// Who is writing in a room.
 #[derive(Debug, Default)]
 pub(super) struct Typing {
-    writing: Vec<(Author, Instant)>,
+    writing: Vec<Writer>,
     has_changed: bool,
     last_update: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Writer {
+    author: Author,
+    until: Instant,
+    /// They are at this instance, which tells the others of it.
+    is_here: bool,
 }
 
 impl Typing {
@@ -32,31 +38,47 @@ impl Typing {
     }
 
     fn note(&mut self, author: &Author, now: Instant) {
-        let until = now + TYPING_LASTS;
-        if let Some((_, expires)) = self.writing.iter_mut().find(|(who, _)| who.id == author.id) {
-            *expires = until;
-        } else if self.writing.len() < TYPING_NAMES {
-            self.writing.push((author.clone(), until));
+        self.write(Writer { author: author.clone(), until: now + TYPING_LASTS, is_here: true });
+    }
+
+    /// Somebody is writing at another instance.
+    pub(super) fn hear(&mut self, author: &Author, now: Instant) {
+        self.write(Writer { author: author.clone(), until: now + TYPING_LASTS, is_here: false });
+    }
+
+    fn write(&mut self, writer: Writer) {
+        if let Some(known) = self.writing.iter_mut().find(|known| known.author.id == writer.author.id) {
+            known.until = writer.until;
+            known.is_here |= writer.is_here;
+        } else if self.writing.len() < WRITING_NAMES {
+            self.writing.push(writer);
             self.has_changed = true;
         }
     }
 
-    fn stop(&mut self, person: PersonId) {
+    /// Who has been writing at this instance in the last moments. Others have been reported before.
+    pub(super) fn writing_here(&self, now: Instant) -> Vec<Author> {
+        let recent = now + TYPING_LASTS - 2 * PACE;
+        let writing = self.writing.iter().filter(|writer| writer.is_here && writer.until > recent);
+        writing.map(|writer| writer.author.clone()).collect()
+    }
+
+    pub(super) fn stop(&mut self, person: PersonId) {
         let before = self.writing.len();
-        self.writing.retain(|(who, _)| who.id != person);
+        self.writing.retain(|writer| writer.author.id != person);
         self.has_changed |= self.writing.len() != before;
     }
 
     fn update(&mut self, now: Instant) -> Option<Vec<Author>> {
         let before = self.writing.len();
-        self.writing.retain(|(_, until)| *until > now);
+        self.writing.retain(|writer| writer.until > now);
         self.has_changed |= self.writing.len() != before;
         if !self.has_changed || self.last_update.is_some_and(|last| now < last + PACE) {
             return None;
         }
         self.has_changed = false;
         self.last_update = Some(now);
-        Some(self.writing.iter().map(|(who, _)| who.clone()).collect())
+        Some(self.writing.iter().map(|writer| writer.author.clone()).collect())
     }
 }
 
@@ -85,12 +107,10 @@ impl Hub {
                 let reply = Reply::Typing { room: name.as_str(), names: Person::all(&writing) };
                 self.tell(key, &reply, Told::Typing, stage);
             }
-            let room = &self.rooms[key];
-            if room.presence.is_restless() || room.typing.is_restless() {
-                self.stir(key);
-            }
+            self.stir_if_restless(key);
         }
-        self.next_tick = (!self.restless.is_empty()).then_some(now + TICK);
+        self.tick_ahead(now);
+        self.next_tick = self.needs_tick().then_some(now + TICK);
     }
 
     /// Offers something fleeting to the live members of chat.v1 in a room.
@@ -130,10 +150,14 @@ impl Hub {
     /// Somebody has taken a seat.
     pub(super) fn arrived(&mut self, key: usize, author: Option<&Author>) {
         match author {
-            Some(author) => self.rooms[key].presence.arrive(author),
+            Some(author) => {
+                self.rooms[key].presence.arrive(author);
+                self.came_back(key, author.id);
+            }
             None => self.count_strangers(key),
         }
         self.stir(key);
+        self.note_for_report(key);
     }
 
     /// Somebody has left a seat, and others are still there.
@@ -146,6 +170,7 @@ impl Hub {
             None => self.count_strangers(key),
         }
         self.stir(key);
+        self.note_for_report(key);
     }
 
     fn count_strangers(&mut self, key: usize) {
@@ -158,24 +183,32 @@ impl Hub {
     pub(super) fn renamed(&mut self, key: usize, author: &Author) {
         self.rooms[key].presence.rename(author);
         self.stir(key);
+        self.note_for_report(key);
     }
 
     /// Somebody is writing.
     pub(super) fn writes(&mut self, key: usize, author: &Author, now: Instant) {
         self.rooms[key].typing.note(author, now);
         self.stir(key);
+        self.note_for_report(key);
     }
 
     /// Somebody has written.
     pub(super) fn wrote(&mut self, key: usize, person: PersonId) {
         self.rooms[key].typing.stop(person);
-        if self.rooms[key].typing.is_restless() {
+        self.stir_if_restless(key);
+    }
+
+    /// Lets the next tick look at a room, if there is anything to be told in it.
+    pub(super) fn stir_if_restless(&mut self, key: usize) {
+        let room = &self.rooms[key];
+        if room.presence.is_restless() || room.typing.is_restless() {
             self.stir(key);
         }
     }
 
     /// Lets the next tick look at a room.
-    fn stir(&mut self, key: usize) {
+    pub(super) fn stir(&mut self, key: usize) {
         let room = &mut self.rooms[key];
         if !room.is_restless {
             room.is_restless = true;
@@ -185,9 +218,13 @@ impl Hub {
 
     /// Sees to it that there is a tick for what was stirred up at `now`.
     pub fn wind(&mut self, now: Instant) {
-        if self.next_tick.is_none() && !self.restless.is_empty() {
+        if self.next_tick.is_none() && self.needs_tick() {
             self.next_tick = Some(now + TICK);
         }
+    }
+
+    fn needs_tick(&self) -> bool {
+        !self.restless.is_empty() || !self.ahead.is_empty()
     }
 
     /// Tells a member, if it speaks chat.v1, something about the server.

@@ -1,15 +1,12 @@
 //! How a member that is behind gets what it has not heard: from the tail of the room, or from the store.
 
-use bytes::Bytes;
-
 use super::ephemeral::framed;
 use super::{
-    Command, Dialect, Entry, Epoch, Hub, Looked, MemberId, Pages, Position, Range, RoomName, Seat, Stage, Standing,
-    Start, Wanted,
+    Command, Dialect, Entry, Hub, Looked, MemberId, Pages, Position, Range, RoomName, Seat, Stage, Standing, Start,
+    Wanted,
 };
-use crate::chat::dialect::EventId;
 use crate::chat::tail::{Page, PageSize};
-use crate::chat::v1::{self, Hit, Members, Person, Reply, Said};
+use crate::chat::v1::{Hit, Members, Person, Reply, Said};
 
 /// Something asked of the store.
 #[derive(Debug)]
@@ -68,6 +65,7 @@ impl Hub {
             let Some(seat) = self.member(id).and_then(|member| member.seats.get(place)) else { return };
             let (room, standing) = (seat.room, seat.standing);
             let welcomed = match standing {
+                Standing::Joining(start) if self.await_position(id, room, start) => Fed::Enough,
                 Standing::Joining(start) => self.welcome(id, room, start, stage, commands),
                 Standing::CatchingUp { .. } | Standing::Reading { .. } | Standing::Live { .. } => Fed::Enough,
             };
@@ -124,67 +122,6 @@ impl Hub {
         }
     }
 
-    /// What a member needs next is kept nowhere: it is told, and goes on behind it. `false` if it cannot be told.
-    fn skip<S: Stage>(
-        &mut self,
-        id: MemberId,
-        key: usize,
-        dialect: Dialect,
-        to: Position,
-        stage: &mut S,
-        commands: &mut Vec<Command>,
-    ) -> bool {
-        match dialect {
-            Dialect::Raw => {
-                commands.push(Command::FellBehind(id));
-                false
-            }
-            Dialect::V1 => {
-                stage.send(id, self.gap_of::<S>(key, to));
-                self.stand(id, key, Standing::CatchingUp { after: to });
-                true
-            }
-            Dialect::Events => {
-                stage.send(id, self.gap_event(&self.rooms[key].name, to));
-                self.stand(id, key, Standing::CatchingUp { after: to });
-                true
-            }
-        }
-    }
-
-    /// Tells a member of chat.v1 that nothing of a room up to a position will come.
-    fn gap_of<S: Stage>(&self, key: usize, to: Position) -> Bytes {
-        let epoch = self.journaled.epoch.to_string();
-        framed::<S>(&Reply::Gap { room: self.rooms[key].name.as_str(), position: to.0, epoch })
-    }
-
-    /// What was not heard up to a position will never be, and the journal may have begun another life: those who are
-    /// level are told so, and whoever is behind, or comes back with a position up to there, is told when it asks.
-    ///
-    /// What was emitted before must have been handed out by [`commit`](Hub::commit).
-    pub fn lost<S: Stage>(&mut self, epoch: Epoch, upto: Position, stage: &mut S) {
-        self.journaled.epoch = epoch;
-        self.journaled.position = self.journaled.position.max(upto);
-        self.forgotten = self.forgotten.max(upto);
-        for (_, room) in &mut self.rooms {
-            debug_assert!(room.news.is_empty(), "what came before the loss is heard before it is told");
-            room.tail.lose(upto);
-        }
-        let keys: Vec<usize> = self.rooms.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            for dialect in [Dialect::V1, Dialect::Events] {
-                let told = match dialect {
-                    Dialect::V1 => self.gap_of::<S>(key, upto),
-                    _ => self.gap_event(&self.rooms[key].name, upto),
-                };
-                // Raw members know of no positions: they hear what comes next.
-                for member in &self.rooms[key].live[dialect.index()] {
-                    stage.send(*member, told.clone());
-                }
-            }
-        }
-    }
-
     fn go_live(&mut self, id: MemberId, key: usize, dialect: Dialect) {
         let room = &mut self.rooms[key];
         let (updates, live) = (room.updates, &mut room.live[dialect.index()]);
@@ -212,7 +149,7 @@ impl Hub {
         Fed::Enough
     }
 
-    fn stand(&mut self, id: MemberId, key: usize, standing: Standing) {
+    pub(super) fn stand(&mut self, id: MemberId, key: usize, standing: Standing) {
         if let Some(seat) = self.seat_mut(id, key) {
             seat.standing = standing;
         }
@@ -322,33 +259,8 @@ impl Hub {
         }
     }
 
-    fn page_size(&self) -> PageSize {
+    pub(super) fn page_size(&self) -> PageSize {
         PageSize { entries: self.bounds.page_entries, bytes: self.bounds.page_bytes }
-    }
-
-    /// What a stream of events is told when it misses everything up to a position.
-    #[must_use]
-    pub fn gap_event(&self, room: &RoomName, to: Position) -> Bytes {
-        let id = self.event_id(to);
-        let mut event = format!("id: {id}\nevent: gap\ndata: ").into_bytes();
-        let gap = Reply::Gap { room: room.as_str(), position: to.0, epoch: id.epoch.to_string() };
-        v1::write(&gap, &mut event);
-        event.extend_from_slice(b"\n\n");
-        event.into()
-    }
-
-    /// A place in this life of the journal.
-    #[must_use]
-    pub fn event_id(&self, position: Position) -> EventId {
-        EventId { epoch: self.journaled.epoch, position }
-    }
-
-    /// Before the newest page of a room that is in memory: where whoever goes on of whom nothing is known.
-    #[must_use]
-    pub fn before_newest_page(&self, room: &RoomName) -> Position {
-        let tail = self.by_name.get(room).map(|key| &self.rooms[*key].tail);
-        let page = tail.map(|tail| tail.before(Position(u64::MAX), self.page_size())).unwrap_or_default();
-        page.first().map_or(self.journaled.position, |first| first.position.before())
     }
 
     /// A member of chat.v1 asked for older entries.

@@ -12,6 +12,10 @@ impl Hub {
             Some(room) => *room,
             None => self.room(entry.room.clone()),
         };
+        if let Some(author) = entry.author.as_ref().filter(|_| entry.origin.is_none()) {
+            // Who has written at another instance is not writing any more.
+            self.wrote(room, author.id);
+        }
         let news = &mut self.rooms[room].news;
         if news.is_empty() {
             self.talked.push(room);
@@ -22,6 +26,9 @@ impl Hub {
     /// Feeds those who are behind, then hands out the news, each room's in one batch per dialect.
     pub fn commit<S: Stage>(&mut self, stage: &mut S, commands: &mut Vec<Command>) {
         self.commits += 1;
+        if !self.ahead.is_empty() {
+            self.welcome_awaited();
+        }
         for _ in 0..self.hungry.len().min(self.bounds.feeds_per_commit) {
             let Some(member) = self.hungry.pop_front() else { break };
             self.feed(member, stage, commands);

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::ahead::Ahead;
 use super::{
     DIALECTS, Dialect, Hub, Member, MemberId, PersonId, Presence, RoomName, Seat, SmallVec, Standing, Start, ephemeral,
 };
@@ -38,6 +39,7 @@ impl Hub {
         let room = self.room(room);
         if self.rooms[room].members == 0 {
             self.empty_rooms -= 1;
+            self.find_elsewhere(room);
         }
         self.rooms[room].members += 1;
         let present = self.journaled.position;
@@ -73,6 +75,7 @@ impl Hub {
         self.present -= 1;
         if self.present == 0 {
             self.members = Vec::new();
+            self.ahead = Ahead::default();
         }
         let author = gone.speaker.as_ref().map(|speaker| speaker.author.id);
         if let Some(person) = author {
@@ -102,6 +105,8 @@ impl Hub {
         let room = &mut self.rooms[seat.room];
         room.members -= 1;
         if room.members == 0 {
+            self.note_for_report(seat.room);
+            let room = &mut self.rooms[seat.room];
             room.live = [const { Vec::new() }; DIALECTS];
             room.presence = Presence::default();
             room.typing = ephemeral::Typing::default();

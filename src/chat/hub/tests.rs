@@ -3,6 +3,7 @@
 mod joining;
 mod people;
 mod refusals;
+mod reports;
 mod talk;
 mod telling;
 mod walk;

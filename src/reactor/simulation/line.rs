@@ -70,6 +70,10 @@ impl Line {
         if wire.is_reset {
             return;
         }
+        if scene.is_quiet {
+            // Else a large page would take too many steps to come through.
+            wire.capacity = usize::MAX;
+        }
         let mut has_input = false;
         if !wire.client_ended && !wire.is_closed && !self.unsent.is_empty() {
             let piece = match scene.is_quiet {

@@ -24,12 +24,11 @@ struct Stream {
     is_open: bool,
     /// The id with which it resumes.
     resumed: Option<(String, String)>,
-    /// The last entry when it asked, and when it was answered.
+    /// The last entry when it asked.
     asked: u64,
-    answered: u64,
     /// Reads that had failed when it asked.
     unread: u64,
-    /// How far it has heard; `None` until it has heard anything, unless it resumes.
+    /// How far it has heard; `None` until it is told where the stream begins, unless it resumes in the same epoch.
     view: Option<View>,
 }
 
@@ -72,17 +71,15 @@ impl Listener {
         let temper = Temper::any(&mut scene.rng);
         let begins_anew = scene.chance(150);
         let Some(mut line) = scene.open(temper) else { return };
-        // An id that does not name its epoch means nothing in another.
         let epoch = &scene.truth.epoch;
-        self.last.take_if(|(id, given_in)| begins_anew || (given_in != epoch && !id.contains('-')));
+        self.last.take_if(|_| begins_anew);
         let resumed = self.last.clone();
         let header = resumed.as_ref().map(|(id, _)| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
         line.send(format!("GET /rooms/{}/events HTTP/1.1\r\nHost: x\r\n{header}\r\n", room_name(self.room)));
         let unread = scene.truth.unread();
         let view = resumed.as_ref().filter(|(_, given_in)| given_in == epoch);
         let view = view.map(|(id, _)| View { room: self.room, upto: position_of(id), unread });
-        self.stream =
-            Some(Stream { line, is_open: false, resumed, asked: scene.truth.last, answered: 0, unread, view });
+        self.stream = Some(Stream { line, is_open: false, resumed, asked: scene.truth.last, unread, view });
     }
 
     fn listen(&mut self, scene: &mut Scene) {
@@ -98,9 +95,9 @@ impl Listener {
                 assert_eq!(event, ":\n\n", "a comment");
                 continue;
             };
-            // An id alone says where the stream begins.
-            if let Some(data) = field("data: ") {
-                stream.hear(self.room, id, field("event: "), data, scene);
+            match field("data: ") {
+                Some(data) => stream.hear(self.room, id, field("event: "), data, scene),
+                None => stream.begin(self.room, id, scene),
             }
             self.last = Some((id.to_owned(), scene.truth.epoch.clone()));
         }
@@ -110,7 +107,7 @@ impl Listener {
     pub(super) fn check_level(&self, scene: &Scene) {
         let Some(stream) = self.stream.as_ref().filter(|stream| !stream.line.has_ended()) else { return };
         assert!(stream.is_open, "{self:?} is not answered");
-        let upto = stream.view.map_or(stream.answered, |view| view.upto);
+        let upto = stream.view.map_or(0, |view| view.upto);
         assert!(upto >= scene.truth.last_of(self.room), "{self:?} has not heard all of its room");
     }
 
@@ -144,53 +141,52 @@ impl Stream {
         }
         let Some(end) = received.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
         received.drain(..end + 4);
-        self.answered = scene.truth.last;
         self.is_open = true;
         true
+    }
+
+    /// An id alone says where the stream begins.
+    fn begin(&mut self, room: usize, id: &str, scene: &Scene) {
+        let position = position_of(id);
+        match self.view {
+            Some(view) => assert_eq!(view.upto, position, "it goes on where it was"),
+            None => {
+                assert!(self.resumed.is_none(), "it comes from another epoch, and is not told of a gap");
+                assert!((self.asked..=scene.truth.last).contains(&position), "{position} is not the present");
+                self.view = Some(View { room, upto: position, unread: self.unread });
+            }
+        }
     }
 
     fn hear(&mut self, room: usize, id: &str, event: Option<&str>, data: &str, scene: &mut Scene) {
         let truth = &scene.truth;
         let position = position_of(id);
-        match event {
-            Some("gap") => {
+        match (event, &mut self.view) {
+            (Some("gap"), Some(view)) => {
                 scene.tally.gaps += 1;
-                assert!(self.resumed.is_some() || self.view.is_some(), "a gap behind nothing");
-                match &mut self.view {
-                    Some(view) => view.skip(truth, position),
-                    // Of another epoch: it begins with the newest page.
-                    None => {
-                        assert!(position <= truth.last, "a gap up to {position} of {}", truth.last);
-                        self.view = Some(View { room, upto: position, unread: self.unread });
-                    }
-                }
-                return;
+                view.skip(truth, position);
             }
-            None => {}
-            Some(other) => panic!("an event {other}"),
-        }
-        scene.tally.heard += 1;
-        let said: Value = serde_json::from_str(data).expect("JSON");
-        assert_eq!(said["position"].as_u64(), Some(position), "{said} has the id {id}");
-        assert_eq!(said["room"].as_str(), Some(&*room_name(room)), "{said}");
-        match &mut self.view {
-            Some(view) => {
-                view.hear(truth, &said);
+            // Of another epoch: it begins with the newest page.
+            (Some("gap"), None) => {
+                scene.tally.gaps += 1;
+                assert!(self.resumed.is_some(), "a gap behind nothing");
+                assert!(position <= truth.last, "a gap up to {position} of {}", truth.last);
+                self.view = Some(View { room, upto: position, unread: self.unread });
+            }
+            (None, Some(view)) => {
+                scene.tally.heard += 1;
                 scene.tally.streams_resumed += u64::from(self.resumed.is_some());
+                let said: Value = serde_json::from_str(data).expect("JSON");
+                assert_eq!(said["position"].as_u64(), Some(position), "{said} has the id {id}");
+                assert_eq!(said["room"].as_str(), Some(&*room_name(room)), "{said}");
+                view.hear(truth, &said);
             }
-            None => {
-                assert!(self.resumed.is_none(), "{said} comes from another epoch without a gap");
-                assert!(position > self.asked, "{said} was there before");
-                let left_out = truth.between(room, self.answered, position - 1);
-                assert!(left_out.is_empty(), "{said} is not the first since {}: {left_out:?}", self.answered);
-                self.view = Some(View { room, upto: position - 1, unread: self.unread });
-                self.view.iter_mut().for_each(|view| view.hear(truth, &said));
-            }
+            (event, view) => panic!("{event:?} {data} after {view:?}"),
         }
     }
 }
 
-/// The position of an id, which may name its epoch before it.
+/// The position of an id, which names its epoch before it.
 fn position_of(id: &str) -> u64 {
-    id.rsplit('-').next().and_then(|position| position.parse().ok()).expect("an id is a position")
+    id.split_once('-').and_then(|(_, position)| position.parse().ok()).expect("an epoch and a position")
 }

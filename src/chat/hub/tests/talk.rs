@@ -267,6 +267,16 @@ impl Talk {
         self.turn();
     }
 
+    /// Time passes until then.
+    pub(super) fn pass_to(&mut self, until: Instant) {
+        self.pass(until.saturating_duration_since(self.now));
+    }
+
+    /// Another instance tells something.
+    pub(super) fn hear_report(&mut self, report: &[u8]) {
+        self.hub.hear_report(report, &mut self.stage, self.now);
+    }
+
     /// A member's outbox empties.
     pub(super) fn drain(&mut self, id: MemberId) {
         self.stage.waiting.remove(&id);
