@@ -125,14 +125,14 @@ export class Chat {
       case "typing":
         return room && this.#store.setTyping(room, frame.names);
       case "gap":
-        return room && this.#store.gap(room, frame.position);
+        return room && this.#store.gap(room, frame);
       case "history":
       case "found":
         return this.history.answered(frame);
       case "renamed":
         return this.#store.setMe(frame.you);
       case "status":
-        return this.#store.setJournal(frame.journal);
+        return this.#store.setJournal(frame.journal, frame.bus);
       case "error":
         return this.#refused(frame, room);
       default:

@@ -56,7 +56,11 @@ export class Room {
 
 export class Store extends EventTarget {
   status = { phase: "connecting", retryAt: null, restarting: false };
-  /** Whether the server can store what is said. @type {"ok" | "waiting"} */
+  /**
+   * Whether what is said gets through: `waiting` if the server cannot store it, `apart` if it cannot reach the bus.
+   *
+   * @type {"ok" | "waiting" | "apart"}
+   */
   journal = "ok";
   /** @type {{id: string | null, name: string}} */
   me = { id: null, name: "" };
@@ -103,8 +107,8 @@ export class Store extends EventTarget {
     this.#tell("status");
   }
 
-  setJournal(journal) {
-    this.journal = journal;
+  setJournal(journal, bus) {
+    this.journal = journal === "waiting" && bus === "down" ? "apart" : journal;
     this.#tell("journal");
   }
 
@@ -178,24 +182,21 @@ export class Store extends EventTarget {
   joined(room, frame) {
     const first = room.epoch === null;
     const anew = !first && room.epoch !== frame.epoch;
-    if (anew) {
-      room.past = null;
-    }
     if (!first && (anew || frame.gap) && room.live.items.length > 0) {
       room.live.append({ kind: "gap", key: `gap:${room.era}:${room.position}:${frame.position}`, era: room.era,
         from: anew ? 0 : room.position, cause: anew ? "anew" : "missed", fillable: frame.older });
     } else if (first || anew || frame.gap) {
       room.live.older = frame.older;
     }
-    room.era += anew ? 1 : 0;
+    if (anew) {
+      this.#beginAnew(room);
+    }
     room.epoch = frame.epoch;
     room.state = "joined";
     const read = this.#settings.get("read", {})[room.name];
     if (first) {
       // Who was never here has nothing to catch up on.
       room.read = !read ? frame.position : read.epoch === frame.epoch ? read.position : 0;
-    } else if (anew) {
-      room.read = 0;
     }
     const items = frame.entries.map((entry) => this.item(room, entry));
     const fresh = room.live.merge(items);
@@ -235,12 +236,27 @@ export class Store extends EventTarget {
     this.#tell("log", room);
   }
 
-  /** What `gap` says: what the server has thrown away before we could take it. */
-  gap(room, position) {
+  /** What `gap` says: what was lost before we could take it. Positions may belong to another epoch from now on. */
+  gap(room, { position, epoch = room.epoch }) {
+    const anew = epoch !== room.epoch;
     room.live.append({ kind: "gap", key: `gap:${room.era}:${room.position}:${position}`, era: room.era,
-      from: room.position, cause: "lost", fillable: false });
+      from: anew ? 0 : room.position, cause: anew ? "anew" : "lost", fillable: anew });
+    if (anew) {
+      this.#beginAnew(room);
+    }
+    room.epoch = epoch;
     room.position = position;
     this.#tell("log", room);
+    this.#tell("rooms");
+  }
+
+  /** Forgets the positions of the room's former epoch: they mean nothing any more. */
+  #beginAnew(room) {
+    room.era += 1;
+    room.read = 0;
+    room.past = null;
+    // What is older than the first item is of that epoch, too, and not to be had.
+    room.live.older = false;
   }
 
   /** An entry of the server as an item. */

@@ -15,6 +15,7 @@ export const en = {
   restartingNow: "The server is restarting. Trying again…",
   elsewhere: "This chat goes on in another window.",
   journalWaiting: "The server cannot store messages right now. What you write waits and goes out by itself.",
+  busDown: "The servers cannot reach each other right now. What you write waits and goes out by itself.",
   retryNow: "Now",
   continueHere: "Continue here",
 
@@ -153,6 +154,7 @@ export const de = {
   restartingNow: "Der Server startet neu. Neuer Versuch…",
   elsewhere: "Dieser Chat geht in einem anderen Fenster weiter.",
   journalWaiting: "Der Server kann gerade nichts speichern. Was du schreibst, wartet und geht von selbst hinaus.",
+  busDown: "Die Server erreichen einander gerade nicht. Was du schreibst, wartet und geht von selbst hinaus.",
   retryNow: "Jetzt",
   continueHere: "Hier weiter",
 

@@ -354,8 +354,8 @@ test("a server that restarts says when to come back", async () => {
 });
 
 /** A page to which a test can say what the server might; what the page said is in `said`. */
-async function enterBetween() {
-  const context = await browser.newContext({ locale: "en-GB" });
+async function enterBetween(options) {
+  const context = await browser.newContext({ locale: "en-GB", ...options });
   contexts.push(context);
   const page = await context.newPage();
   const said = [];
@@ -395,6 +395,43 @@ test("a gap while connected is shown where it is", async () => {
   await hears(page, "before", "after");
   assert.match(await page.locator(".gapRow").textContent(), /^Messages are missing here/);
   assert.equal(await page.locator(".gapRow button").count(), 0);
+});
+
+test("servers that cannot reach each other say so calmly, in English and in German", async () => {
+  await serve();
+  for (const [locale, down, full] of [["en-GB", /cannot reach each other right now/, /cannot store messages right now/],
+    ["de-DE", /erreichen einander gerade nicht/, /kann gerade nichts speichern/]]) {
+    const { page, tell } = await enterBetween({ locale });
+    const told = (what, frame, words) => {
+      tell({ type: "status", ...frame });
+      return until(what, async () => ((await banner(page).isVisible()) ? banner(page).textContent() : ""), (are) => words.test(are));
+    };
+    await told("that they cannot reach each other", { journal: "waiting", bus: "down" }, down);
+    await told("that it cannot store", { journal: "waiting" }, full);
+    await told("that they cannot reach each other again", { journal: "waiting", bus: "down" }, down);
+    await told("that all is well", { journal: "ok" }, /^$/);
+  }
+});
+
+test("a gap that begins another epoch parts the former positions from the new ones, by which the page then joins", async () => {
+  await serve();
+  const { page, said, tell, close } = await enterBetween();
+  for (const text of ["one", "two", "three"]) {
+    await say(page, text);
+  }
+  await until("they are sent", () => fates(page), (are) => are.length === 0);
+  const bob = { id: "00000000000000aa", name: "Bob" };
+  const epoch = "00000000000000ff";
+  tell({ type: "gap", room: "lobby", position: 1, epoch });
+  tell({ type: "said", room: "lobby", position: 2, nonce: "n", from: bob, text: "after", at: Date.now() });
+  await hears(page, "one", "two", "three", "after");
+  const kinds = await page.locator("#messages > *").evaluateAll((rows) => rows.map((row) => row.className.split(" ")[0]));
+  assert.deepEqual(kinds.slice(-2), ["gapRow", "msgRow"], "the gap stands before what came after it");
+  assert.match(await page.locator(".gapRow").textContent(), /began anew/);
+  await close(1013);
+  await until("it joins again", async () => said.filter(({ type }) => type === "join").length, (count) => count === 2);
+  const { after, epoch: joined } = said.findLast(({ type }) => type === "join");
+  assert.deepEqual({ after, joined }, { after: 2, joined: epoch });
 });
 
 test("what the page does not know does not disturb it", async () => {
