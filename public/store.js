@@ -19,7 +19,7 @@ const READ_STORE_MS = 250;
 
 /** One room, as far as this page knows it. */
 export class Room {
-  /** @type {"apart" | "joining" | "joined" | "leaving" | "refused"} */
+  /** @type {"apart" | "joining" | "joined" | "refused"} */
   state = "apart";
   /** Why it cannot be entered, in the server's words. */
   refusal = "";
@@ -121,6 +121,11 @@ export class Store extends EventTarget {
     this.#tell("people", this.current);
   }
 
+  /** Whether that is us, or was since the page was loaded. @param {string | null} id */
+  isMe(id) {
+    return this.#mine.has(id);
+  }
+
   // Rooms
 
   /** @returns {Room} the room, which is now in the list */
@@ -159,7 +164,9 @@ export class Store extends EventTarget {
   }
 
   #readRooms() {
-    const { open = [], former = [] } = this.#settings.get("rooms", {});
+    const stored = this.#settings.get("rooms", {});
+    const names = (list) => (Array.isArray(list) ? list.filter((name) => typeof name === "string") : []);
+    const [open, former] = [names(stored.open), names(stored.former)];
     for (const name of open.filter((name) => !this.rooms.has(name))) {
       this.rooms.set(name, new Room(name));
     }
@@ -182,14 +189,19 @@ export class Store extends EventTarget {
   joined(room, frame) {
     const first = room.epoch === null;
     const anew = !first && room.epoch !== frame.epoch;
-    if (!first && (anew || frame.gap) && room.live.items.length > 0) {
+    // A page that reaches back to what was heard leaves nothing out.
+    const missed = frame.gap && !frame.entries.some(({ position }) => position <= room.position);
+    const isApart = !first && (anew || missed) && room.live.items.length > 0;
+    if (isApart) {
+      const cause = anew ? "anew" : frame.older ? "missed" : "lost";
       room.live.append({ kind: "gap", key: `gap:${room.era}:${room.position}:${frame.position}`, era: room.era,
-        from: anew ? 0 : room.position, cause: anew ? "anew" : "missed", fillable: frame.older });
-    } else if (first || anew || frame.gap) {
-      room.live.older = frame.older;
+        from: anew ? 0 : room.position, cause, fillable: frame.older });
     }
     if (anew) {
       this.#beginAnew(room);
+    }
+    if (!isApart && (first || anew || missed)) {
+      room.live.older = frame.older;
     }
     room.epoch = frame.epoch;
     room.state = "joined";
@@ -218,6 +230,9 @@ export class Store extends EventTarget {
     const item = this.item(room, frame);
     if (!frame.repeat) {
       room.position = Math.max(room.position, frame.position);
+    } else if (!room.live.reachesBackTo(item)) {
+      // It was said before what is loaded, and comes with the page it stands on.
+      return;
     }
     if (!room.live.push(item)) {
       return;
@@ -263,7 +278,7 @@ export class Store extends EventTarget {
   item(room, { position, nonce, from, text, data, at, matches }) {
     const content = text === undefined ? decoded(data ?? "") : { text, bytes: null };
     return { kind: "said", key: nonce ? `${from.id}:${nonce}` : `${room.era}:${position}`, era: room.era, position,
-      rank: 0, id: from.id, name: from.name, own: this.#mine.has(from.id), at, nonce, matches, ...content };
+      rank: 0, id: from.id, name: from.name, own: this.isMe(from.id), at, nonce, matches, ...content };
   }
 
   /** Tells everybody that the conversation, or what is loaded of it, has changed. */
@@ -317,7 +332,11 @@ export class Store extends EventTarget {
   storeRead() {
     clearTimeout(this.#readTimer);
     this.#readTimer = 0;
-    const read = this.#settings.get("read", {});
+    const stored = this.#settings.get("read", {});
+    // What was read in rooms that are forgotten is forgotten as well.
+    const { open = [], former = [] } = this.#settings.get("rooms", {});
+    const known = new Set([...open, ...former, ...this.rooms.keys()]);
+    const read = Object.fromEntries(Object.entries(stored).filter(([name]) => known.has(name)));
     for (const { name, epoch, read: position } of this.rooms.values()) {
       if (epoch !== null && (read[name]?.epoch !== epoch || read[name].position < position)) {
         read[name] = { epoch, position };
