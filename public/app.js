@@ -22,7 +22,7 @@ import { strings, translate } from "./strings.js";
 translate(document);
 
 const settings = new Settings();
-settings.set("name", settings.get("name") || friendlyName());
+settings.set("name", settings.get("name", "") || friendlyName());
 const store = new Store(settings, roomOf(location.search));
 const outbox = new Outbox(settings);
 const chat = new Chat(chatUrl(location.href), store, outbox, settings);
@@ -61,7 +61,7 @@ const composer = new Composer(store, {
   }),
 });
 
-/** What the next answer to a new name is to say in the box's hint. */
+/** Whether somebody waits to hear that they have their new name. */
 let renaming = false;
 
 function rename(name) {
@@ -69,7 +69,10 @@ function rename(name) {
   chat.rename(name);
 }
 
-store.addEventListener("refused", ({ detail }) => composer.tell(strings.nameRefused(detail)));
+store.addEventListener("refused", ({ detail }) => {
+  renaming = false;
+  composer.tell(strings.nameRefused(detail));
+});
 store.addEventListener("me", showMe);
 
 function showMe() {

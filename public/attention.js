@@ -84,7 +84,7 @@ export class Attention {
   // Notification and sound
 
   #alert(room, item, open) {
-    if (document.visibilityState === "visible" || item.position <= room.read || this.#isTold(item)) {
+    if (document.visibilityState === "visible" || item.position <= room.read || this.#isTold(room, item)) {
       return;
     }
     const name = item.name ?? strings.somebody;
@@ -109,12 +109,12 @@ export class Attention {
   }
 
   /** Whether another tab has told of this; if not, this one does. */
-  #isTold({ position }) {
-    const told = this.#settings.get("alerted", 0);
-    if (position <= told && told - position < 1_000) {
+  #isTold({ epoch }, { position }) {
+    const told = this.#settings.get("alerted", {});
+    if (told.epoch === epoch && position <= told.position) {
       return true;
     }
-    this.#settings.set("alerted", position);
+    this.#settings.set("alerted", { epoch, position });
     return false;
   }
 

@@ -8,6 +8,7 @@
 import { Connection } from "./connection.js";
 import { History } from "./history.js";
 import { friendlyName } from "./names.js";
+import { refusal } from "./strings.js";
 
 /** A client tells at most this often that somebody is writing. */
 const TYPING_EVERY_MS = 3_000;
@@ -37,6 +38,8 @@ export class Chat {
   #typedAt = 0;
   /** Whether our name was refused, so that the server has to find one. */
   #nameless = false;
+  /** The name that the server was asked for, and has not answered about. @type {string | null} */
+  #wish = null;
 
   /**
    * @param {string} url
@@ -57,12 +60,14 @@ export class Chat {
     this.#connection.addEventListener("wake", () => this.#connection.send({ type: "history", room: "", limit: 1 }, PROBE_MS));
     // Two tabs that were both somebody new: the one that stored its token first follows the other.
     settings.addEventListener("token", () => {
-      if (this.#token !== null && settings.get("token") !== this.#token) {
+      if (this.#token !== null && settings.get("token", "") !== this.#token) {
         this.#session = null;
         this.#connection.renew();
       }
     });
-    store.addEventListener("rooms", () => this.#sync());
+    for (const type of ["rooms", "current"]) {
+      store.addEventListener(type, () => this.#sync());
+    }
     outbox.addEventListener("change", () => this.#speakEverywhere());
   }
 
@@ -89,13 +94,14 @@ export class Chat {
     }
   }
 
-  /** @returns {boolean} whether the server was asked */
+  /** Asks for another name; without a connection it is taken at once, and goes with the next hello. */
   rename(name) {
-    if (this.#connection.isOpen) {
-      return this.#connection.send({ type: "rename", name });
+    if (this.#connection.isOpen && this.#connection.send({ type: "rename", name })) {
+      this.#wish = name;
+    } else {
+      this.#wish = null;
+      this.#store.setMe({ ...this.#store.me, name });
     }
-    this.#store.setMe({ ...this.#store.me, name });
-    return true;
   }
 
   /** Leaves a room, once what was written in it is said. */
@@ -106,8 +112,8 @@ export class Chat {
   // The connection
 
   #hello() {
-    const name = this.#nameless ? undefined : this.#settings.get("name") ?? friendlyName();
-    return { type: "hello", name, token: this.#settings.get("token") ?? undefined, session: this.#session ?? undefined };
+    const name = this.#nameless ? undefined : this.#settings.get("name", "") || friendlyName();
+    return { type: "hello", name, token: this.#settings.get("token", "") || undefined, session: this.#session ?? undefined };
   }
 
   #receive(frame) {
@@ -125,14 +131,16 @@ export class Chat {
       case "typing":
         return room && this.#store.setTyping(room, frame.names);
       case "gap":
-        return room && this.#store.gap(room, frame.position);
+        return room && this.#store.gap(room, frame);
       case "history":
       case "found":
-        return this.history.answered(frame);
+        this.history.answered(frame);
+        return this.#sync();
       case "renamed":
+        this.#wish = null;
         return this.#store.setMe(frame.you);
       case "status":
-        return this.#store.setJournal(frame.journal);
+        return this.#store.setJournal(frame.journal, frame.bus);
       case "error":
         return this.#refused(frame, room);
       default:
@@ -144,7 +152,7 @@ export class Chat {
     this.#token = token;
     this.#session = session;
     this.#nameless = false;
-    if (this.#settings.get("token") !== token) {
+    if (this.#settings.get("token", "") !== token) {
       this.#settings.set("token", token);
     }
     this.#store.limits = { ...this.#store.limits, ...limits };
@@ -161,7 +169,7 @@ export class Chat {
     }
     const { current, rooms, limits } = this.#store;
     for (const name of this.#seats) {
-      if (!rooms.has(name)) {
+      if ((rooms.get(name)?.state ?? "apart") === "apart") {
         this.#leaveWhenSaid(name);
       }
     }
@@ -193,9 +201,12 @@ export class Chat {
     this.#speak(room.name);
   }
 
-  /** Leaves a room as soon as what was written in it has been said: who has left does not hear it any more. */
+  /**
+   * Leaves a room as soon as what was written in it has been said, and what was asked has been answered: who has left
+   * does not hear it any more.
+   */
   #leaveWhenSaid(name) {
-    if (!this.#outbox.next(name) && !this.#underWay.has(name)) {
+    if (!this.#outbox.next(name) && !this.#underWay.has(name) && !this.history.isAsking(name)) {
       this.#seats.delete(name);
       this.#connection.send({ type: "leave", room: name });
     }
@@ -205,11 +216,15 @@ export class Chat {
 
   #speakEverywhere() {
     for (const name of new Set(this.#outbox.drafts.filter(({ state }) => state === "waiting").map(({ room }) => room))) {
-      if (this.#store.rooms.get(name)?.state === "joined" || (!this.#store.rooms.has(name) && this.#seats.has(name))) {
+      const room = this.#store.rooms.get(name);
+      if (room?.state === "joined" || (!room && this.#seats.has(name))) {
         this.#speak(name);
-      } else if (!this.#store.rooms.has(name)) {
+      } else if (!room) {
         // What was written in a room that was left since still wants to be said there.
         this.#store.enter(name);
+      } else if (room.state === "refused") {
+        // Whoever tries again has a reason to.
+        room.state = "apart";
       }
     }
     this.#sync();
@@ -227,7 +242,7 @@ export class Chat {
   }
 
   #confirm({ nonce, from }) {
-    if (nonce && from.id === this.#store.me.id) {
+    if (nonce && this.#store.isMe(from.id)) {
       for (const [name, underWay] of this.#underWay) {
         if (underWay === nonce) {
           this.#underWay.delete(name);
@@ -244,14 +259,16 @@ export class Chat {
     } else if (request === "history" || request === "search") {
       // That of a probe, which names no room, has done its work by coming.
       if (frame.room !== "") {
-        this.history.refused(frame);
+        this.history.refused({ ...frame, message: refusal(code, message) });
+        this.#sync();
       }
     } else if (request === "hello" && code === "bad_name") {
       // A name of former days that is not allowed any more.
       this.#nameless = true;
       this.#connection.greetAgain();
     } else if (request === "join" && room) {
-      if (retryMs !== undefined || code === "busy") {
+      this.#seats.delete(room.name);
+      if (retryMs !== undefined || code === "busy" || code === "too_many_rooms") {
         room.state = "apart";
         setTimeout(() => this.#sync(), retryMs ?? RETRY_MS);
       } else if (code === "already_joined") {
@@ -260,10 +277,18 @@ export class Chat {
         this.#connection.send({ type: "leave", room: room.name });
         this.#sync();
       } else {
-        this.#store.refuse(room, message);
+        const reason = refusal(code, message);
+        this.#store.refuse(room, reason);
+        this.#outbox.of(room.name).forEach(({ nonce }) => this.#outbox.fail(nonce, reason));
       }
+    } else if (request === "rename" && PASSING.includes(code)) {
+      setTimeout(() => this.#wish !== null && this.rename(this.#wish), retryMs ?? RETRY_MS);
     } else if (request === "rename") {
-      this.#store.dispatchEvent(new CustomEvent("refused", { detail: message }));
+      this.#wish = null;
+      this.#store.dispatchEvent(new CustomEvent("refused", { detail: refusal(code, message) }));
+    } else if (request === "leave" && PASSING.includes(code)) {
+      this.#seats.add(frame.room);
+      setTimeout(() => this.#sync(), retryMs ?? RETRY_MS);
     }
   }
 
@@ -275,8 +300,16 @@ export class Chat {
         this.#speak(name);
       }, retryMs ?? RETRY_MS);
       this.#pauses.set(name, timer);
-    } else if (code !== "not_joined") {
-      this.#outbox.fail(nonce, message);
+    } else if (code === "not_joined") {
+      // The server has us elsewhere than we thought: what was to be said is said once we are in.
+      this.#seats.delete(name);
+      const room = this.#store.rooms.get(name);
+      if (room?.state === "joined") {
+        room.state = "apart";
+      }
+      this.#sync();
+    } else {
+      this.#outbox.fail(nonce, refusal(code, message));
     }
   }
 
@@ -289,6 +322,9 @@ export class Chat {
     }
     this.#pauses.clear();
     this.history.lost();
+    if (this.#wish !== null) {
+      this.rename(this.#wish);
+    }
     if (code === TOO_BIG) {
       underWay.forEach((nonce) => this.#outbox.fail(nonce, ""));
     }

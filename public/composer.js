@@ -38,7 +38,10 @@ export class Composer {
     } catch {
       // There are none.
     }
-    window.addEventListener("pagehide", () => this.#keepDrafts());
+    // A phone ends pages out of sight without a word.
+    for (const type of ["pagehide", "visibilitychange"]) {
+      addEventListener(type, () => this.#keepDrafts());
+    }
     store.addEventListener("current", () => this.#changeRoom());
     byId("msgForm").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -82,6 +85,7 @@ export class Composer {
 
   #keepDrafts() {
     this.#drafts[this.#room] = this.#box.value;
+    this.#drafts = Object.fromEntries(Object.entries(this.#drafts).filter(([, text]) => text !== ""));
     try {
       sessionStorage.setItem(DRAFTS_KEY, JSON.stringify(this.#drafts));
     } catch {

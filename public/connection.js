@@ -6,7 +6,7 @@
  * the time itself. It waits no longer when the network comes back or somebody looks at the page.
  *
  * Events: `status` with a `Status`; `frame` with each message of the server, parsed; `lost` with the close code when a
- * connection has ended; `wake` when somebody comes back to a page that has heard nothing for a while. Each value is the
+ * connection has ended; `wake` when a page that is looked at has heard nothing for a while. Each value is the
  * event's `detail`.
  *
  * @typedef {object} Status
@@ -29,6 +29,8 @@ const CONNECT_TIMEOUT_MS = 10_000;
 const SILENCE_MAX_MS = 20_000;
 /** After a silence of this length, a connection is tried before somebody who comes back trusts it. */
 const QUIET_MS = 20_000;
+/** After this one it is tried in any case, as long as somebody may be looking. */
+const IDLE_MS = 60_000;
 /** RFC 6455, section 7.4.1: closed without a close frame. */
 const CLOSED_ABNORMALLY = 1006;
 /** chat.v1: another connection of ours has taken this one's place. */
@@ -94,6 +96,7 @@ export class Connection extends EventTarget {
         this.#wake();
       }
     });
+    setInterval(() => document.visibilityState === "visible" && this.#probe(IDLE_MS), QUIET_MS);
     this.#report("connecting");
     this.#connect();
   }
@@ -146,7 +149,13 @@ export class Connection extends EventTarget {
   #wake() {
     if (this.#retryTimer !== 0) {
       this.retryNow();
-    } else if (this.isOpen && Date.now() - this.#heardAt > QUIET_MS) {
+    } else {
+      this.#probe(QUIET_MS);
+    }
+  }
+
+  #probe(quietMs) {
+    if (this.isOpen && Date.now() - this.#heardAt > quietMs) {
       this.#tell("wake");
     }
   }

@@ -107,6 +107,11 @@ export class History {
     return this.#ask(room, { type: "search", room: room.name, query, before });
   }
 
+  /** Whether the server owes an answer about a room. @param {string} name */
+  isAsking(name) {
+    return this.#questions[0]?.room.name === name;
+  }
+
   // Answers
 
   /** @param {{entries: object[], more: boolean}} frame a `history` or `found` */

@@ -250,13 +250,15 @@ export class Log {
   /** Finds mentions of those who are or were here. @returns {import("./markup.js").Mention} */
   #mention(room) {
     const { me } = this.#store;
+    const self = me.name.toLowerCase();
     let names = null;
     return (text, at) => {
-      names ??= [...new Set([me.name, ...room.people.values()])].filter((name) => name)
-        .sort((one, other) => other.length - one.length);
+      // By their first character: a text of nothing but @ is not to be compared with everybody at each of them.
+      names ??= Map.groupBy([...new Set([self, ...[...room.people.values()].map((name) => name.toLowerCase())])]
+        .sort((one, other) => other.length - one.length), (name) => name[0]);
       const rest = text.slice(at + 1, at + 200).toLowerCase();
-      const found = names.find((name) => rest.startsWith(name.toLowerCase()) && !/^[\p{L}\p{N}_]/u.test(rest.slice(name.length)));
-      return found ? { length: found.length + 1, self: found.toLowerCase() === me.name.toLowerCase() } : null;
+      const found = names.get(rest[0])?.find((name) => rest.startsWith(name) && !/^[\p{L}\p{N}_]/u.test(rest.slice(name.length)));
+      return found ? { length: found.length + 1, self: found === self } : null;
     };
   }
 

@@ -135,8 +135,8 @@ export class Outbox extends EventTarget {
   }
 
   #stored(tab) {
-    const stored = this.#settings.get(KEY + tab, []);
-    return Array.isArray(stored) ? stored.filter(({ room, text, nonce }) => room && text && nonce) : [];
+    const isText = (value) => typeof value === "string" && value !== "";
+    return this.#settings.get(KEY + tab, []).filter((draft) => [draft?.room, draft?.text, draft?.nonce].every(isText));
   }
 
   #changed() {

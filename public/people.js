@@ -4,8 +4,8 @@ import { byId, make, initial } from "./dom.js";
 import { colour } from "./row.js";
 import { strings } from "./strings.js";
 
-/** Writing is forgotten after this long if nobody says so again. */
-const TYPING_LASTS_MS = 6_000;
+/** The server tells once that somebody writes, and once that they have ended; should that be lost, it ends by itself. */
+const TYPING_LASTS_MS = 60_000;
 const MAX_TYPING = 3;
 
 export class People {

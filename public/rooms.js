@@ -61,35 +61,58 @@ export class RoomList {
   #draw() {
     this.#frame = 0;
     const { rooms, former, current } = this.#store;
-    const focused = document.activeElement?.closest("#roomsPanel li")?.dataset.room;
-    const rows = [...rooms.values()].sort(byName).map((room) => this.#row(room, room === current, rooms.size > 1));
-    byId("roomList").replaceChildren(...rows);
-    byId("former").hidden = former.length === 0;
-    byId("formerList").replaceChildren(...former.map((name) => make("li", {}, this.#link(name))));
-    if (focused !== undefined) {
-      rows.find(({ dataset }) => dataset.room === focused)?.querySelector("a").focus();
+    const names = [...rooms.values()].sort(byName).map(({ name }) => name);
+    this.#place(byId("roomList"), names);
+    for (const row of byId("roomList").children) {
+      this.#update(row, rooms.get(row.dataset.room), current, rooms.size > 1);
     }
+    byId("former").hidden = former.length === 0;
+    this.#place(byId("formerList"), former);
     const elsewhere = [...rooms.values()].filter((room) => room !== current).reduce((sum, { unread }) => sum + unread, 0);
     byId("roomsBadge").hidden = elsewhere === 0;
     byId("roomsBadge").textContent = countWords(elsewhere);
   }
 
-  #row(room, isCurrent, canLeave) {
-    const link = this.#link(room.name);
-    const row = make("li", {}, link);
-    row.dataset.room = room.name;
-    if (isCurrent) {
-      link.setAttribute("aria-current", "page");
+  /** Makes the rows of a list those of `names`. Rows that stay are not touched: somebody may just be pressing one. */
+  #place(list, names) {
+    const known = new Map([...list.children].map((row) => [row.dataset.room, row]));
+    const gone = [...known.values()].filter((row) => !names.includes(row.dataset.room));
+    const hadFocus = gone.some((row) => row.contains(document.activeElement));
+    gone.forEach((row) => row.remove());
+    let place = list.firstElementChild;
+    for (const name of names) {
+      const row = known.get(name) ?? make("li", {}, this.#link(name));
+      row.dataset.room = name;
+      if (row === place) {
+        place = place.nextElementSibling;
+      } else {
+        list.insertBefore(row, place);
+      }
     }
-    if (room.unread > 0) {
-      link.append(make("span", { className: room.mentioned ? "badge mention" : "badge", title: strings.unread(room.unread) },
-        countWords(room.unread)));
+    if (hadFocus) {
+      byId("roomList").querySelector("[aria-current]")?.focus();
     }
-    if (canLeave) {
+  }
+
+  #update(row, room, current, canLeave) {
+    const link = row.firstElementChild;
+    link.ariaCurrent = room === current ? "page" : null;
+    let badge = link.querySelector(".badge");
+    if (room.unread === 0) {
+      badge?.remove();
+    } else {
+      badge ??= link.appendChild(make("span"));
+      badge.className = room.mentioned ? "badge mention" : "badge";
+      badge.title = strings.unread(room.unread);
+      badge.textContent = countWords(room.unread);
+    }
+    const leave = row.querySelector(".leave");
+    if (!canLeave) {
+      leave?.remove();
+    } else if (!leave) {
       row.append(make("button", { type: "button", className: "plain leave", "aria-label": strings.leave(room.name),
         title: strings.leave(room.name), onclick: () => this.#actions.leave(room.name) }, make("span", { "aria-hidden": "true" }, "×")));
     }
-    return row;
   }
 
   #link(name) {

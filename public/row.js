@@ -118,13 +118,19 @@ function updateMessage(row, item, { previous, isNew, actions }) {
 
 /** What has become of a message of ours. */
 function showFate(fate, { state, nonce, reason, isOffline }, actions) {
+  // Its buttons stay the same ones while somebody presses them.
+  const shown = `${state} ${isOffline} ${reason}`;
+  if (fate.dataset.shown === shown) {
+    return;
+  }
+  fate.dataset.shown = shown;
   fate.hidden = state === undefined;
   if (state === undefined) {
     fate.replaceChildren();
   } else if (state === "failed") {
     const button = (words, act) =>
       make("button", { type: "button", className: "plain", textContent: words, onclick: () => act(nonce) });
-    fate.replaceChildren(`${strings.notSent} ${reason ?? ""} `, button(strings.retry, actions.retry),
+    fate.replaceChildren(`${strings.notSent(reason)} `, button(strings.retry, actions.retry),
       button(strings.edit, actions.edit));
   } else {
     fate.textContent = isOffline ? strings.waits : strings.sending;

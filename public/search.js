@@ -39,6 +39,7 @@ export class Search {
   search(query) {
     byId("searchBox").value = query;
     this.#query = query.trim();
+    this.#serial += 1;
     byId("searchResults").replaceChildren();
     byId("searchOlder").hidden = true;
     if (this.#query === "") {
@@ -49,7 +50,6 @@ export class Search {
   }
 
   #reset() {
-    this.#serial += 1;
     const words = strings.searchIn(this.#store.current.name);
     byId("searchBox").placeholder = words;
     byId("searchBox").setAttribute("aria-label", words);

@@ -23,15 +23,16 @@ export class Settings extends EventTarget {
 
   /**
    * @param {string} key
-   * @param {any} fallback what it is as long as nothing was stored
+   * @param {any} fallback what it is as long as nothing of its kind was stored; whatever else may have written there
    */
-  get(key, fallback = null) {
+  get(key, fallback) {
     const name = PREFIX + key;
     if (this.#values.has(name)) {
-      return this.#values.get(name);
+      return this.#values.get(name) ?? fallback;
     }
     try {
-      return JSON.parse(localStorage.getItem(name)) ?? fallback;
+      const value = JSON.parse(localStorage.getItem(name));
+      return kind(value) === kind(fallback) ? value : fallback;
     } catch {
       return fallback;
     }
@@ -66,3 +67,5 @@ export class Settings extends EventTarget {
     }
   }
 }
+
+const kind = (value) => (value === null ? "nothing" : Array.isArray(value) ? "list" : typeof value);

@@ -78,9 +78,7 @@ export class StatusBar {
         ? [strings.restarting, strings.restartingNow] : [strings.reconnecting, strings.reconnectingNow];
       return { words: seconds > 0 ? later(seconds) : now, action: strings.retryNow };
     }
-    if (status.phase === "connected" && journal === "waiting") {
-      return { words: strings.journalWaiting, action: null };
-    }
-    return { words: null, action: null };
+    const troubles = { waiting: strings.journalWaiting, apart: strings.busDown };
+    return { words: (status.phase === "connected" && troubles[journal]) || null, action: null };
   }
 }

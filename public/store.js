@@ -19,7 +19,7 @@ const READ_STORE_MS = 250;
 
 /** One room, as far as this page knows it. */
 export class Room {
-  /** @type {"apart" | "joining" | "joined" | "leaving" | "refused"} */
+  /** @type {"apart" | "joining" | "joined" | "refused"} */
   state = "apart";
   /** Why it cannot be entered, in the server's words. */
   refusal = "";
@@ -56,7 +56,11 @@ export class Room {
 
 export class Store extends EventTarget {
   status = { phase: "connecting", retryAt: null, restarting: false };
-  /** Whether the server can store what is said. @type {"ok" | "waiting"} */
+  /**
+   * Whether what is said gets through: `waiting` if the server cannot store it, `apart` if it cannot reach the bus.
+   *
+   * @type {"ok" | "waiting" | "apart"}
+   */
   journal = "ok";
   /** @type {{id: string | null, name: string}} */
   me = { id: null, name: "" };
@@ -103,8 +107,8 @@ export class Store extends EventTarget {
     this.#tell("status");
   }
 
-  setJournal(journal) {
-    this.journal = journal;
+  setJournal(journal, bus) {
+    this.journal = journal === "waiting" && bus === "down" ? "apart" : journal;
     this.#tell("journal");
   }
 
@@ -115,6 +119,11 @@ export class Store extends EventTarget {
     this.#settings.set("name", me.name);
     this.#tell("me");
     this.#tell("people", this.current);
+  }
+
+  /** Whether that is us, or was since the page was loaded. @param {string | null} id */
+  isMe(id) {
+    return this.#mine.has(id);
   }
 
   // Rooms
@@ -155,7 +164,9 @@ export class Store extends EventTarget {
   }
 
   #readRooms() {
-    const { open = [], former = [] } = this.#settings.get("rooms", {});
+    const stored = this.#settings.get("rooms", {});
+    const names = (list) => (Array.isArray(list) ? list.filter((name) => typeof name === "string") : []);
+    const [open, former] = [names(stored.open), names(stored.former)];
     for (const name of open.filter((name) => !this.rooms.has(name))) {
       this.rooms.set(name, new Room(name));
     }
@@ -178,24 +189,26 @@ export class Store extends EventTarget {
   joined(room, frame) {
     const first = room.epoch === null;
     const anew = !first && room.epoch !== frame.epoch;
-    if (anew) {
-      room.past = null;
-    }
-    if (!first && (anew || frame.gap) && room.live.items.length > 0) {
+    // A page that reaches back to what was heard leaves nothing out.
+    const missed = frame.gap && !frame.entries.some(({ position }) => position <= room.position);
+    const isApart = !first && (anew || missed) && room.live.items.length > 0;
+    if (isApart) {
+      const cause = anew ? "anew" : frame.older ? "missed" : "lost";
       room.live.append({ kind: "gap", key: `gap:${room.era}:${room.position}:${frame.position}`, era: room.era,
-        from: anew ? 0 : room.position, cause: anew ? "anew" : "missed", fillable: frame.older });
-    } else if (first || anew || frame.gap) {
+        from: anew ? 0 : room.position, cause, fillable: frame.older });
+    }
+    if (anew) {
+      this.#beginAnew(room);
+    }
+    if (!isApart && (first || anew || missed)) {
       room.live.older = frame.older;
     }
-    room.era += anew ? 1 : 0;
     room.epoch = frame.epoch;
     room.state = "joined";
     const read = this.#settings.get("read", {})[room.name];
     if (first) {
       // Who was never here has nothing to catch up on.
       room.read = !read ? frame.position : read.epoch === frame.epoch ? read.position : 0;
-    } else if (anew) {
-      room.read = 0;
     }
     const items = frame.entries.map((entry) => this.item(room, entry));
     const fresh = room.live.merge(items);
@@ -217,6 +230,9 @@ export class Store extends EventTarget {
     const item = this.item(room, frame);
     if (!frame.repeat) {
       room.position = Math.max(room.position, frame.position);
+    } else if (!room.live.reachesBackTo(item)) {
+      // It was said before what is loaded, and comes with the page it stands on.
+      return;
     }
     if (!room.live.push(item)) {
       return;
@@ -235,19 +251,34 @@ export class Store extends EventTarget {
     this.#tell("log", room);
   }
 
-  /** What `gap` says: what the server has thrown away before we could take it. */
-  gap(room, position) {
+  /** What `gap` says: what was lost before we could take it. Positions may belong to another epoch from now on. */
+  gap(room, { position, epoch = room.epoch }) {
+    const anew = epoch !== room.epoch;
     room.live.append({ kind: "gap", key: `gap:${room.era}:${room.position}:${position}`, era: room.era,
-      from: room.position, cause: "lost", fillable: false });
+      from: anew ? 0 : room.position, cause: anew ? "anew" : "lost", fillable: anew });
+    if (anew) {
+      this.#beginAnew(room);
+    }
+    room.epoch = epoch;
     room.position = position;
     this.#tell("log", room);
+    this.#tell("rooms");
+  }
+
+  /** Forgets the positions of the room's former epoch: they mean nothing any more. */
+  #beginAnew(room) {
+    room.era += 1;
+    room.read = 0;
+    room.past = null;
+    // What is older than the first item is of that epoch, too, and not to be had.
+    room.live.older = false;
   }
 
   /** An entry of the server as an item. */
   item(room, { position, nonce, from, text, data, at, matches }) {
     const content = text === undefined ? decoded(data ?? "") : { text, bytes: null };
     return { kind: "said", key: nonce ? `${from.id}:${nonce}` : `${room.era}:${position}`, era: room.era, position,
-      rank: 0, id: from.id, name: from.name, own: this.#mine.has(from.id), at, nonce, matches, ...content };
+      rank: 0, id: from.id, name: from.name, own: this.isMe(from.id), at, nonce, matches, ...content };
   }
 
   /** Tells everybody that the conversation, or what is loaded of it, has changed. */
@@ -301,7 +332,11 @@ export class Store extends EventTarget {
   storeRead() {
     clearTimeout(this.#readTimer);
     this.#readTimer = 0;
-    const read = this.#settings.get("read", {});
+    const stored = this.#settings.get("read", {});
+    // What was read in rooms that are forgotten is forgotten as well.
+    const { open = [], former = [] } = this.#settings.get("rooms", {});
+    const known = new Set([...open, ...former, ...this.rooms.keys()]);
+    const read = Object.fromEntries(Object.entries(stored).filter(([name]) => known.has(name)));
     for (const { name, epoch, read: position } of this.rooms.values()) {
       if (epoch !== null && (read[name]?.epoch !== epoch || read[name].position < position)) {
         read[name] = { epoch, position };

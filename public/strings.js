@@ -3,7 +3,6 @@
 const plural = (count, one, many) => (count === 1 ? one : many);
 
 export const en = {
-  about: "A chat room. Whoever has this page open hears what you say.",
   connecting: "Connecting…",
   connected: "Connected",
   offline: "Offline",
@@ -15,13 +14,13 @@ export const en = {
   restartingNow: "The server is restarting. Trying again…",
   elsewhere: "This chat goes on in another window.",
   journalWaiting: "The server cannot store messages right now. What you write waits and goes out by itself.",
+  busDown: "The servers cannot reach each other right now. What you write waits and goes out by itself.",
   retryNow: "Now",
   continueHere: "Continue here",
 
   rooms: "Rooms",
   formerRooms: "Rooms you were in",
   joinRoom: "Join or create a room",
-  roomName: "Name of the room",
   join: "Join",
   leave: (room) => `Leave ${room}`,
   showRooms: "Rooms and you",
@@ -50,7 +49,6 @@ export const en = {
   changeName: (name) => `You are ${name}. Change your name`,
   emptyRoom: "Nothing has been said yet.",
   emptyHint: "Whoever opens this address is in the room.",
-  beginning: "This is where the conversation begins.",
   today: "Today",
   yesterday: "Yesterday",
   isNew: "New",
@@ -62,9 +60,8 @@ export const en = {
   showMissing: "Show it",
   bytes: (count) => plural(count, "[1 byte]", `[${count} bytes]`),
   sending: "Sending…",
-  sent: "Sent",
   waits: "Waits for the connection",
-  notSent: "Not sent.",
+  notSent: (reason) => (reason ? `Not sent: ${reason}.` : "Not sent."),
   retry: "Retry",
   edit: "Edit",
   left: (count) => plural(count, "1 character left", `${count} characters left`),
@@ -132,7 +129,9 @@ export const en = {
   unknownCommand: (command) => `There is no command ${command}. /help shows them; // says a slash.`,
   nameMissing: "Write the name behind it: /name Ann",
   roomMissing: "Write the room behind it: /join rust",
-  needsScript: "This chat needs JavaScript.",
+
+  /** By their code, where the words of the server are not those of the page's language. */
+  refusals: {},
 
   qualities: ["Quiet", "Brisk", "Sunny", "Gentle", "Bold", "Merry", "Clever", "Calm", "Kind", "Lucky", "Nimble", "Witty",
     "Bright", "Cosy", "Fond", "Jolly", "Keen", "Mellow", "Proud", "Swift"],
@@ -141,7 +140,6 @@ export const en = {
 };
 
 export const de = {
-  about: "Ein Chatraum. Wer diese Seite offen hat, hört, was du sagst.",
   connecting: "Verbinde…",
   connected: "Verbunden",
   offline: "Offline",
@@ -153,13 +151,13 @@ export const de = {
   restartingNow: "Der Server startet neu. Neuer Versuch…",
   elsewhere: "Dieser Chat geht in einem anderen Fenster weiter.",
   journalWaiting: "Der Server kann gerade nichts speichern. Was du schreibst, wartet und geht von selbst hinaus.",
+  busDown: "Die Server erreichen einander gerade nicht. Was du schreibst, wartet und geht von selbst hinaus.",
   retryNow: "Jetzt",
   continueHere: "Hier weiter",
 
   rooms: "Räume",
   formerRooms: "Räume, in denen du warst",
   joinRoom: "Raum betreten oder eröffnen",
-  roomName: "Name des Raums",
   join: "Betreten",
   leave: (room) => `${room} verlassen`,
   showRooms: "Räume und du",
@@ -188,7 +186,6 @@ export const de = {
   changeName: (name) => `Du heißt ${name}. Namen ändern`,
   emptyRoom: "Hier wurde noch nichts gesagt.",
   emptyHint: "Wer diese Adresse öffnet, ist im Raum.",
-  beginning: "Hier beginnt das Gespräch.",
   today: "Heute",
   yesterday: "Gestern",
   isNew: "Neu",
@@ -200,9 +197,8 @@ export const de = {
   showMissing: "Anzeigen",
   bytes: (count) => plural(count, "[1 Byte]", `[${count} Bytes]`),
   sending: "Wird gesendet…",
-  sent: "Gesendet",
   waits: "Wartet auf die Verbindung",
-  notSent: "Nicht gesendet.",
+  notSent: (reason) => (reason ? `Nicht gesendet: ${reason}.` : "Nicht gesendet."),
   retry: "Noch einmal",
   edit: "Bearbeiten",
   left: (count) => `Noch ${count} Zeichen`,
@@ -270,7 +266,16 @@ export const de = {
   unknownCommand: (command) => `Den Befehl ${command} gibt es nicht. /help zeigt alle; // sagt einen Schrägstrich.`,
   nameMissing: "Schreib den Namen dahinter: /name Anna",
   roomMissing: "Schreib den Raum dahinter: /join rust",
-  needsScript: "Dieser Chat braucht JavaScript.",
+  /** The server explains itself in English; what people meet is said here by its code. */
+  refusals: {
+    bad_name: "der Name ist leer, zu lang oder vergeben, oder er hat unsichtbare Zeichen oder außen Leerzeichen",
+    bad_room: "der Name ist leer oder zu lang, oder er hat unsichtbare Zeichen oder außen Leerzeichen",
+    bad_text: "der Text ist leer oder zu lang",
+    bad_query: "gesucht wird nach 1 bis 32 Wörtern",
+    busy: "gerade ist zu viel los",
+    too_fast: "das ging zu schnell",
+    unavailable: "der Server bewahrt nichts auf, oder er kann es gerade nicht",
+  },
 
   qualities: ["Leiser", "Flinker", "Sonniger", "Sanfter", "Kühner", "Froher", "Kluger", "Ruhiger", "Netter", "Wacher",
     "Heller", "Bunter", "Stolzer", "Munterer", "Schlauer", "Lieber", "Feiner", "Treuer", "Reger", "Milder"],
@@ -291,6 +296,9 @@ export const language =
 export const locale = navigator.languages.find((tag) => tag.toLowerCase().startsWith(language)) ?? language;
 
 export const strings = language === "de" ? de : en;
+
+/** Why the server has refused something, in words for people. @param {string} code @param {string} message its own */
+export const refusal = (code, message) => strings.refusals[code] ?? message.replace(/^[a-z]+: /, "");
 
 /** Puts the words into the page: `data-text` names what an element says, `data-label` what it is called. */
 export function translate(root) {

@@ -72,6 +72,13 @@ export class Timeline {
     return fresh;
   }
 
+  /** Whether all from an item up to the end is loaded. @param {Item} item */
+  reachesBackTo(item) {
+    const stretch = this.items.slice(this.items.findLastIndex(({ kind }) => kind === "gap") + 1);
+    const first = stretch.find(({ kind }) => kind === "said");
+    return first === undefined ? stretch.length === this.items.length : compare(first, item) <= 0;
+  }
+
   /** Adds one item that is newer than all others; the common case, and the quick one. */
   push(item) {
     if (this.items.length > 0 && compare(this.last, item) >= 0) {

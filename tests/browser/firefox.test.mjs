@@ -18,6 +18,7 @@ before(async () => {
     browser: "firefox",
     executablePath: FIREFOX,
     headless: true,
+    timeout: 120_000,
     extraPrefsFirefox: { "intl.accept_languages": "en-GB" },
   });
 });

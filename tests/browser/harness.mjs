@@ -16,7 +16,7 @@ const FLAGS = [
 ];
 
 /** How long a condition may take to come true, in ms. */
-const PATIENCE_MS = 15_000;
+const PATIENCE_MS = 30_000;
 
 /** Starts Chromium with a profile of its own that goes when it closes. */
 export async function launch() {
@@ -120,7 +120,7 @@ export async function setVisible(page, isVisible) {
   await page.evaluate((state) => {
     Object.defineProperty(document, "visibilityState", { configurable: true, get: () => state });
     Object.defineProperty(document, "hidden", { configurable: true, get: () => state === "hidden" });
-    document.dispatchEvent(new Event("visibilitychange"));
+    document.dispatchEvent(new Event("visibilitychange", { bubbles: true }));
   }, isVisible ? "visible" : "hidden");
 }
 
@@ -146,6 +146,27 @@ export async function wire(page) {
       isCut = false;
     },
   };
+}
+
+/**
+ * A watch on what the page's main thread does, in ms of processor time: unlike the time on the wall it is the same on a
+ * machine that has other things to do as well.
+ *
+ * @returns {Promise<() => Promise<number>>} tells how much it was since it was asked last
+ */
+export async function watch(page) {
+  const session = await page.context().newCDPSession(page);
+  await session.send("Performance.enable", { timeDomain: "threadTicks" });
+  let before = 0;
+  const spent = async () => {
+    const { metrics } = await session.send("Performance.getMetrics");
+    const now = metrics.find(({ name }) => name === "TaskDuration").value * 1_000;
+    const since = now - before;
+    before = now;
+    return since;
+  };
+  await spent();
+  return spent;
 }
 
 /** Types into the message box and presses Enter. */

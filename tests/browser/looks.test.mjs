@@ -4,9 +4,8 @@ import assert from "node:assert/strict";
 import { readdir, readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { after, afterEach, before, test } from "node:test";
-import { availableParallelism, loadavg } from "node:os";
 import { gzipSync } from "node:zlib";
-import { hears, inPhase, launch, post, rename, say, sendRaw, until, visit } from "./harness.mjs";
+import { hears, inPhase, launch, post, rename, say, sendRaw, until, visit, watch } from "./harness.mjs";
 import { PROJECT, Server } from "./server.mjs";
 
 const AXE = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
@@ -16,6 +15,10 @@ const PUBLIC = `${PROJECT}public/`;
 const MAX_PAGE_BYTES = 60_000;
 /** How soon the first message is to be seen, on loopback, by a machine that has time for it. */
 const FIRST_MESSAGE_MS = 300;
+/** And by any other. */
+const FIRST_MESSAGE_AT_LAST_MS = 5_000;
+/** Processor time for the worst text there may be. */
+const WORST_TEXT_MS = 500;
 
 let browser;
 let server;
@@ -118,7 +121,7 @@ test("the page is light, and all of it is asked for at once", async () => {
 });
 
 test("every colour is a property of the theme", async () => {
-  for (const file of ["chat.css", "panels.css", "log.css"]) {
+  for (const file of (await readdir(PUBLIC)).filter((name) => name.endsWith(".css") && name !== "theme.css")) {
     const text = await readFile(PUBLIC + file, "utf8");
     assert.doesNotMatch(text, /#[0-9a-f]{3,8}\b(?=[;\s,)])|rgba?\(|hsl|oklch|blueviolet|\b(white|black)\b(?!-)/i, file);
   }
@@ -127,9 +130,9 @@ test("every colour is a property of the theme", async () => {
 test("the first message is visible at once", async () => {
   await post(server, "quick", "Bot", "hello");
   const times = [];
-  // A machine that has other things to do as well gets more than one chance, and its share of time.
-  const limit = FIRST_MESSAGE_MS * Math.max(1, loadavg()[0] / availableParallelism());
-  for (let round = 0; round < 10 && !times.some((ms) => ms < limit); round += 1) {
+  const works = [];
+  // A machine that has other things to do as well gets more than one chance, and is asked for the work it had.
+  for (let round = 0; round < 5 && !times.some((ms) => ms < FIRST_MESSAGE_MS); round += 1) {
     const context = await browser.newContext();
     const page = await context.newPage();
     await page.addInitScript(() => {
@@ -142,12 +145,15 @@ test("the first message is visible at once", async () => {
     });
     // The browser has a process for this origin already; of the page itself it has nothing.
     await page.goto(`${server.url}/healthz`);
+    const spent = await watch(page);
     await page.goto(`${server.url}/?room=quick`);
     await page.waitForFunction(() => window.firstMessage);
+    works.push(await spent());
     times.push(await page.evaluate(() => window.firstMessage));
     await context.close();
   }
-  assert.ok(Math.min(...times) < limit, `${times.map(Math.round)} ms`);
+  assert.ok(Math.min(...times, ...works) < FIRST_MESSAGE_MS, `${times.map(Math.round)} ms, of which the page worked ${works.map(Math.round)} ms`);
+  assert.ok(Math.min(...times) < FIRST_MESSAGE_AT_LAST_MS, `${times.map(Math.round)} ms`);
 });
 
 test("nothing moves while the page is put together", async () => {
@@ -386,21 +392,36 @@ test("hostile messages run nothing, show as text and stay in their places", asyn
 
 test("nested markup, and much of it, is quick and ends", async () => {
   const page = await enter("nested");
-  const times = await page.evaluate(async () => {
-    const { render, isEmojiOnly } = await import("/markup.js");
-    const long = 16_000;
-    const texts = ["*", "**", "`", "```\n", "> ", "> *`", "@", "*a", "**a ", "http://", "https://a.", "mailto:", "(((", "\n", "*a *b* `c`", "```\na\n", "👩‍👩‍👧"]
-      .map((part) => part.repeat(long / part.length));
-    return texts.map((text) => {
-      const began = performance.now();
-      const fragment = render(text, (all, at) => (all.startsWith("@@", at) ? { length: 2, self: false } : null));
+  const parts = ["*", "**", "`", "```\n", "> ", "> *`", "@", "*a", "**a ", "http://", "http://[", "(https://a.", "mailto:", "(((",
+    "\n", "*a *b* `c`", "```\na\n", "👩‍👩‍👧"];
+  const spent = await watch(page);
+  for (const part of parts) {
+    const hasText = await page.evaluate(async (text) => {
+      const { render, isEmojiOnly } = await import("/markup.js");
       isEmojiOnly(text);
-      return [text.slice(0, 8), Math.round(performance.now() - began), fragment.textContent.length > 0];
-    });
-  });
-  for (const [text, ms, hasText] of times) {
-    assert.ok(ms < 500 && (hasText || /^[>`\n\s]+$/.test(text)), `${JSON.stringify(text)}: ${ms} ms`);
+      return render(text, (all, at) => (all.startsWith("@@", at) ? { length: 2, self: false } : null)).textContent.length > 0;
+    }, part.repeat(16_000 / part.length));
+    const ms = await spent();
+    assert.ok(ms < WORST_TEXT_MS && (hasText || /^[>`\s]+$/.test(part)), `${JSON.stringify(part)}: ${ms} ms`);
   }
+  // With as many people as are ever named, each of whom may be meant.
+  await page.evaluate(async () => {
+    const people = Array.from({ length: 200 }, (_, n) => `@${"@".repeat(40)}${n}`);
+    window.people = await Promise.all(people.map((name) => new Promise((resolve) => {
+      const socket = new WebSocket(location.href.replace("http", "ws").split("?")[0], "chat.v1");
+      socket.onopen = () => {
+        socket.send(JSON.stringify({ type: "hello", name }));
+        socket.send(JSON.stringify({ type: "join", room: "nested" }));
+        resolve(socket);
+      };
+    })));
+  });
+  await until("all are here", () => page.locator("#peopleCount").textContent(), (count) => count === "201");
+  await spent();
+  await post(server, "nested", "Eve", "@".repeat(16_000));
+  await page.locator(".msgCtn").waitFor();
+  const ms = await spent();
+  assert.ok(ms < WORST_TEXT_MS, `${ms} ms for 16,000 mentions of nobody`);
 });
 
 test("hostile names of people and rooms run nothing and break nothing", async () => {

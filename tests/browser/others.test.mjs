@@ -84,6 +84,42 @@ test("who is writing is told, and that it has ended", async () => {
   await until("Ann has written", typing, (words) => words === "");
 });
 
+test("whoever writes for long is not forgotten meanwhile", async () => {
+  const ann = await enter("long", "Ann");
+  const bob = await enter("long", null, { phase: null });
+  await bob.clock.install();
+  await bob.reload();
+  await until("two are here", () => bob.locator("#peopleCount").textContent(), (count) => count === "2");
+  const typing = async () => (await bob.locator("#typing").textContent()).replace(/[\u2068\u2069]/g, "");
+  await ann.locator("#inputBox").pressSequentially("well");
+  await until("Ann is writing", typing, (words) => words === "Ann is writing…");
+  await bob.clock.fastForward(20_000);
+  assert.equal(await typing(), "Ann is writing…", "the server says when it ends");
+});
+
+test("a room is opened by a press, and keeps the focus, however much is said in it meanwhile", async () => {
+  const page = await enter("pressed");
+  await say(page, "/join calm");
+  const link = page.locator("#roomList a", { hasText: "pressed" });
+  const unread = (count) => until(`${count} are unread`, () => link.locator(".badge").allTextContents(), ([words]) => words === String(count));
+  const leave = page.getByRole("button", { name: "Leave pressed" });
+  await leave.focus();
+  await post(server, "pressed", "Bot", "one");
+  await unread(1);
+  assert.ok(await leave.evaluate((button) => button === document.activeElement));
+  await link.locator(".badge").hover();
+  await page.mouse.down();
+  await post(server, "pressed", "Bot", "two");
+  await unread(2);
+  await page.mouse.up();
+  await hears(page, "one", "two");
+
+  await page.getByRole("button", { name: "Leave calm" }).focus();
+  await page.keyboard.press("Enter");
+  await until("it is left", () => page.locator("#roomList li").count(), (count) => count === 1);
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "#pressed");
+});
+
 test("rooms have unread counts, are joined by name, and left", async () => {
   const page = await enter("first");
   const rooms = () => page.locator("#roomList li a").evaluateAll((links) =>

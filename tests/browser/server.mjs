@@ -11,7 +11,7 @@ import { fileURLToPath } from "node:url";
 export const PROJECT = fileURLToPath(new URL("../../", import.meta.url));
 
 /** How long the server may take to say where it listens, in ms. */
-const START_TIMEOUT_MS = 10_000;
+const START_TIMEOUT_MS = 30_000;
 
 /** The binary to test: `CHAT_APP`, else the release build, else the debug build. */
 export function binary() {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
-import { bubbles, hears, launch, post, rename, say, sendRaw, until, visit } from "./harness.mjs";
+import { bubbles, hears, launch, post, rename, say, sendRaw, setVisible, until, visit } from "./harness.mjs";
 import { Server } from "./server.mjs";
 
 let browser;
@@ -162,6 +162,13 @@ test("typing anywhere goes to the box", async () => {
   assert.notEqual(await page.evaluate(() => document.activeElement.id), "inputBox");
   await page.keyboard.type("hey");
   assert.equal(await page.locator("#inputBox").inputValue(), "hey");
+});
+
+test("what is being written outlives a page that is ended while out of sight", async () => {
+  const page = await enter("/?room=unfinished");
+  await page.locator("#inputBox").fill("half a thou");
+  await setVisible(page, false);
+  assert.match(await page.evaluate(() => sessionStorage.getItem("chat.drafts")), /half a thou/);
 });
 
 test("the up arrow recalls the last text, but not over what is being written", async () => {

@@ -8,7 +8,7 @@ use tungstenite::client::IntoClientRequest;
 use tungstenite::handshake::client::Response;
 use tungstenite::http::{HeaderName, HeaderValue};
 use tungstenite::protocol::CloseFrame;
-use tungstenite::{Error, Message, WebSocket};
+use tungstenite::{Error, HandshakeError, Message, WebSocket};
 
 use super::DEADLINE;
 use super::http::{End, Raw};
@@ -35,18 +35,28 @@ impl WsClient {
     /// # Panics
     /// When the server does not agree.
     pub fn upgrade(stream: TcpStream, path: &str, fields: &[(&str, &str)]) -> Self {
-        stream.set_nodelay(true).expect("TCP_NODELAY");
-        stream.set_read_timeout(Some(DEADLINE)).expect("a read timeout");
-        stream.set_write_timeout(Some(DEADLINE)).expect("a write timeout");
-        let url = format!("ws://{}{path}", stream.peer_addr().expect("connected"));
+        WsClient::try_upgrade(stream, path, fields).unwrap_or_else(|error| panic!("the upgrade failed: {error}"))
+    }
+
+    /// Connects and upgrades, unless the server is gone.
+    pub fn try_connect(address: SocketAddr, path: &str, fields: &[(&str, &str)]) -> Result<Self, Error> {
+        WsClient::try_upgrade(TcpStream::connect_timeout(&address, DEADLINE)?, path, fields)
+    }
+
+    fn try_upgrade(stream: TcpStream, path: &str, fields: &[(&str, &str)]) -> Result<Self, Error> {
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        stream.set_write_timeout(Some(DEADLINE))?;
+        let url = format!("ws://{}{path}", stream.peer_addr()?);
         let mut request = url.into_client_request().expect("a URL");
         for (name, value) in fields {
             let name = HeaderName::try_from(*name).expect("a field name");
             request.headers_mut().append(name, HeaderValue::try_from(*value).expect("a field value"));
         }
         match tungstenite::client::client(request, stream) {
-            Ok((socket, response)) => WsClient { socket, response },
-            Err(error) => panic!("the upgrade failed: {error}"),
+            Ok((socket, response)) => Ok(WsClient { socket, response }),
+            Err(HandshakeError::Failure(error)) => Err(error),
+            Err(HandshakeError::Interrupted(_)) => Err(Error::Io(ErrorKind::TimedOut.into())),
         }
     }
 
@@ -67,7 +77,12 @@ impl WsClient {
 
     /// Sends a message.
     pub fn send(&mut self, message: Message) {
-        self.socket.send(message).expect("the server takes a message");
+        self.try_send(message).expect("the server takes a message");
+    }
+
+    /// Sends a message; the server may be gone.
+    pub fn try_send(&mut self, message: Message) -> Result<(), Error> {
+        self.socket.send(message)
     }
 
     /// Sends bytes as they are; [`frame`] makes well-formed ones. The server may have closed already.

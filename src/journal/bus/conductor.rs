@@ -81,6 +81,8 @@ pub(super) struct Shared {
     pub(super) reconnects: AtomicU64,
     /// Events that the loop has taken.
     taken: AtomicUsize,
+    /// Events that had been handed on when the session had read everything that was missed.
+    missed: AtomicUsize,
     /// The thread waits until more is taken.
     is_held: AtomicBool,
     /// Bytes of their contents.
@@ -94,11 +96,23 @@ const UP: u8 = 2;
 
 impl Shared {
     pub(super) fn readiness(&self) -> Result<(), Unready> {
-        match self.state.load(Ordering::Relaxed) {
+        match self.state.load(Ordering::Acquire) {
             AWAY => Err(Unready::Away),
             BEHIND => Err(Unready::Behind),
-            _ => Ok(()),
+            // What was read may still be on its way, through the store perhaps.
+            _ if self.is_taken(self.missed.load(Ordering::Acquire)) => Ok(()),
+            _ => Err(Unready::Behind),
         }
+    }
+
+    /// Whether the loop has taken so many events. Both numbers wrap.
+    fn is_taken(&self, given: usize) -> bool {
+        given.wrapping_sub(self.taken.load(Ordering::Acquire)).cast_signed() <= 0
+    }
+
+    /// Whether what is published comes back.
+    pub(super) fn is_up(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == UP
     }
 
     /// The loop has taken an event of which [`weight`] gives the bytes.
@@ -265,7 +279,7 @@ impl<D: Driver> Conductor<D> {
         }
         let published = async {
             // The log may hold more than anybody takes now; what is ours is in it when the broker says so.
-            while self.shared.readiness().is_ok() && !self.state.borrow().pending.is_empty() {
+            while self.shared.is_up() && !self.state.borrow().pending.is_empty() {
                 self.settled.notified().await;
             }
         };
@@ -328,8 +342,9 @@ impl<D: Driver> Conductor<D> {
     }
 
     fn came_up(&self) {
-        self.shared.state.store(UP, Ordering::Relaxed);
         let mut state = self.state.borrow_mut();
+        self.shared.missed.store(state.given, Ordering::Release);
+        self.shared.state.store(UP, Ordering::Release);
         let waiting = state.pending.len();
         if state.is_down_logged {
             tracing::info!("the bus is back; {waiting} messages have waited for it");

@@ -288,7 +288,7 @@ impl BusJournal {
 
     pub(super) fn gauges(&self) -> BusGauges {
         BusGauges {
-            is_up: self.shared.readiness().is_ok(),
+            is_up: self.shared.is_up(),
             lag: self.shared.lag.load(Ordering::Relaxed),
             reconnects: self.shared.reconnects.load(Ordering::Relaxed),
         }

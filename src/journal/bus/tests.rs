@@ -151,6 +151,22 @@ fn all_instances_hear_the_same() {
 }
 
 #[test]
+fn who_is_ready_has_taken_everything() {
+    let (bus, folder) = (LocalBus::new(), Folder::new());
+    let mut one = Instance::new(&bus, None);
+    for number in 0..500 {
+        one.say(&number.to_string());
+    }
+    one.until_heard("499");
+    for path in [None, Some(folder.file("late.db"))] {
+        let mut late = Instance::new(&bus, path.as_deref());
+        assert_eq!(late.desk.journal.readiness(), Err(Unready::Behind), "it has been read, and nobody knows of it");
+        late.until_ready();
+        assert_eq!(late.heard.entries, one.heard.entries);
+    }
+}
+
+#[test]
 fn a_repeat_is_told_to_whoever_repeats_wherever_the_original_was_said() {
     let bus = LocalBus::new();
     let (mut one, mut other) = (Instance::new(&bus, None), Instance::new(&bus, None));

@@ -18,14 +18,14 @@ use super::rows;
 use super::schema::{self, FLOOR, INDEXED};
 
 /// An append waits for one step at the most, so a step ends after about this.
-const STEP_TIME: Duration = Duration::from_millis(4);
+const STEP_TIME: Duration = Duration::from_millis(8);
 /// Entries of one step at the most.
-const STEP_ENTRIES: usize = 512;
+const STEP_ENTRIES: usize = 2_048;
 /// Bytes of the entries that one step removes.
 const STEP_BYTES: i64 = 1 << 20;
 /// Entries are indexed when there are so many, or when the first of them has waited for so long: one transaction for
 /// each message would cost as much as the message.
-const INDEX_ENTRIES: u64 = 256;
+const INDEX_ENTRIES: u64 = 2_048;
 const INDEX_AFTER: Duration = Duration::from_millis(100);
 /// How often it is looked whether anything is to be trimmed.
 const TRIM_EVERY: Duration = Duration::from_secs(1);
