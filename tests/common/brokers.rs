@@ -1,7 +1,7 @@
 //! Real RabbitMQ and NATS servers: each on free ports and in a folder of its own, and none outlives its test.
 //!
 //! A server can be killed as a crash would, started again on the same port with what it has kept, and stopped for a
-//! while. It also ends when the test does not come to its end: the kernel kills it with whoever started it.
+//! while. It also ends when the test does not come to its end: the kernel kills it with the thread that started it.
 
 #![allow(dead_code, unreachable_pub, reason = "each test crate uses its own part")]
 
@@ -245,7 +245,7 @@ impl NatsServer {
 struct Running(Option<Child>);
 
 impl Running {
-    /// Runs a command, which the kernel kills when the thread of the test ends, however that comes.
+    /// Runs a command, which the kernel kills when this thread ends, however that comes.
     fn start(&mut self, command: &[&str], variables: &[(&str, &str)]) {
         assert!(self.0.is_none(), "it runs");
         let mut process = Command::new("setpriv");

@@ -12,6 +12,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::error::Error as _;
 use std::fmt::{self, Display};
 use std::future::ready;
@@ -204,7 +205,7 @@ impl Driver for Nats {
         };
         let (log, meta) = unless_ended(&ended, opened).await?;
         let id = getrandom::u64().map_err(Failure::new)?;
-        Ok(NatsSession { client, context, log, meta, names, ended, id, sent: AtomicUsize::new(0) })
+        Ok(NatsSession { client, context, log, meta, names, ended, id, sent: Cell::new(0) })
     }
 }
 
@@ -220,13 +221,13 @@ pub(super) struct NatsSession {
     /// What the ids of its messages begin with.
     id: u64,
     /// Messages sent.
-    sent: AtomicUsize,
+    sent: Cell<usize>,
 }
 
 impl NatsSession {
     /// Sends messages to the log so that none is there without the one before it: how many are there, at least one.
     async fn chain(&self, messages: &[Bytes]) -> Result<usize, Failure> {
-        let first = self.sent.fetch_add(messages.len(), Ordering::Relaxed);
+        let first = self.sent.replace(self.sent.get() + messages.len());
         let id = |place| format!("{:x}-{:x}", self.id, first + place);
         let mut answers = Vec::with_capacity(messages.len());
         for (place, message) in messages.iter().enumerate() {
@@ -432,9 +433,8 @@ fn failure<Kind>(error: async_nats::error::Error<Kind>) -> Failure
 where
     Kind: Clone + fmt::Debug + Display + PartialEq,
 {
-    let mut text = error.to_string();
-    if let Some(source) = error.source().map(ToString::to_string).filter(|source| !text.contains(source)) {
-        text = format!("{text}: {source}");
-    }
-    Failure::new(text)
+    let text = error.to_string();
+    let source = error.source().map(ToString::to_string).unwrap_or_default();
+    let source = source.trim_start_matches("nats: ");
+    if text.contains(source) { Failure::new(text) } else { Failure::new(format_args!("{text}: {source}")) }
 }

@@ -8,6 +8,7 @@
 //! Streams: <https://www.rabbitmq.com/docs/streams>.
 
 mod line;
+mod reader;
 #[cfg(test)]
 mod tests;
 
@@ -18,20 +19,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::future::{FutureExt, maybe_done};
-use lapin::message::Delivery;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+    BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::protocol::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::uri::AMQPUri;
-use lapin::{Channel, Confirmation, Consumer, ErrorKind, ExchangeKind};
+use lapin::{Channel, Confirmation, ErrorKind, ExchangeKind};
 
-use super::driver::{Bounds, Driver, Ears, Failure, Record, Session, Tail};
+use super::driver::{Bounds, Driver, Ears, Failure, Session};
 use line::Line;
+use reader::{Deliveries, Message, Reader};
 
 /// The type of a message that is a mark.
 const MARK: &str = "application/x-chat-app-mark";
@@ -234,7 +233,7 @@ impl RabbitMqSession {
     async fn read(&self, stream: &ShortString, from: AMQPValue) -> Result<Reader, Failure> {
         let begun = Deliveries::begin(self.line.channel().await?, stream.clone(), table([(OFFSET, from)]));
         match self.line.answer(begun).await {
-            Ok(deliveries) => Ok(Reader { deliveries, next: None }),
+            Ok(deliveries) => Ok(Reader::new(deliveries)),
             // Other queues know no such argument.
             Err(failure) if failure.to_string().contains(OFFSET) => Err(foreign(stream)),
             Err(failure) => Err(failure),
@@ -245,7 +244,7 @@ impl RabbitMqSession {
     async fn survey(mut reader: Reader, is_end: impl Fn(&Message) -> bool) -> Result<(u64, Option<u64>), Failure> {
         let (mut begin, mut last) = (None, None);
         loop {
-            let message = reader.next().await?;
+            let message = reader.message().await?;
             let begin = *begin.get_or_insert(message.offset);
             if is_end(&message) {
                 return Ok((begin, last));
@@ -264,7 +263,7 @@ impl Session for RabbitMqSession {
         let mark = self.mark(&self.names.meta).await?;
         let mut records = Vec::new();
         loop {
-            match reader.next().await? {
+            match reader.message().await? {
                 message if message.is(&mark) => return Ok(records),
                 Message { is_mark: true, .. } => {}
                 message => records.push(message.bytes),
@@ -299,7 +298,7 @@ impl Session for RabbitMqSession {
         let Some(last) = last else { return Ok(Bounds { first: begin, last: begin - 1 }) };
         let mut reader = self.read(log, word("first")).await?;
         loop {
-            let message = reader.next().await?;
+            let message = reader.message().await?;
             // By now even the last one may have been trimmed.
             if !message.is_mark || message.offset > last {
                 return Ok(Bounds { first: message.offset.min(last + 1), last });
@@ -312,7 +311,7 @@ impl Session for RabbitMqSession {
         let mut reader = self.read(&self.names.log, place).await?;
         let mark = self.mark(&self.names.log).await?;
         loop {
-            let message = reader.next().await?;
+            let message = reader.message().await?;
             if message.offset >= offset || message.is(&mark) {
                 return Ok((message.offset == offset && !message.is_mark).then_some(message.bytes));
             }
@@ -348,72 +347,6 @@ impl Session for RabbitMqSession {
     }
 }
 
-/// A stream from a place on, with its marks.
-#[derive(Debug)]
-pub(super) struct Reader {
-    deliveries: Deliveries,
-    /// The offset of the message that comes next, when one has come.
-    next: Option<u64>,
-}
-
-impl Reader {
-    async fn next(&mut self) -> Result<Message, Failure> {
-        let delivery = self.deliveries.wait().await?;
-        self.deliveries.acknowledge().await?;
-        self.message(delivery)
-    }
-
-    fn message(&mut self, delivery: Delivery) -> Result<Message, Failure> {
-        let message = Message::new(delivery)?;
-        // Who reads more slowly than the stream is trimmed gets what is left, without a word. The next session will
-        // find out what it has missed. RabbitMQ uses an offset for itself now and then: one, where a segment begins.
-        if self.next.is_some_and(|next| message.offset.abs_diff(next) > 1) {
-            return Err(Failure::new("messages were trimmed before they were read"));
-        }
-        self.next = Some(message.offset + 1);
-        Ok(message)
-    }
-}
-
-impl Tail for Reader {
-    async fn next(&mut self) -> Result<Vec<Record>, Failure> {
-        let first = self.deliveries.wait().await?;
-        let mut messages = vec![self.message(first)?];
-        while messages.len() < BATCH {
-            let Some(delivery) = self.deliveries.ready() else { break };
-            messages.push(self.message(delivery?)?);
-        }
-        self.deliveries.acknowledge().await?;
-        let records = messages.into_iter().filter(|message| !message.is_mark);
-        Ok(records.map(|Message { offset, bytes, .. }| Record { offset, bytes }).collect())
-    }
-}
-
-/// What a stream is made of.
-#[derive(Debug)]
-struct Message {
-    /// Its place, counted from 1.
-    offset: u64,
-    is_mark: bool,
-    bytes: Bytes,
-}
-
-impl Message {
-    fn new(delivery: Delivery) -> Result<Self, Failure> {
-        let headers = delivery.properties.headers().as_ref();
-        let Some(AMQPValue::LongLongInt(offset)) = headers.and_then(|headers| headers.inner().get(OFFSET)) else {
-            return Err(foreign(&delivery.routing_key));
-        };
-        let offset = offset.cast_unsigned() + 1;
-        let is_mark = delivery.properties.content_type().as_ref().is_some_and(|kind| kind.as_str() == MARK);
-        Ok(Message { offset, is_mark, bytes: delivery.data.into() })
-    }
-
-    fn is(&self, mark: &[u8]) -> bool {
-        self.is_mark && self.bytes == mark
-    }
-}
-
 /// What comes from the whispers' exchange.
 #[derive(Debug)]
 pub(super) struct RabbitMqEars(Deliveries);
@@ -423,53 +356,6 @@ impl Ears for RabbitMqEars {
         let delivery = self.0.wait().await?;
         self.0.acknowledge().await?;
         Ok(delivery.data.into())
-    }
-}
-
-/// A consumer on a channel of its own.
-#[derive(Debug)]
-struct Deliveries {
-    channel: Channel,
-    consumer: Consumer,
-    /// The newest delivery, and how many have not been acknowledged.
-    newest: u64,
-    open: u16,
-}
-
-impl Deliveries {
-    async fn begin(channel: Channel, queue: ShortString, arguments: FieldTable) -> lapin::Result<Self> {
-        channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
-        let options = BasicConsumeOptions::default();
-        let consumer = channel.basic_consume(queue, "".into(), options, arguments).await?;
-        Ok(Deliveries { channel, consumer, newest: 0, open: 0 })
-    }
-
-    async fn wait(&mut self) -> Result<Delivery, Failure> {
-        let delivery = self.consumer.next().await;
-        self.taken(delivery)
-    }
-
-    /// A delivery that is there already.
-    fn ready(&mut self) -> Option<Result<Delivery, Failure>> {
-        let delivery = self.consumer.next().now_or_never()?;
-        Some(self.taken(delivery))
-    }
-
-    fn taken(&mut self, delivery: Option<lapin::Result<Delivery>>) -> Result<Delivery, Failure> {
-        let delivery = delivery.ok_or_else(|| Failure::new("the server has ended the reading of a queue"))?;
-        let delivery = delivery.map_err(|error| failure(&error))?;
-        (self.newest, self.open) = (delivery.delivery_tag, self.open + 1);
-        Ok(delivery)
-    }
-
-    /// Lets the server send more, when half of what it may send has come.
-    async fn acknowledge(&mut self) -> Result<(), Failure> {
-        if self.open < PREFETCH / 2 {
-            return Ok(());
-        }
-        self.open = 0;
-        let acknowledged = self.channel.basic_ack(self.newest, BasicAckOptions { multiple: true });
-        acknowledged.await.map_err(|error| failure(&error))
     }
 }
 

@@ -1,0 +1,130 @@
+//! Reading a stream, message by message, and other queues.
+
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, Consumer};
+
+use super::super::driver::{Failure, Record, Tail};
+use super::{BATCH, MARK, OFFSET, PREFETCH, failure, foreign};
+
+/// A stream from a place on, with its marks.
+#[derive(Debug)]
+pub(in super::super) struct Reader {
+    deliveries: Deliveries,
+    /// The offset of the message that comes next, when one has come.
+    next: Option<u64>,
+}
+
+impl Reader {
+    pub(super) fn new(deliveries: Deliveries) -> Self {
+        Reader { deliveries, next: None }
+    }
+
+    /// The next message, a mark or a record.
+    pub(super) async fn message(&mut self) -> Result<Message, Failure> {
+        let delivery = self.deliveries.wait().await?;
+        self.deliveries.acknowledge().await?;
+        self.checked(delivery)
+    }
+
+    fn checked(&mut self, delivery: Delivery) -> Result<Message, Failure> {
+        let message = Message::new(delivery)?;
+        // Who reads more slowly than the stream is trimmed gets what is left, without a word. The next session will
+        // find out what it has missed. RabbitMQ uses an offset for itself now and then: one, where a segment begins.
+        if self.next.is_some_and(|next| message.offset.abs_diff(next) > 1) {
+            return Err(Failure::new("messages were trimmed before they were read"));
+        }
+        self.next = Some(message.offset + 1);
+        Ok(message)
+    }
+}
+
+impl Tail for Reader {
+    async fn next(&mut self) -> Result<Vec<Record>, Failure> {
+        let first = self.deliveries.wait().await?;
+        let mut messages = vec![self.checked(first)?];
+        while messages.len() < BATCH {
+            let Some(delivery) = self.deliveries.ready() else { break };
+            messages.push(self.checked(delivery?)?);
+        }
+        self.deliveries.acknowledge().await?;
+        let records = messages.into_iter().filter(|message| !message.is_mark);
+        Ok(records.map(|Message { offset, bytes, .. }| Record { offset, bytes }).collect())
+    }
+}
+
+/// What a stream is made of.
+#[derive(Debug)]
+pub(super) struct Message {
+    /// Its place, counted from 1.
+    pub(super) offset: u64,
+    pub(super) is_mark: bool,
+    pub(super) bytes: Bytes,
+}
+
+impl Message {
+    fn new(delivery: Delivery) -> Result<Self, Failure> {
+        let headers = delivery.properties.headers().as_ref();
+        let Some(AMQPValue::LongLongInt(offset)) = headers.and_then(|headers| headers.inner().get(OFFSET)) else {
+            return Err(foreign(&delivery.routing_key));
+        };
+        let offset = offset.cast_unsigned() + 1;
+        let is_mark = delivery.properties.content_type().as_ref().is_some_and(|kind| kind.as_str() == MARK);
+        Ok(Message { offset, is_mark, bytes: delivery.data.into() })
+    }
+
+    /// Whether it is this mark.
+    pub(super) fn is(&self, mark: &[u8]) -> bool {
+        self.is_mark && self.bytes == mark
+    }
+}
+
+/// A consumer on a channel of its own.
+#[derive(Debug)]
+pub(super) struct Deliveries {
+    channel: Channel,
+    consumer: Consumer,
+    /// The newest delivery, and how many have not been acknowledged.
+    newest: u64,
+    open: u16,
+}
+
+impl Deliveries {
+    pub(super) async fn begin(channel: Channel, queue: ShortString, arguments: FieldTable) -> lapin::Result<Self> {
+        channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
+        let options = BasicConsumeOptions::default();
+        let consumer = channel.basic_consume(queue, "".into(), options, arguments).await?;
+        Ok(Deliveries { channel, consumer, newest: 0, open: 0 })
+    }
+
+    pub(super) async fn wait(&mut self) -> Result<Delivery, Failure> {
+        let delivery = self.consumer.next().await;
+        self.taken(delivery)
+    }
+
+    /// A delivery that is there already.
+    fn ready(&mut self) -> Option<Result<Delivery, Failure>> {
+        let delivery = self.consumer.next().now_or_never()?;
+        Some(self.taken(delivery))
+    }
+
+    fn taken(&mut self, delivery: Option<lapin::Result<Delivery>>) -> Result<Delivery, Failure> {
+        let delivery = delivery.ok_or_else(|| Failure::new("the server has ended the reading of a queue"))?;
+        let delivery = delivery.map_err(|error| failure(&error))?;
+        (self.newest, self.open) = (delivery.delivery_tag, self.open + 1);
+        Ok(delivery)
+    }
+
+    /// Lets the server send more, when half of what it may send has come.
+    pub(super) async fn acknowledge(&mut self) -> Result<(), Failure> {
+        if self.open < PREFETCH / 2 {
+            return Ok(());
+        }
+        self.open = 0;
+        let acknowledged = self.channel.basic_ack(self.newest, BasicAckOptions { multiple: true });
+        acknowledged.await.map_err(|error| failure(&error))
+    }
+}
