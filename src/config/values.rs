@@ -162,7 +162,7 @@ impl FromStr for BusUrl {
                 Some(("redis", cfg!(feature = "redis")))
             }
             Some("amqp" | "amqps") => Some(("rabbitmq", cfg!(feature = "rabbitmq"))),
-            Some("nats") => Some(("nats", cfg!(feature = "nats"))),
+            Some("nats" | "tls") => Some(("nats", cfg!(feature = "nats"))),
             _ => None,
         };
         match known {

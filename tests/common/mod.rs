@@ -7,6 +7,7 @@
 #![allow(unreachable_pub, reason = "the module is private in every crate that includes it")]
 #![allow(clippy::print_stderr, reason = "what is printed here belongs to the output of a test")]
 
+mod brokers;
 mod chat;
 mod http;
 mod kept;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 use rustix::param::clock_ticks_per_second;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit, setrlimit};
 
+pub use self::brokers::{NatsServer, RabbitServer};
 pub use self::chat::ChatClient;
 pub use self::http::{End, Raw, Response, connect_from, connect_narrow, get, http};
 pub use self::kept::Kept;

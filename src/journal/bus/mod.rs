@@ -15,17 +15,26 @@
 
 mod conductor;
 mod driver;
+#[cfg(feature = "nats")]
+mod nats;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
 #[cfg(feature = "redis")]
 mod redis;
 mod sequence;
 mod wire;
 
 #[cfg(test)]
+#[path = "../../../tests/common/brokers.rs"]
+mod brokers;
+#[cfg(test)]
 mod contract;
 #[cfg(test)]
 mod local;
 #[cfg(test)]
 mod tests;
+#[cfg(all(test, any(feature = "nats", feature = "rabbitmq")))]
+mod trials;
 
 use std::collections::VecDeque;
 use std::fmt::{self, Display};
@@ -161,6 +170,16 @@ impl BusJournal {
             #[cfg(feature = "redis")]
             "redis" | "rediss" | "valkey" | "valkeys" | "redis+unix" | "unix" => {
                 let driver = redis::Redis::new(&options.url, &options.prefix, limits.bus_keep_entries);
+                Self::over(driver.map_err(BusError::Url)?, options.has_key, path, sync, limits, wake)
+            }
+            #[cfg(feature = "rabbitmq")]
+            "amqp" | "amqps" => {
+                let driver = rabbitmq::RabbitMq::new(&options.url, &options.prefix, limits.bus_keep_entries);
+                Self::over(driver.map_err(BusError::Url)?, options.has_key, path, sync, limits, wake)
+            }
+            #[cfg(feature = "nats")]
+            "nats" | "tls" => {
+                let driver = nats::Nats::new(&options.url, &options.prefix, limits.bus_keep_entries);
                 Self::over(driver.map_err(BusError::Url)?, options.has_key, path, sync, limits, wake)
             }
             _ => Err(BusError::Url(format!("this program knows no bus of the scheme {scheme:?}"))),

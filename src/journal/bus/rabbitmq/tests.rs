@@ -1,0 +1,141 @@
+//! Against a real server. Starting one takes seconds, so one is enough for all that does not harm it.
+
+use super::super::brokers::RabbitServer;
+use super::super::contract::keeps_its_promises;
+use super::super::trials;
+use super::*;
+
+fn driver(server: &RabbitServer, prefix: &str) -> RabbitMq {
+    RabbitMq::new(&server.url(), prefix, 100_000).unwrap()
+}
+
+/// Why nothing comes of it.
+async fn refusal(driver: &RabbitMq) -> String {
+    driver.connect().await.expect_err("it is refused").to_string()
+}
+
+#[test]
+fn it_keeps_its_promises() {
+    let server = RabbitServer::start();
+    trials::run(async {
+        keeps_its_promises(&driver(&server, "chat")).await;
+        trials::many_publish(&driver(&server, "many")).await;
+        trials::it_is_fast(&driver(&server, "fast")).await;
+        marks_are_passed_over(&driver(&server, "marks")).await;
+        what_is_trimmed_is_passed_over(&server).await;
+        refusals_say_what_is_wrong(&server).await;
+    });
+}
+
+#[test]
+fn it_may_fail() {
+    let mut server = RabbitServer::start();
+    let driver = driver(&server, "chat");
+    trials::run(trials::it_crashes(&driver, &mut server));
+    trials::run(trials::it_stands_still(&driver, &mut server));
+}
+
+#[test]
+fn it_may_be_short_of_memory() {
+    let server = RabbitServer::start_with("vm_memory_high_watermark.absolute = 1MB", &[]);
+    trials::run(async {
+        let session = driver(&server, "chat").connect().await.unwrap();
+        let refused = "RabbitMQ takes no messages now: low on memory";
+        assert_eq!(session.publish(&trials::numbered("record", 10)).await.unwrap_err().to_string(), refused);
+        assert_eq!(session.bounds().await.unwrap_err().to_string(), refused);
+    });
+}
+
+#[test]
+fn it_may_have_no_streams() {
+    let server = RabbitServer::start_with("", &[("RABBITMQ_FEATURE_FLAGS", "")]);
+    let refusal = trials::run(refusal(&driver(&server, "chat")));
+    assert!(refusal.starts_with("this RabbitMQ has no streams: 3.9 or later is needed"), "{refusal}");
+}
+
+/// However many marks are at the end or at the beginning, bounds are those of records.
+async fn marks_are_passed_over(driver: &RabbitMq) {
+    let session = driver.connect().await.unwrap();
+    let record = [Bytes::from_static(b"record")];
+    for records in 0..3 {
+        let bounds = session.bounds().await.unwrap();
+        let marks = vec![Bytes::from_static(b"some mark"); 2_000];
+        let properties = BasicProperties::default().with_content_type(MARK.into());
+        session.confirmed(&session.names.log, marks.iter().map(|mark| &mark[..]), &properties).await.unwrap();
+        assert_eq!(session.bounds().await.unwrap(), bounds);
+        assert_eq!(session.get(bounds.last + 1).await.unwrap(), None, "that is a mark");
+        let mut tail = session.tail(bounds.last).await.unwrap();
+        session.publish(&record).await.unwrap();
+        let read = trials::read(&mut tail, 1).await;
+        assert_eq!(read[0].bytes, record[0]);
+        let last = session.bounds().await.unwrap();
+        assert_eq!(last.last, read[0].offset);
+        assert_eq!(last.first, if records == 0 { last.last } else { bounds.first });
+    }
+}
+
+/// RabbitMQ trims whole segments, the smallest of which is 1 MiB here.
+async fn what_is_trimmed_is_passed_over(server: &RabbitServer) {
+    let driver = RabbitMq::new(&server.url(), "small", 1).unwrap();
+    let session = driver.connect().await.unwrap();
+    let batch: Vec<Bytes> = (0..10).map(|number| Bytes::from(vec![number; 50_000])).collect();
+    let mut bounds = session.bounds().await.unwrap();
+    while bounds.first <= 1 {
+        session.publish(&batch).await.unwrap();
+        bounds = session.bounds().await.unwrap();
+    }
+    assert_eq!(session.get(1).await.unwrap(), None);
+    assert!(session.get(bounds.first).await.unwrap().is_some());
+    let mut tail = session.tail(0).await.unwrap();
+    assert_eq!(trials::read(&mut tail, 1).await[0].offset, bounds.first);
+    // Another length does not make another stream of it.
+    let other = RabbitMq::new(&server.url(), "small", 1_000_000).unwrap();
+    assert_eq!(other.connect().await.unwrap().bounds().await.unwrap().last, bounds.last);
+}
+
+async fn refusals_say_what_is_wrong(server: &RabbitServer) {
+    let address = server.address();
+    let line = Line::connect(&driver(server, "chat").uri).await.unwrap();
+    for queue in ["classic.meta", "queue.log"] {
+        let channel = line.channel().await.unwrap();
+        channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), table([])).await.unwrap();
+    }
+    // Whether it is a stream is seen only when it is read, if its bounds are others.
+    let session = driver(server, "queue").connect().await.unwrap();
+    let refused = session.bounds().await.unwrap_err().to_string();
+    assert_eq!(refused, "the queue queue.log is not one of chat-app; choose another --bus-prefix");
+    for (url, prefix, reason) in [
+        (server.url(), "classic", "the queue classic.meta is not one of chat-app; choose another --bus-prefix"),
+        (format!("amqp://guest:secret@{address}"), "chat", "ACCESS_REFUSED"),
+        (format!("amqp://guest:guest@{address}/nowhere"), "chat", "vhost nowhere not found"),
+        ("amqp://guest:secret@127.0.0.1:1".to_owned(), "chat", "Connection refused"),
+        (format!("amqps://guest:secret@{address}"), "chat", ""),
+    ] {
+        let refusal = refusal(&RabbitMq::new(&url, prefix, 1).unwrap()).await;
+        assert!(refusal.contains(reason) && !refusal.contains("secret"), "{url}: {refusal}");
+    }
+}
+
+#[test]
+fn urls() {
+    for (url, expected) in [
+        ("amqp://127.0.0.1", "127.0.0.1 5672 / guest:guest"),
+        ("amqp://127.0.0.1/", "127.0.0.1 5672 / guest:guest"),
+        ("amqps://rabbit.example/", "rabbit.example 5671 / guest:guest"),
+        ("amqp://me:p%40ss@rabbit:1234/%2fchat", "rabbit 1234 /chat me:p@ss"),
+        ("amqp://me:p@[::1]:1234/chat?heartbeat=60", "::1 1234 chat me:p"),
+        ("amqp://[2001:db8::1]", "2001:db8::1 5672 / guest:guest"),
+    ] {
+        let RabbitMq { uri: AMQPUri { authority, vhost, .. }, .. } = RabbitMq::new(url, "chat", 1).unwrap();
+        let login = authority.userinfo;
+        let parts = format!("{} {} {vhost} {}:{}", authority.host, authority.port, login.username, login.password);
+        assert_eq!(parts, expected, "{url}");
+    }
+    for url in
+        ["amqp:secret", "http://me:secret@host", "amqp://me:secret@host:port", "amqp://me:secret@host?heartbeat=x"]
+    {
+        let refusal = RabbitMq::new(url, "chat", 1).unwrap_err();
+        assert!(!refusal.contains("secret"), "{refusal}");
+    }
+    assert!(!format!("{:?}", RabbitMq::new("amqp://me:secret@host", "chat", 1).unwrap()).contains("secret"));
+}
