@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use broker::{Broker, save};
-use common::{ChatClient, RedisServer, wait_until};
+use common::{ChatClient, NatsServer, RabbitServer, RedisServer, wait_until};
 use scene::{Fault, History, Scene};
 use talker::{Heard, Person, ROOMS, Shouter};
 
@@ -35,6 +35,16 @@ use talker::{Heard, Person, ROOMS, Shouter};
 fn nothing_is_lost_through_redis() {
     // Whatever Redis has answered is on its disk.
     everybody_hears_everything_once(RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]));
+}
+
+#[test]
+fn nothing_is_lost_through_rabbitmq() {
+    everybody_hears_everything_once(RabbitServer::start());
+}
+
+#[test]
+fn nothing_is_lost_through_nats() {
+    everybody_hears_everything_once(NatsServer::start());
 }
 
 /// The test of a broker that keeps what it has confirmed.
