@@ -371,11 +371,10 @@ fn a_bus_whose_connection_is_stopped_is_noticed() {
     let redis = RedisServer::start(&[]);
     let server = in_memory(&redis.url(), &[]);
     let mut talker = raw(&server);
-    let pid = rustix::process::Pid::from_raw(redis.id().expect("it runs").cast_signed()).expect("a process");
-    rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("it runs");
+    redis.pause();
     wait_until("the silence is noticed", || readiness(server.address()).0 == 503);
     talker.send_text("into the silence");
-    rustix::process::kill_process(pid, rustix::process::Signal::CONT).expect("it runs");
+    redis.resume();
     assert_eq!(talker.next_text(), "into the silence");
     wait_until_ready(&server);
     talker.send_text("once");

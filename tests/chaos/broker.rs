@@ -3,9 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use rustix::process::{Pid, Signal, kill_process};
-
-use crate::common::RedisServer;
+use crate::common::{NatsServer, RabbitServer, RedisServer};
 
 /// A broker that keeps what it was given, and can be treated badly.
 pub trait Broker {
@@ -28,36 +26,39 @@ pub trait Broker {
     fn resume(&self);
 }
 
-impl Broker for RedisServer {
-    fn scheme(&self) -> &'static str {
-        "redis"
-    }
+macro_rules! broker {
+    ($server:ty, $scheme:literal) => {
+        impl Broker for $server {
+            fn scheme(&self) -> &'static str {
+                $scheme
+            }
 
-    fn address(&self) -> SocketAddr {
-        self.address()
-    }
+            fn address(&self) -> SocketAddr {
+                self.address()
+            }
 
-    fn kill(&mut self) {
-        self.kill();
-    }
+            fn kill(&mut self) {
+                self.kill();
+            }
 
-    fn start_again(&mut self) {
-        self.start_again();
-    }
+            fn start_again(&mut self) {
+                self.start_again();
+            }
 
-    fn pause(&self) {
-        signal(self, Signal::STOP);
-    }
+            fn pause(&self) {
+                self.pause();
+            }
 
-    fn resume(&self) {
-        signal(self, Signal::CONT);
-    }
+            fn resume(&self) {
+                self.resume();
+            }
+        }
+    };
 }
 
-fn signal(server: &RedisServer, signal: Signal) {
-    let pid = Pid::from_raw(server.id().expect("it runs").cast_signed()).expect("a process");
-    kill_process(pid, signal).expect("it is a child of ours");
-}
+broker!(RedisServer, "redis");
+broker!(RabbitServer, "amqp");
+broker!(NatsServer, "nats");
 
 /// Lets Redis write a snapshot of what it has now.
 pub fn save(server: &RedisServer) {

@@ -292,7 +292,8 @@ impl<B: Broker> Scene<B> {
         self.wait_until_all("the broker is missed", 503);
     }
 
-    fn wait_until_ready(&self) {
+    /// Waits until all instances do their part.
+    pub fn wait_until_ready(&self) {
         self.wait_until_all("the instances are ready", 200);
     }
 

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// The longest that a server may take to come up.
@@ -73,6 +74,21 @@ impl RedisServer {
         }
     }
 
+    /// Stops it: it does nothing, and its connections stay.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().expect("it runs");
+        kill_process(Pid::from_child(process), signal).expect("it is a child of ours");
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.port).into()
@@ -91,11 +107,6 @@ impl RedisServer {
     /// Where it keeps what it keeps.
     pub fn folder(&self) -> &Path {
         self.folder.path()
-    }
-
-    /// The number of its process.
-    pub fn id(&self) -> Option<u32> {
-        self.process.as_ref().map(Child::id)
     }
 }
 
