@@ -18,11 +18,11 @@ use argh::EarlyExit;
 use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 use thiserror::Error;
-use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::filter::Targets;
 
 use self::args::Args;
 use self::fields::{CacheRule, Field, Lines};
-use self::values::{BusPrefix, BusUrl, Host, List, LogFilter, Network, Origin, Port, Size};
+use self::values::{BusPrefix, BusUrl, Host, List, Network, Origin, Port, Size};
 use crate::limits::Limits;
 
 /// The port that is used when none is given.
@@ -218,7 +218,7 @@ impl Config {
                 let prefix = args.bus_prefix.map_or_else(|| DEFAULT_PREFIX.to_owned(), |BusPrefix(prefix)| prefix);
                 Bus { url, prefix }
             }),
-            log: args.log.map_or(Targets::new().with_default(LevelFilter::INFO), |LogFilter(filter)| filter),
+            log: args.log.unwrap_or_default().0,
             allow_origins: flat(args.allow_origin).map(|Origin(origin)| origin).collect(),
             trusted_proxies: flat(args.trust_proxy).map(|Network(network)| network).collect(),
             limits,
@@ -307,7 +307,7 @@ mod tests {
         assert_eq!((defaults.port, defaults.public.clone(), defaults.memory), (8080, None, false));
         assert_eq!(defaults.hosts, ["0.0.0.0", "::"].map(|host| host.parse::<IpAddr>().unwrap()));
         assert!(defaults.hosts_are_default);
-        assert_eq!(defaults.log, "info".parse().unwrap());
+        assert_eq!(defaults.log.to_string(), "async_nats=off,lapin=off,info");
         assert!(defaults.allow_origins.is_empty() && defaults.trusted_proxies.is_empty());
         assert_eq!(config("--port 8080 --log info", &[]), defaults, "as the help says");
     }

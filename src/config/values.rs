@@ -377,6 +377,17 @@ impl FromStr for Origin {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct LogFilter(pub(super) Targets);
 
+impl LogFilter {
+    /// What the clients of brokers write unless they are asked to. We tell what matters of it in our own words.
+    const QUIET: &str = "async_nats=off,lapin=off";
+}
+
+impl Default for LogFilter {
+    fn default() -> Self {
+        "info".parse().expect("that is a level")
+    }
+}
+
 impl FromStr for LogFilter {
     type Err = &'static str;
 
@@ -388,7 +399,8 @@ impl FromStr for LogFilter {
         if !text.split(',').all(plain) {
             return Err(EXPECTED);
         }
-        text.parse().map(LogFilter).map_err(|_| EXPECTED)
+        // What comes later wins.
+        format!("{},{text}", Self::QUIET).parse().map(LogFilter).map_err(|_| EXPECTED)
     }
 }
 
@@ -533,11 +545,23 @@ mod tests {
 
     #[test]
     fn log_filters() {
+        use tracing::Level;
+
         for text in ["error", "INFO", "off", "info,chat_app::net=debug", "chat_app=trace"] {
             assert!(text.parse::<LogFilter>().is_ok(), "{text:?}");
         }
         for text in ["loud", "", "info,loud", "chat_app=loud", ","] {
             assert!(text.parse::<LogFilter>().is_err(), "{text:?}");
+        }
+        for (text, module, is_written) in [
+            ("info", "chat_app", true),
+            ("trace", "lapin::channel", false),
+            ("trace", "async_nats", false),
+            ("info,lapin=info", "lapin::channel", true),
+            ("lapin=info", "async_nats", false),
+        ] {
+            let LogFilter(filter) = text.parse().unwrap();
+            assert_eq!(filter.would_enable(module, &Level::INFO), is_written, "{text:?} {module}");
         }
     }
 
