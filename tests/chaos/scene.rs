@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::broker::Broker;
-use crate::common::{Kept, Server, free_port, get, wait_until};
+use crate::common::{Kept, Server, WsClient, free_port, get, wait_until};
 use crate::relay::{Held, Relay};
 use crate::talker::{Heard, Person, Phase, Place, ROOMS, Shouter, World, readiness};
 
@@ -29,6 +29,9 @@ const STORE_OPTIONS: [&str; 2] = ["--tail-entries", "64"];
 /// Those who speak chat.v1, and those who are raw.
 const PEOPLE: [&str; 6] = ["Ann", "Bob", "Cleo", "Dan", "Eve", "Fay"];
 const SHOUTERS: [&str; 3] = ["raw-one", "raw-two", "raw-three"];
+
+/// What is said at once before something happens.
+const BURST: usize = 100;
 
 /// What can happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,6 +223,7 @@ impl<B: Broker> Scene<B> {
     pub fn suffer(&mut self, fault: Fault) {
         let one = self.rng.usize(..self.instances.len());
         self.note(&format!("{fault:?}, instance {one}"));
+        let _burst = self.burst(one);
         match fault {
             Fault::KillBroker => {
                 self.broker.kill();
@@ -251,7 +255,10 @@ impl<B: Broker> Scene<B> {
             }
             Fault::DelayPackets => {
                 self.instances[one].relay.hold(Held::Everything);
-                self.pass(500..3_000);
+                // It gives these connections up, and says everything again on others.
+                self.wait_until_is(one, "the silence is noticed", 503);
+                self.wait_until_is(one, "it has connected again", 200);
+                self.pass(0..300);
                 self.instances[one].relay.release();
             }
             Fault::KillInstance => {
@@ -279,6 +286,16 @@ impl<B: Broker> Scene<B> {
         }
     }
 
+    /// Says much at once, so that a part of it is on its way when something happens. The connection must stay.
+    fn burst(&self, one: usize) -> WsClient {
+        let room = ROOMS[self.past.len() % ROOMS.len()];
+        let mut client = WsClient::connect(self.world.instances[one].address, &format!("/?room={room}"), &[]);
+        for number in 0..BURST {
+            client.send_text(&format!("burst-{}.{number}", self.past.len()));
+        }
+        client
+    }
+
     fn drain(&mut self, one: usize) {
         let is_leaving = &self.world.instances[one].is_leaving;
         is_leaving.store(true, Ordering::Relaxed);
@@ -298,9 +315,13 @@ impl<B: Broker> Scene<B> {
     }
 
     fn wait_until_all(&self, what: &str, expected: u16) {
+        (0..self.instances.len()).for_each(|one| self.wait_until_is(one, what, expected));
+    }
+
+    fn wait_until_is(&self, one: usize, what: &str, expected: u16) {
         wait_until(what, || {
             assert!(!self.world.is_in(Phase::Abort), "somebody has failed");
-            self.world.instances.iter().all(|place| readiness(place.address) == Some(expected))
+            readiness(self.world.instances[one].address) == Some(expected)
         });
     }
 

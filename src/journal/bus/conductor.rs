@@ -32,7 +32,7 @@ use super::wire::{self, Body, Declared, Decoder, Message, Meta};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// An answer of the broker takes no longer, or the session ends.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Members are told that the bus is down when it has been for this long.
 const DOWN_GRACE: Duration = Duration::from_secs(1);
 /// How often it is looked whether something is due.
@@ -157,7 +157,8 @@ struct State {
     opening: Option<DraftId>,
     /// A mark is to be published.
     is_mark_due: bool,
-    mark_sent: Option<Instant>,
+    /// Since when a mark is to come back. It may still wait behind what the broker does not answer.
+    mark_since: Option<Instant>,
     last_return: Instant,
     last_own_return: Instant,
     /// Events that were handed on.
@@ -219,7 +220,7 @@ impl<D: Driver> Conductor<D> {
             key: None,
             opening: None,
             is_mark_due: false,
-            mark_sent: None,
+            mark_since: None,
             last_return: now,
             last_own_return: now,
             given: 0,
@@ -440,7 +441,7 @@ impl<D: Driver> Conductor<D> {
         state.sequence.follow(route);
         (state.life, state.sent, state.sent_since) = (life, 0, None);
         let now = Instant::now();
-        (state.last_return, state.last_own_return, state.mark_sent) = (now, now, None);
+        (state.last_return, state.last_own_return, state.mark_since) = (now, now, None);
         state.is_mark_due = true;
         state.opening = Some(DraftId { instance: self.instance, number: state.next_number });
     }
@@ -491,7 +492,7 @@ impl<D: Driver> Conductor<D> {
                 *opening = id;
             }
             state.next_number += 1;
-            state.mark_sent = Some(Instant::now());
+            state.mark_since.get_or_insert_with(Instant::now);
             batch.push(wire::encode_mark(stamp, id));
         }
         if state.opening.is_some() {
@@ -555,7 +556,7 @@ impl<D: Driver> Conductor<D> {
                 let id = message.as_ref().map(|message| message.id);
                 is_up |= id.is_some() && id == state.opening;
                 if id.is_some_and(|id| id.instance == self.instance) {
-                    (state.last_own_return, state.mark_sent) = (state.last_return, None);
+                    (state.last_own_return, state.mark_since) = (state.last_return, None);
                 }
                 state.take(self.instance, offset, message, &mut events);
             }
@@ -614,7 +615,7 @@ impl<D: Driver> Conductor<D> {
         let state = &mut *self.state.borrow_mut();
         let patience = self.canary.max(Duration::from_secs(1));
         // Others may still be heard; and while much is read, our own is behind it.
-        let waited = state.mark_sent.map_or(Duration::ZERO, |sent| sent.elapsed());
+        let waited = state.mark_since.map_or(Duration::ZERO, |since| since.elapsed());
         let is_behind = state.opening.is_some();
         if waited.max(if is_behind { patience } else { Duration::ZERO }) >= patience
             && state.last_return.elapsed() > patience
@@ -627,8 +628,8 @@ impl<D: Driver> Conductor<D> {
         }
         let is_silent = state.last_return.elapsed() >= self.canary;
         let is_mute = state.last_own_return.elapsed() >= self.canary * OWN_INTERVALS;
-        if (is_silent || is_mute) && state.opening.is_none() && state.mark_sent.is_none() {
-            state.is_mark_due = true;
+        if (is_silent || is_mute) && state.opening.is_none() && state.mark_since.is_none() {
+            (state.is_mark_due, state.mark_since) = (true, Some(Instant::now()));
             self.publishable.notify_one();
         }
         None

@@ -31,6 +31,7 @@ struct State {
     /// Publishes of so many records succeed and are answered with a failure; `None` if all is well.
     unclear_after: Option<usize>,
     is_stuck: bool,
+    is_mute: bool,
 }
 
 /// What a broker had at one moment.
@@ -77,6 +78,11 @@ impl LocalBus {
     /// Tails see nothing new any more, and nobody is told why.
     pub(super) fn stick(&self, is_stuck: bool) {
         self.change(|state| state.is_stuck = is_stuck);
+    }
+
+    /// What is published has no effect and no answer, until this is over.
+    pub(super) fn mute(&self, is_mute: bool) {
+        self.change(|state| state.is_mute = is_mute);
     }
 
     /// Removes all records before an offset.
@@ -162,6 +168,15 @@ impl Session for LocalSession {
     }
 
     async fn publish(&self, batch: &[Bytes]) -> Result<(), Failure> {
+        loop {
+            let changed = self.bus.changed.notified();
+            let mut changed = std::pin::pin!(changed);
+            changed.as_mut().enable();
+            if !self.state()?.is_mute {
+                break;
+            }
+            changed.await;
+        }
         let mut state = self.state()?;
         let unclear = state.unclear_after.take();
         state.log.extend(batch.iter().take(unclear.unwrap_or(usize::MAX)).cloned());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::conductor::ANSWER_TIMEOUT;
 use super::local::LocalBus;
 use super::*;
 use crate::chat::entry::{Entry, MemberId};
@@ -247,6 +248,22 @@ fn a_silent_bus_is_noticed_and_left() {
     let marks = bus.log().len();
     one.until("a mark", |_| bus.log().len() > marks);
     assert_eq!(one.desk.journal.readiness(), Ok(()));
+}
+
+#[test]
+fn a_bus_that_does_not_answer_is_noticed_as_soon_while_people_talk() {
+    let bus = LocalBus::new();
+    let mut one = Instance::new(&bus, None);
+    one.until_ready();
+    bus.mute(true);
+    one.say("stuck");
+    let since = Instant::now();
+    one.until("it is noticed", |it| it.desk.journal.readiness().is_err());
+    assert!(since.elapsed() < ANSWER_TIMEOUT * 8 / 10, "the mark waits behind what is not answered, and is due");
+    bus.mute(false);
+    one.until_ready();
+    one.until_heard("stuck");
+    assert_eq!(one.texts(), ["stuck"]);
 }
 
 #[test]
