@@ -160,6 +160,10 @@ test("what one tab has read is read in the others", async () => {
   const two = await one.context().newPage();
   await two.goto(`${server.url}/?room=other`);
   await until("both rooms are listed", () => one.locator("#roomList li").count(), (count) => count === 2);
+  // From here on it is known up to where the room was read, whenever the second page has joined it.
+  await post(server, "shared", "Bot", "for a start");
+  const noted = () => JSON.parse(localStorage.getItem("chat.read") ?? "{}").shared?.position > 0;
+  await until("it is noted as read", () => one.evaluate(noted), (isNoted) => isNoted);
   await setVisible(one, false);
   await post(server, "shared", "Bot", "for both");
   await until("the first has it unread", () => one.title(), (title) => title.startsWith("(1)"));
