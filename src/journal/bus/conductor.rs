@@ -6,9 +6,8 @@
 //! however friendly the connection is: the session ends.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
@@ -25,8 +24,10 @@ use crate::journal::sqlite::Keeper;
 
 use super::Unready;
 use super::driver::{Driver, Ears, Failure, Record, Session, Tail};
-use super::sequence::{Found, Keeping, Sequence, Verdict, What};
-use super::wire::{self, Body, Declared, Decoder, Message, Meta};
+use super::sequence::{Found, Keeping, Route, Sequence, Verdict};
+use super::shared::Shared;
+use super::state::{Pending, State};
+use super::wire::{self, Declared, Meta};
 
 /// Pauses between attempts are random up to this: the first time, and at the most.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -40,9 +41,6 @@ const TICK: Duration = Duration::from_millis(250);
 /// What is published at once: records, and about so many bytes.
 const BATCH: usize = 1_000;
 const BATCH_BYTES: usize = 1 << 20;
-/// Events and about so many bytes that the loop has not taken, above which the log is not read.
-const AHEAD: usize = 20_000;
-const AHEAD_BYTES: usize = 16 << 20;
 /// Records that nobody is told of, after which it is noted that they were read.
 const QUIET_RECORDS: u64 = 1_000;
 /// What else a record has than its content, about.
@@ -70,106 +68,6 @@ pub(super) enum Keeps {
     Store { keeper: Keeper, mark: Option<Mark>, last: Position },
     /// To the loop alone.
     Nothing,
-}
-
-/// What both sides see.
-#[derive(Debug, Default)]
-pub(super) struct Shared {
-    /// One of the constants below.
-    state: AtomicU8,
-    pub(super) lag: AtomicU64,
-    pub(super) reconnects: AtomicU64,
-    /// Events that the loop has taken.
-    taken: AtomicUsize,
-    /// Events that had been handed on when the session had read everything that was missed.
-    missed: AtomicUsize,
-    /// The thread waits until more is taken.
-    is_held: AtomicBool,
-    /// Bytes of their contents.
-    taken_bytes: AtomicUsize,
-    took: Notify,
-}
-
-const AWAY: u8 = 0;
-const BEHIND: u8 = 1;
-const UP: u8 = 2;
-
-impl Shared {
-    pub(super) fn readiness(&self) -> Result<(), Unready> {
-        match self.state.load(Ordering::Acquire) {
-            AWAY => Err(Unready::Away),
-            BEHIND => Err(Unready::Behind),
-            // What was read may still be on its way, through the store perhaps.
-            _ if self.is_taken(self.missed.load(Ordering::Acquire)) => Ok(()),
-            _ => Err(Unready::Behind),
-        }
-    }
-
-    /// Whether the loop has taken so many events. Both numbers wrap.
-    fn is_taken(&self, given: usize) -> bool {
-        given.wrapping_sub(self.taken.load(Ordering::Acquire)).cast_signed() <= 0
-    }
-
-    /// Whether what is published comes back.
-    pub(super) fn is_up(&self) -> bool {
-        self.state.load(Ordering::Relaxed) == UP
-    }
-
-    /// The loop has taken an event of which [`weight`] gives the bytes.
-    pub(super) fn took(&self, bytes: usize) {
-        self.taken_bytes.fetch_add(bytes, Ordering::AcqRel);
-        self.taken.fetch_add(1, Ordering::AcqRel);
-        if self.is_held.load(Ordering::Acquire) {
-            self.took.notify_one();
-        }
-    }
-}
-
-/// Bytes that an event of the log holds.
-pub(super) fn weight(event: &Event) -> usize {
-    match event {
-        Event::Entry(entry) | Event::Repeat(entry) => entry.content.bytes().len(),
-        Event::Refused { draft, .. } => draft.content.bytes().len(),
-        _ => 0,
-    }
-}
-
-/// A draft on its way.
-struct Pending {
-    number: u64,
-    draft: Draft,
-}
-
-/// What the tasks of a session share. It is never borrowed across an await.
-struct State {
-    sequence: Sequence,
-    decoder: Decoder,
-    /// Drafts that have not come back, in the order in which they were said.
-    pending: VecDeque<Pending>,
-    /// How many of them have been handed to the broker in this session.
-    sent: usize,
-    sent_since: Option<Instant>,
-    next_number: u64,
-    /// The life that is to be published in, if the log does not show a higher one.
-    life: Option<Stamp>,
-    key: Option<[u8; 32]>,
-    /// The mark with which the session began, as long as it has not come back.
-    opening: Option<DraftId>,
-    /// A mark is to be published.
-    is_mark_due: bool,
-    /// Since when a mark is to come back. It may still wait behind what the broker does not answer.
-    mark_since: Option<Instant>,
-    last_return: Instant,
-    last_own_return: Instant,
-    /// Events that were handed on.
-    given: usize,
-    given_bytes: usize,
-    /// The offset up to which the store was last told that the log was read.
-    kept: u64,
-    whispers: VecDeque<Bytes>,
-    down_since: Option<Instant>,
-    is_down_told: bool,
-    is_down_logged: bool,
 }
 
 /// The thread, as it waits for everything at once.
@@ -208,29 +106,6 @@ impl<D: Driver> Conductor<D> {
             Keeps::Store { keeper, mark, last } => (Keeping::Store, Some(keeper), last, mark),
             Keeps::Nothing => (Keeping::Memory, None, Position::START, None),
         };
-        let now = Instant::now();
-        let state = State {
-            sequence: Sequence::new(keeping, D::IS_DENSE, last, mark),
-            decoder: Decoder::new(),
-            pending: VecDeque::new(),
-            sent: 0,
-            sent_since: None,
-            next_number: 1,
-            life: None,
-            key: None,
-            opening: None,
-            is_mark_due: false,
-            mark_since: None,
-            last_return: now,
-            last_own_return: now,
-            given: 0,
-            given_bytes: 0,
-            kept: 0,
-            whispers: VecDeque::new(),
-            down_since: Some(now),
-            is_down_told: false,
-            is_down_logged: false,
-        };
         Conductor {
             driver,
             outbound,
@@ -240,7 +115,7 @@ impl<D: Driver> Conductor<D> {
             canary,
             shared,
             begin,
-            state: RefCell::new(state),
+            state: RefCell::new(State::new(Sequence::new(keeping, D::IS_DENSE, last, mark))),
             publishable: Notify::new(),
             whispered: Notify::new(),
             settled: Notify::new(),
@@ -331,7 +206,7 @@ impl<D: Driver> Conductor<D> {
     }
 
     fn went_down(&self, failure: &Failure) {
-        self.shared.state.store(AWAY, Ordering::Relaxed);
+        self.shared.went_away();
         let mut state = self.state.borrow_mut();
         state.down_since.get_or_insert_with(Instant::now);
         if state.is_down_logged {
@@ -344,8 +219,7 @@ impl<D: Driver> Conductor<D> {
 
     fn came_up(&self) {
         let mut state = self.state.borrow_mut();
-        self.shared.missed.store(state.given, Ordering::Release);
-        self.shared.state.store(UP, Ordering::Release);
+        self.shared.came_up(state.given);
         let waiting = state.pending.len();
         if state.is_down_logged {
             tracing::info!("the bus is back; {waiting} messages have waited for it");
@@ -435,8 +309,8 @@ impl<D: Driver> Conductor<D> {
     }
 
     /// Everything is as at the beginning of a session.
-    fn open(&self, life: Option<Stamp>, route: super::sequence::Route) {
-        self.shared.state.store(BEHIND, Ordering::Relaxed);
+    fn open(&self, life: Option<Stamp>, route: Route) {
+        self.shared.fell_behind();
         let state = &mut *self.state.borrow_mut();
         state.sequence.follow(route);
         (state.life, state.sent, state.sent_since) = (life, 0, None);
@@ -523,12 +397,8 @@ impl<D: Driver> Conductor<D> {
             };
             self.take(records);
             while self.is_ahead() {
-                self.shared.is_held.store(true, Ordering::Release);
                 let _ = self.begin.send(());
-                if self.is_ahead() {
-                    self.shared.took.notified().await;
-                }
-                self.shared.is_held.store(false, Ordering::Release);
+                self.shared.hold(|| self.is_ahead()).await;
                 // What was held is no silence.
                 self.state.borrow_mut().last_return = Instant::now();
             }
@@ -537,8 +407,7 @@ impl<D: Driver> Conductor<D> {
 
     fn is_ahead(&self) -> bool {
         let state = self.state.borrow();
-        state.given.wrapping_sub(self.shared.taken.load(Ordering::Acquire)) > AHEAD
-            || state.given_bytes.wrapping_sub(self.shared.taken_bytes.load(Ordering::Acquire)) > AHEAD_BYTES
+        self.shared.is_behind(state.given, state.given_bytes)
     }
 
     /// Takes records of the log, and hands on what they bring.
@@ -594,10 +463,10 @@ impl<D: Driver> Conductor<D> {
         }
     }
 
-    /// Measures now and then how far behind the log we are.
+    /// Measures how far behind the log we are, and not often: some brokers can only be asked by writing to the log.
     async fn measure(&self, session: &D::Session) -> Failure {
         loop {
-            sleep(self.canary).await;
+            sleep(self.canary * OWN_INTERVALS).await;
             match answered(session.bounds()).await {
                 Ok(bounds) => {
                     let read = self.state.borrow().sequence.mark().map_or(0, |mark| mark.offset);
@@ -609,7 +478,7 @@ impl<D: Driver> Conductor<D> {
     }
 
     fn check(&self) -> Option<Failure> {
-        if self.shared.is_held.load(Ordering::Acquire) {
+        if self.shared.is_held() {
             return None;
         }
         let state = &mut *self.state.borrow_mut();
@@ -672,50 +541,6 @@ impl<D: Driver> Conductor<D> {
 
 type SessionOf<D> =
     (<D as Driver>::Session, <<D as Driver>::Session as Session>::Tail, <<D as Driver>::Session as Session>::Ears);
-
-impl State {
-    /// Counts what is handed on.
-    fn give(&mut self, events: &[Event]) {
-        self.given += events.len();
-        self.given_bytes += events.iter().map(weight).sum::<usize>();
-    }
-
-    /// Takes a record of the log.
-    fn take(&mut self, instance: u64, offset: u64, message: Option<Message>, events: &mut Vec<Event>) {
-        let is_unknown = message.as_ref().is_some_and(|message| message.body == Body::Unknown);
-        let Some(taken) = self.sequence.take(offset, message) else { return };
-        events.extend(taken.lost.map(Event::Lost));
-        let ours = (taken.id.instance == instance).then(|| self.settle(taken.id.number)).flatten();
-        let origin = ours.as_ref().and_then(|draft| draft.origin);
-        match (taken.what, ours) {
-            (What::Entry(entry), _) => {
-                events.push(Event::Entry(crate::chat::entry::Entry { origin, ..entry }));
-            }
-            (What::Repeat(entry), Some(_)) => {
-                events.push(Event::Repeat(crate::chat::entry::Entry { origin, ..entry }));
-            }
-            // Nobody could read it, so nobody has heard it.
-            (What::Nothing, Some(draft)) if is_unknown => {
-                events.push(Event::Refused { draft, reason: Refused::Unavailable });
-            }
-            (What::Repeat(_), None) | (What::Nothing, _) => {}
-        }
-    }
-
-    /// A draft of ours has come back.
-    fn settle(&mut self, number: u64) -> Option<Draft> {
-        let place = match self.pending.front() {
-            Some(first) if first.number == number => 0,
-            _ => self.pending.binary_search_by_key(&number, |pending| pending.number).ok()?,
-        };
-        let pending = self.pending.remove(place)?;
-        if place < self.sent {
-            self.sent -= 1;
-        }
-        self.sent_since = (self.sent > 0).then(Instant::now);
-        Some(pending.draft)
-    }
-}
 
 /// What the broker answers, if it does so in time.
 async fn answered<T>(answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

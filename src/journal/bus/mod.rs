@@ -22,6 +22,8 @@ mod rabbitmq;
 #[cfg(feature = "redis")]
 mod redis;
 mod sequence;
+mod shared;
+mod state;
 mod wire;
 
 #[cfg(test)]
@@ -54,8 +56,9 @@ use crate::limits::Limits;
 use super::contract::{Event, Found, Lost, Page, Range, Read, Refused, SearchError, Status, StoreStats};
 use super::outbound::Outbound;
 use super::sqlite::{OpenError, SqliteJournal, SyncMode};
-use conductor::{Conductor, Keeps, Order, Shared};
+use conductor::{Conductor, Keeps, Order};
 use driver::Driver;
+use shared::Shared;
 
 /// How long the start waits for the bus. After that it goes on without.
 const START_PATIENCE: Duration = Duration::from_secs(3);
@@ -390,7 +393,7 @@ impl BusJournal {
 
     /// The loop has taken something of the log; `is_ours` if it was said here.
     fn land(&mut self, event: &Event, is_ours: bool) {
-        self.shared.took(conductor::weight(event));
+        self.shared.took(shared::weight(event));
         if is_ours && let Some((bytes, since)) = self.in_flight.pop_front() {
             self.in_flight_bytes -= bytes;
             self.returned.push(since.elapsed());

@@ -1,0 +1,123 @@
+//! What the tasks of the bus have in common: drafts on their way, the place in the log, and what is to be told.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::chat::entry::{Draft, Entry};
+use crate::journal::contract::{Event, Refused};
+use crate::journal::ordered::{DraftId, Stamp};
+
+use super::sequence::{Sequence, What};
+use super::shared::weight;
+use super::wire::{Body, Decoder, Message};
+
+/// A draft on its way.
+pub(super) struct Pending {
+    pub(super) number: u64,
+    pub(super) draft: Draft,
+}
+
+/// What the tasks of a session share. It is never borrowed across an await.
+pub(super) struct State {
+    pub(super) sequence: Sequence,
+    pub(super) decoder: Decoder,
+    /// Drafts that have not come back, in the order in which they were said.
+    pub(super) pending: VecDeque<Pending>,
+    /// How many of them have been handed to the broker in this session.
+    pub(super) sent: usize,
+    pub(super) sent_since: Option<Instant>,
+    pub(super) next_number: u64,
+    /// The life that is to be published in, if the log does not show a higher one.
+    pub(super) life: Option<Stamp>,
+    pub(super) key: Option<[u8; 32]>,
+    /// The mark with which the session began, as long as it has not come back.
+    pub(super) opening: Option<DraftId>,
+    /// A mark is to be published.
+    pub(super) is_mark_due: bool,
+    /// Since when a mark is to come back. It may still wait behind what the broker does not answer.
+    pub(super) mark_since: Option<Instant>,
+    pub(super) last_return: Instant,
+    pub(super) last_own_return: Instant,
+    /// Events that were handed on.
+    pub(super) given: usize,
+    pub(super) given_bytes: usize,
+    /// The offset up to which the store was last told that the log was read.
+    pub(super) kept: u64,
+    pub(super) whispers: VecDeque<Bytes>,
+    pub(super) down_since: Option<Instant>,
+    pub(super) is_down_told: bool,
+    pub(super) is_down_logged: bool,
+}
+
+impl State {
+    /// Nothing has been said, and the bus is not reached.
+    pub(super) fn new(sequence: Sequence) -> Self {
+        let now = Instant::now();
+        State {
+            sequence,
+            decoder: Decoder::new(),
+            pending: VecDeque::new(),
+            sent: 0,
+            sent_since: None,
+            next_number: 1,
+            life: None,
+            key: None,
+            opening: None,
+            is_mark_due: false,
+            mark_since: None,
+            last_return: now,
+            last_own_return: now,
+            given: 0,
+            given_bytes: 0,
+            kept: 0,
+            whispers: VecDeque::new(),
+            down_since: Some(now),
+            is_down_told: false,
+            is_down_logged: false,
+        }
+    }
+
+    /// Counts what is handed on.
+    pub(super) fn give(&mut self, events: &[Event]) {
+        self.given += events.len();
+        self.given_bytes += events.iter().map(weight).sum::<usize>();
+    }
+
+    /// Takes a record of the log.
+    pub(super) fn take(&mut self, instance: u64, offset: u64, message: Option<Message>, events: &mut Vec<Event>) {
+        let is_unknown = message.as_ref().is_some_and(|message| message.body == Body::Unknown);
+        let Some(taken) = self.sequence.take(offset, message) else { return };
+        events.extend(taken.lost.map(Event::Lost));
+        let ours = (taken.id.instance == instance).then(|| self.settle(taken.id.number)).flatten();
+        let origin = ours.as_ref().and_then(|draft| draft.origin);
+        match (taken.what, ours) {
+            (What::Entry(entry), _) => {
+                events.push(Event::Entry(Entry { origin, ..entry }));
+            }
+            (What::Repeat(entry), Some(_)) => {
+                events.push(Event::Repeat(Entry { origin, ..entry }));
+            }
+            // Nobody could read it, so nobody has heard it.
+            (What::Nothing, Some(draft)) if is_unknown => {
+                events.push(Event::Refused { draft, reason: Refused::Unavailable });
+            }
+            (What::Repeat(_), None) | (What::Nothing, _) => {}
+        }
+    }
+
+    /// A draft of ours has come back.
+    pub(super) fn settle(&mut self, number: u64) -> Option<Draft> {
+        let place = match self.pending.front() {
+            Some(first) if first.number == number => 0,
+            _ => self.pending.binary_search_by_key(&number, |pending| pending.number).ok()?,
+        };
+        let pending = self.pending.remove(place)?;
+        if place < self.sent {
+            self.sent -= 1;
+        }
+        self.sent_since = (self.sent > 0).then(Instant::now);
+        Some(pending.draft)
+    }
+}
