@@ -37,6 +37,21 @@ pub enum Event {
     Whisper(Bytes),
 }
 
+impl Event {
+    /// Whether it says what became of a draft.
+    pub(super) fn ends_draft(&self) -> bool {
+        match self {
+            Event::Entry(_) | Event::Repeat(_) | Event::Refused { .. } => true,
+            Event::Page(_)
+            | Event::Found(_)
+            | Event::Status(_)
+            | Event::Lost(_)
+            | Event::Key(_)
+            | Event::Whisper(_) => false,
+        }
+    }
+}
+
 /// The end of something that is not to be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lost {

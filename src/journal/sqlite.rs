@@ -304,17 +304,12 @@ impl SqliteJournal {
             self.ready = self.events.try_recv().ok()?.into();
         }
         let event = self.ready.pop_front()?;
-        match &event {
-            Event::Entry(entry) => self.emitted = entry.position,
-            Event::Repeat(_) | Event::Refused { .. } => {}
-            Event::Page(_)
-            | Event::Found(_)
-            | Event::Status(_)
-            | Event::Lost(_)
-            | Event::Key(_)
-            | Event::Whisper(_) => return Some(event),
+        if let Event::Entry(entry) = &event {
+            self.emitted = entry.position;
         }
-        self.in_flight_bytes -= self.in_flight.pop_front().unwrap_or(0);
+        if event.ends_draft() {
+            self.in_flight_bytes -= self.in_flight.pop_front().unwrap_or(0);
+        }
         Some(event)
     }
 
