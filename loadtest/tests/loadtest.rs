@@ -12,7 +12,7 @@ use loadtest::frame::{self, Opcode};
 use loadtest::handshake;
 use serde_json::Value;
 
-use common::{Yardstick, loadtest, measure};
+use common::{Yardstick, loadtest, measure, take_frame};
 
 /// What the stand-in does wrong: once, to the member that came first, with the message numbered 3.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -108,15 +108,8 @@ fn serve(mut stream: TcpStream, room: &Mutex<Room>, pongs: &AtomicU64, wrong: Wr
             bytes.drain(..head_bytes);
             joined = true;
         }
-        while joined && let Some(header) = frame::header(&bytes).unwrap() {
-            let end = header.header_bytes + header.payload_bytes;
-            if bytes.len() < end {
-                break;
-            }
-            let mut payload = bytes[header.header_bytes..end].to_vec();
-            frame::apply_mask(&mut payload, header.mask.expect("clients mask"));
-            bytes.drain(..end);
-            match header.opcode {
+        while joined && let Some((opcode, payload)) = take_frame(&mut bytes) {
+            match opcode {
                 Opcode::Text => room.lock().unwrap().broadcast(&payload, wrong),
                 Opcode::Pong => drop(pongs.fetch_add(1, Ordering::SeqCst)),
                 Opcode::Close => drop(stream.shutdown(Shutdown::Both)),

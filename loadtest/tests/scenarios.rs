@@ -12,7 +12,7 @@ use loadtest::frame::{self, Opcode};
 use loadtest::handshake;
 use serde_json::{Value, json};
 
-use common::{Yardstick, chat_app, loadtest, measure};
+use common::{Yardstick, chat_app, loadtest, measure, take_frame};
 
 /// What the stand-in does wrong, once: at position 4, to the member that came first.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -115,15 +115,8 @@ fn serve(mut stream: TcpStream, room: &Mutex<Room>, wrong: Wrong) {
             bytes.drain(..head_bytes);
             upgraded = true;
         }
-        while upgraded && let Some(header) = frame::header(&bytes).unwrap() {
-            let end = header.header_bytes + header.payload_bytes;
-            if bytes.len() < end {
-                break;
-            }
-            let mut payload = bytes[header.header_bytes..end].to_vec();
-            frame::apply_mask(&mut payload, header.mask.expect("clients mask"));
-            bytes.drain(..end);
-            if header.opcode == Opcode::Close {
+        while upgraded && let Some((opcode, payload)) = take_frame(&mut bytes) {
+            if opcode == Opcode::Close {
                 let _ = stream.shutdown(Shutdown::Both);
                 return;
             }

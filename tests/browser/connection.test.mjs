@@ -149,13 +149,19 @@ test("a page whose place was taken stays away until it is asked to come back", a
   await inPhase(page, "connected");
 });
 
-test("a connection that may have died in its sleep is tried before it is trusted", async () => {
+// A page with a clock of its own, on a connection that says nothing any more.
+async function enterAndFreeze() {
   await serve();
   const page = await enter({ phase: null });
   await page.clock.install();
   await page.reload();
   await inPhase(page, "connected");
   at.server.freeze();
+  return page;
+}
+
+test("a connection that may have died in its sleep is tried before it is trusted", async () => {
+  const page = await enterAndFreeze();
   await page.clock.fastForward(30_000);
   await inPhase(page, "connected");
   await page.evaluate(() => window.dispatchEvent(new Event("focus")));
@@ -164,12 +170,7 @@ test("a connection that may have died in its sleep is tried before it is trusted
 });
 
 test("a connection that has died is noticed by a page that just stands there", async () => {
-  await serve();
-  const page = await enter({ phase: null });
-  await page.clock.install();
-  await page.reload();
-  await inPhase(page, "connected");
-  at.server.freeze();
+  const page = await enterAndFreeze();
   for (let seconds = 0; seconds < 90; seconds += 10) {
     await page.clock.fastForward(10_000);
   }

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use loadtest::frame::{self, Opcode};
 use serde_json::Value;
 
 /// The yardstick on a free port; it ends with its owner.
@@ -35,6 +36,16 @@ impl Drop for Yardstick {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Takes a whole frame off what a client has sent, if there is one: its kind, and its payload without the mask.
+pub(crate) fn take_frame(bytes: &mut Vec<u8>) -> Option<(Opcode, Vec<u8>)> {
+    let header = frame::header(bytes).unwrap()?;
+    let end = header.header_bytes + header.payload_bytes;
+    let mut payload = bytes.get(header.header_bytes..end)?.to_vec();
+    frame::apply_mask(&mut payload, header.mask.expect("clients mask"));
+    bytes.drain(..end);
+    Some((header.opcode, payload))
 }
 
 pub(crate) fn loadtest(arguments: &[&str]) -> Output {
