@@ -52,7 +52,7 @@ impl Desk {
     }
 
     fn ask(&mut self, range: Range) -> Event {
-        self.journal.read(Read { ticket: 0, room: room(0), range, limit: PAGE, max_bytes: usize::MAX });
+        self.journal.read(Read { ticket: 0, room: room(0), range, limit: PAGE, max_bytes: usize::MAX, count: 0 });
         self.event()
     }
 }

@@ -108,6 +108,8 @@ pub struct Limits {
     pub page_entries: usize,
     /// Missed entries that are replayed to whoever resumes; more are a gap.
     pub backfill_entries: usize,
+    /// Missed entries that are read from the store at once for members that are behind.
+    pub feed_entries: usize,
     /// Members that are given pages in one turn; the others are given theirs in the next.
     pub feeds_per_turn: usize,
     /// People up to whom a room tells names; above it tells only how many there are.
@@ -199,6 +201,7 @@ impl Default for Limits {
             max_rooms_per_member: 50,
             page_entries: 100,
             backfill_entries: 1_000,
+            feed_entries: 1_000,
             feeds_per_turn: 500,
             presence_names: 200,
             max_instances: 64,

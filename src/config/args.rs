@@ -243,6 +243,9 @@ pub(super) struct Args {
     /// missed messages that are sent to whoever comes back; more are a gap (default: 1000)
     #[argh(option)]
     backfill: Option<Count>,
+    /// missed messages that are read at once for clients that have fallen behind (default: 1000)
+    #[argh(option)]
+    feed_entries: Option<Count>,
     /// clients that are sent missed messages in one turn of the loop (default: 500)
     #[argh(option)]
     feeds_per_turn: Option<Count>,
@@ -379,6 +382,7 @@ impl Args {
             max_rooms_per_member: or(self.max_rooms, default.max_rooms_per_member),
             page_entries: or(self.page, default.page_entries),
             backfill_entries: or(self.backfill, default.backfill_entries),
+            feed_entries: or(self.feed_entries, default.feed_entries),
             feeds_per_turn: or(self.feeds_per_turn, default.feeds_per_turn),
             presence_names: or(self.presence_names, default.presence_names),
             max_instances: or(self.max_instances, default.max_instances),

@@ -129,7 +129,7 @@ impl Store {
     }
 
     fn read(&mut self, read: Read) -> Event {
-        let Read { ticket, room, range, limit, max_bytes } = read;
+        let Read { ticket, room, range, limit, max_bytes, count } = read;
         let floor = self.floor(&room);
         if self.is_unreadable {
             self.unread += 1;
@@ -146,7 +146,6 @@ impl Store {
             }
         };
         chosen.retain(|entry| entry.room == room);
-        let in_range = chosen.len() as u64;
         let mut bytes = 0;
         let fits = |entry: &&&Entry| {
             let is_first = bytes == 0;
@@ -155,6 +154,7 @@ impl Store {
         };
         let mut entries: Vec<Entry> = chosen.iter().take(limit.max(1)).take_while(fits).copied().cloned().collect();
         let more = entries.len() < chosen.len();
+        let in_range = chosen.len().min(count).max(entries.len()) as u64;
         if is_backwards {
             entries.reverse();
         }

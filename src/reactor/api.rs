@@ -251,7 +251,7 @@ impl Reactor {
         let ticket = TICKET | self.desk.next_read;
         self.desk.reads.insert(ticket, Reading { asker: Asker::new(id, &request.headers), since });
         let max_bytes = self.limits.outbox_high_water_bytes;
-        self.journal.read(Read { ticket, room, range, limit, max_bytes });
+        self.journal.read(Read { ticket, room, range, limit, max_bytes, count: 0 });
         None
     }
 

@@ -291,8 +291,8 @@ pub(super) fn wall_clock() -> Timestamp {
 
 /// What the hub wants, as the journal is asked for it.
 fn read_of(wanted: Wanted, limits: &Limits) -> journal::Read {
-    let Wanted { ticket, room, range, limit } = wanted;
-    journal::Read { ticket, room, range, limit, max_bytes: limits.outbox_high_water_bytes }
+    let Wanted { ticket, room, range, limit, count } = wanted;
+    journal::Read { ticket, room, range, limit, max_bytes: limits.outbox_high_water_bytes, count }
 }
 
 /// What the journal has read, as the hub takes it.

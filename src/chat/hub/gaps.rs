@@ -51,6 +51,7 @@ impl Hub {
         self.journaled.position = self.journaled.position.max(upto);
         self.forgotten = self.forgotten.max(upto);
         self.lose_ahead();
+        self.recalled.clear();
         for (_, room) in &mut self.rooms {
             debug_assert!(room.news.is_empty(), "what came before the loss is heard before it is told");
             room.tail.lose(upto);

@@ -267,6 +267,44 @@ fn a_slow_joiner_has_one_page_read_at_a_time() {
 }
 
 #[test]
+fn those_who_are_behind_at_about_the_same_place_are_fed_by_one_read() {
+    let limits = Limits { page_entries: 3, backfill_entries: 100, feed_entries: 10, ..Limits::default() };
+    let mut talk = Talk::stored(&limits, former("a", 1..=40));
+    for slot in 0..5 {
+        talk.hello(slot, "Ann");
+        resume(&mut talk, slot, 10 + u64::from(slot), EPOCH);
+    }
+    talk.turn();
+    assert_eq!(talk.reads.len(), 5, "each is told how much it has missed");
+    let mut told = [const { Vec::new() }; 5];
+    let mut feeds = 0;
+    while talk.hub.catching_up() > 0 {
+        while !talk.reads.is_empty() {
+            feeds += usize::from(talk.reads[0].count == 0);
+            let pages = talk.read();
+            talk.bring(pages);
+        }
+        talk.turn();
+        for (slot, told) in told.iter_mut().enumerate() {
+            talk.drain(member(slot as u32));
+            for event in talk.heard(slot as u32) {
+                match event["entries"].as_array() {
+                    Some(entries) => told.extend(positions(entries)),
+                    None => told.push(event["position"].as_u64().unwrap()),
+                }
+            }
+        }
+    }
+    for (slot, told) in told.iter().enumerate() {
+        assert!(told.iter().copied().eq(11 + slot as u64..=40), "{told:?}");
+    }
+    // 14 to 40 in steps of ten, and then nothing more.
+    assert!(feeds <= 6, "{feeds} reads for five members");
+    talk.turn();
+    assert_eq!(talk.hub.tails_bytes(), 0, "nothing is kept for nobody");
+}
+
+#[test]
 fn who_falls_behind_what_is_kept_is_told_of_the_gap() {
     let limits = Limits { tail_entries: 3, outbox_high_water_bytes: 1, ..limits() };
     let mut talk = spoken(&limits, 0);
