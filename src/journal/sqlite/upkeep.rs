@@ -23,10 +23,12 @@ const STEP_TIME: Duration = Duration::from_millis(8);
 const STEP_ENTRIES: usize = 2_048;
 /// Bytes of the entries that one step removes.
 const STEP_BYTES: i64 = 1 << 20;
-/// Entries are indexed when there are so many, or when the first of them has waited for so long: one transaction for
-/// each message would cost as much as the message.
-const INDEX_ENTRIES: u64 = 2_048;
+/// Entries are indexed when nothing has come for a moment, so that a burst has the processor to itself and many of them
+/// share a transaction; at the latest when the first of them has waited for so long, or when there are so many. A search
+/// does not wait for any of this.
 const INDEX_AFTER: Duration = Duration::from_millis(100);
+const INDEX_LATEST: Duration = Duration::from_secs(2);
+const INDEX_ENTRIES: u64 = 100_000;
 /// How often it is looked whether anything is to be trimmed.
 const TRIM_EVERY: Duration = Duration::from_secs(1);
 /// When a step has failed, nothing more is done for this long.
@@ -49,8 +51,7 @@ const MAX_PAGES: u32 = 8_000;
 pub(super) struct Upkeep {
     keep: Keep,
     indexed: Position,
-    /// When the first entry came that is not indexed.
-    index_since: Option<Instant>,
+    unindexed: Option<Unindexed>,
     floor: Position,
     /// The floor when it was last looked for rooms that can be forgotten.
     forgotten: Position,
@@ -60,6 +61,13 @@ pub(super) struct Upkeep {
     checkpointer: SyncSender<()>,
     /// Of two checkpoints at once, SQLite lets the second fail.
     checkpoints: Arc<Mutex<()>>,
+}
+
+/// Since when there are entries that are not indexed.
+#[derive(Debug, Clone, Copy)]
+struct Unindexed {
+    first: Instant,
+    last: Instant,
 }
 
 /// What the thread needs that moves pages from the write-ahead log into the file.
@@ -106,7 +114,7 @@ impl Upkeep {
         let upkeep = Upkeep {
             keep: Keep { age: limits.keep_age, entries: limits.keep_entries, bytes: limits.keep_bytes },
             indexed,
-            index_since: (indexed < schema::last(connection)?).then_some(now),
+            unindexed: (indexed < schema::last(connection)?).then_some(Unindexed { first: now, last: now }),
             floor: schema::mark(connection, FLOOR)?,
             forgotten: Position::START,
             trim_at: now,
@@ -130,17 +138,22 @@ impl Upkeep {
 
     /// There is something new.
     pub(super) fn appended(&mut self, now: Instant) {
-        self.index_since.get_or_insert(now);
+        let first = self.unindexed.map_or(now, |unindexed| unindexed.first);
+        self.unindexed = Some(Unindexed { first, last: now });
     }
 
     /// When the next step is due.
     pub(super) fn due(&self, last: Position, now: Instant) -> Option<Instant> {
-        let index = self.index_since.map(|since| {
-            if last.0.saturating_sub(self.indexed.0) >= INDEX_ENTRIES { now } else { since + INDEX_AFTER }
-        });
+        let index = self.index_due(last, now);
         let trim = (!self.keep.is_everything()).then_some(self.trim_at);
         let due = [index, trim].into_iter().flatten().min()?;
         Some(self.paused_until.map_or(due, |until| until.max(due)))
+    }
+
+    fn index_due(&self, last: Position, now: Instant) -> Option<Instant> {
+        let Unindexed { first, last: newest } = self.unindexed?;
+        let is_far_behind = last.0.saturating_sub(self.indexed.0) >= INDEX_ENTRIES;
+        Some(if is_far_behind { now } else { (newest + INDEX_AFTER).min(first + INDEX_LATEST) })
     }
 
     /// Takes the steps that are due, one of each.
@@ -150,9 +163,7 @@ impl Upkeep {
             return;
         }
         self.paused_until = None;
-        let is_index_due = self.index_since.is_some_and(|since| {
-            since + INDEX_AFTER <= now || appender.last().0.saturating_sub(self.indexed.0) >= INDEX_ENTRIES
-        });
+        let is_index_due = self.index_due(appender.last(), now).is_some_and(|due| due <= now);
         let index = if is_index_due { self.index(connection, appender.last()) } else { Ok(()) };
         let is_trim_due = !self.keep.is_everything() && self.trim_at <= now;
         let trim = if is_trim_due { self.trim(connection, appender, now) } else { Ok(()) };
@@ -200,7 +211,12 @@ impl Upkeep {
                 if row.get::<_, i64>(2)? == rows::TEXT {
                     let text = String::from_utf8_lossy(row.get_ref(4)?.as_bytes()?);
                     let author = row.get_ref(3)?.as_str_or_null()?.map(query::indexed);
-                    insert.execute(params![position, query::room_word(row.get(1)?), author, query::indexed(&text)])?;
+                    insert.execute(params![
+                        position,
+                        query::room_word(row.get(1)?),
+                        author,
+                        &*query::indexed(&text)
+                    ])?;
                 }
                 mark = schema::position(position);
                 count += 1;
@@ -212,7 +228,9 @@ impl Upkeep {
         schema::set(&transaction, INDEXED, schema::number(mark))?;
         transaction.commit()?;
         self.indexed = mark;
-        self.index_since = (mark < last).then_some(begun);
+        if mark >= last {
+            self.unindexed = None;
+        }
         Ok(())
     }
 

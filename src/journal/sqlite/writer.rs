@@ -31,8 +31,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// What is written to see whether the disk takes anything: more than what may be left of its last block.
 const PROBE_BYTES: i64 = 64 * 1024;
-/// How long a search makes appends wait while it brings the index up to date.
+/// How long a search makes appends wait while it brings the index up to date, if there are none when it begins, and if
+/// there are.
 const INDEX_TIME: Duration = Duration::from_millis(20);
+const INDEX_TIME_AMONG_APPENDS: Duration = Duration::from_millis(5);
 /// Nothing is due so late that this would not wake the thread earlier.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -134,9 +136,7 @@ impl Writer {
             if matches!(self.health, Health::Fine) {
                 self.upkeep.step(&mut self.connection, &mut self.appender, Instant::now());
             }
-            if self.waiting.is_empty() && !self.may_keep(Instant::now()) {
-                self.serve_searches();
-            }
+            self.serve_searches();
             self.reporter.tell(marks(&self.appender, &self.upkeep));
         }
         self.close();
@@ -310,7 +310,9 @@ impl Writer {
             return;
         }
         let last = self.appender.last();
-        let is_complete = self.upkeep.index_now(&mut self.connection, last, INDEX_TIME);
+        let is_idle = self.waiting.is_empty() && !self.may_keep(Instant::now());
+        let time = if is_idle { INDEX_TIME } else { INDEX_TIME_AMONG_APPENDS };
+        let is_complete = self.upkeep.index_now(&mut self.connection, last, time);
         for search in self.searches.drain(..) {
             // Whoever does not wait any more has given up.
             let _ = search.send(is_complete);
