@@ -180,5 +180,12 @@ def machine():
 
 def commit():
     """The commit that is checked out, or None where there is no repository."""
-    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT)
-    return found.stdout.strip() if found.returncode == 0 else None
+
+    def git(*arguments):
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=ROOT)
+
+    found = git("rev-parse", "--short", "HEAD")
+    if found.returncode != 0:
+        return None
+    changed = git("status", "--porcelain", "--", "src", "Cargo.toml", "Cargo.lock", "loadtest/src").stdout
+    return found.stdout.strip() + (" with changes" if changed else "")
