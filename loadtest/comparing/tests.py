@@ -87,7 +87,8 @@ class Search(unittest.TestCase):
             def fresh(self, name, *arguments):
                 self.runs += 1
                 rate = arguments[arguments.index("--rate") + 1]
-                latency = {"count": 1, "p99_us": 1e3 if rate <= LIMITS[name] else 1e6}
+                late = 1e3 if rate <= LIMITS[name] else 1e6
+                latency = {"count": 1, "p50_us": late / 10, "p99_us": late}
                 measured = {"delivered_per_second": 1000 * rate}
                 generator, server = {"busy": 0.5, "waited_share": 0}, {"cpu_share": 1}
                 return {"ok": True, "latency_each": latency, "messages": {"unsent": 0}, "measured": measured,
