@@ -1,5 +1,8 @@
 //! Times as percentiles, and what a run has cost both sides.
 
+use std::num::NonZero;
+use std::thread;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::SECOND;
@@ -13,9 +16,9 @@ const BUSY_LIMIT: f64 = 0.95;
 const LAG_LIMIT_US: f64 = 5_000.0;
 /// One that waits longer for a CPU, per time, shares the machine with too many others.
 const WAITED_LIMIT: f64 = 0.2;
-/// Where a broadcast takes this long to come to the last member, in microseconds, the generator works in bursts: what
-/// counts is how busy it is while one is under way.
-const BURST_US: f64 = 50_000.0;
+/// Where a broadcast takes this long to come to the last member, in seconds, the generator works in bursts: what counts is
+/// how busy it is while one is under way.
+const BURST: f64 = 0.05;
 
 /// Percentiles of times, in microseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -48,7 +51,7 @@ pub struct GeneratorCost {
     pub resident_bytes: Option<u64>,
     /// How late messages were sent, in microseconds.
     pub lag: Percentiles,
-    /// Whether it, and not the server, was the limit.
+    /// Whether it, or the machine, was the limit, and not the server.
     pub limited: bool,
     /// What was the limit, in a sentence, if it was not the server.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,23 +109,39 @@ impl Percentiles {
 
 impl GeneratorCost {
     pub(crate) fn new(interval: &Interval, seconds: f64, server: Option<&ServerCost>) -> Self {
+        let cpus = thread::available_parallelism().map_or(1, NonZero::get);
+        Self::with_cpus(cpus as f64, interval, seconds, server)
+    }
+
+    fn with_cpus(cpus: f64, interval: &Interval, seconds: f64, server: Option<&ServerCost>) -> Self {
         let Interval { from, to, .. } = interval;
-        let worked = to.worked_since(from);
-        let busy = ratio(in_seconds(worked), seconds);
+        let busy = ratio(in_seconds(to.worked_since(from)), seconds);
         let lag = Percentiles::new(&interval.lag);
         let waited_share = ratio(in_seconds(to.waited.saturating_sub(from.waited)), seconds);
-        // Where both work all the time, the server is the limit: it decides how much there is to read.
-        let last_us = Percentiles::new(&interval.to_last).p50_us;
-        let under_way = (to.sent - from.sent) as f64 * last_us / 1e6;
-        let share = if last_us > BURST_US && under_way < seconds { ratio(under_way, seconds) } else { 1.0 };
-        let server_is_idle = server.is_none_or(|server| server.busiest_share < BUSY_LIMIT * share);
-        let limited = busy + waited_share > BUSY_LIMIT * share && server_is_idle || lag.p99_us > LAG_LIMIT_US;
-        let verdict = limited.then_some(if waited_share > WAITED_LIMIT * share {
-            "this machine had no CPU for the generator: rates and latencies are those of a busy machine, not the server's"
-        } else {
-            "the generator was the limit here: rates and latencies are its own, not the server's"
-        });
         let cpu_seconds = in_seconds(interval.worked);
+        let last = Percentiles::new(&interval.to_last).p50_us / 1e6;
+        let under_way = (to.sent - from.sent) as f64 * last;
+        let share = if last > BURST && under_way < seconds { ratio(under_way, seconds) } else { 1.0 };
+        // Where both work all the time, the server is the limit: it decides how much there is to read.
+        let server_is_idle = server.is_none_or(|server| server.busiest_share < BUSY_LIMIT * share);
+        let together = cpu_seconds + server.map_or(0.0, |server| server.cpu_seconds);
+        let is_busy = server_is_idle && busy + waited_share > BUSY_LIMIT * share || lag.p99_us > LAG_LIMIT_US;
+        let verdict = if is_busy && waited_share > WAITED_LIMIT * share {
+            Some(
+                "this machine had no CPU for the generator: rates and latencies are those of a busy machine, not the \
+                 server's",
+            )
+        } else if is_busy {
+            Some("the generator was the limit here: rates and latencies are its own, not the server's")
+        } else if server_is_idle && together > BUSY_LIMIT * share * seconds * cpus {
+            Some(
+                "server and generator together needed all CPUs of this machine: rates and latencies are those of a busy \
+                 machine",
+            )
+        } else {
+            None
+        };
+        let limited = verdict.is_some();
         GeneratorCost { busy, waited_share, cpu_seconds, resident_bytes: None, lag, limited, verdict }
     }
 }
@@ -184,16 +203,18 @@ mod tests {
         const MS: u64 = SECOND / 1_000;
         // Ten messages in ten seconds. Per message: until the last one had it, work of the generator, its wait for a CPU,
         // work of the two instances.
-        let table: &[(&str, u64, u64, u64, [u64; 2], bool)] = &[
-            ("a rest between small broadcasts", 1, 1, 0, [1, 0], false),
-            ("always busy", 1, 990, 0, [10, 0], true),
-            ("both always busy", 1, 990, 0, [0, 990], false),
-            ("a large broadcast, heard at once", 500, 100, 0, [490, 0], false),
-            ("a large broadcast that is read slowly", 500, 490, 0, [100, 100], true),
-            ("both busy while one is under way", 500, 490, 0, [490, 100], false),
-            ("no CPU while one is under way", 500, 100, 390, [100, 100], true),
+        type Row<'a> = (&'a str, u64, u64, u64, [u64; 2], &'a str);
+        let table: &[Row<'_>] = &[
+            ("a rest between small broadcasts", 1, 1, 0, [1, 0], ""),
+            ("always busy", 1, 990, 0, [10, 0], "the generator"),
+            ("both always busy", 1, 990, 0, [0, 990], ""),
+            ("a large broadcast, heard at once", 500, 100, 0, [490, 0], ""),
+            ("a large broadcast that is read slowly", 500, 490, 0, [100, 100], "the generator"),
+            ("both busy while one is under way", 500, 490, 0, [490, 100], ""),
+            ("no CPU while one is under way", 500, 100, 390, [100, 100], "this machine had no CPU"),
+            ("all three take turns", 500, 330, 0, [330, 330], "server and generator"),
         ];
-        for (name, last, worked, waited, servers, limited) in table {
+        for (name, last, worked, waited, servers, verdict) in table {
             let used = |total: u64| Usage { total: 10 * total * MS, ..Usage::default() };
             let mut interval = Interval { worked: 10 * worked * MS, ..Interval::default() };
             interval.from.servers = vec![Usage::default(); 2];
@@ -207,11 +228,11 @@ mod tests {
             };
             (0..10).for_each(|_| interval.to_last.record(last * MS));
             let server = ServerCost::new(&[1, 2], &interval, 10.0, 10).unwrap();
-            assert_eq!(server.cpu_share, (servers[0] + servers[1]) as f64 / 1e3, "{name}");
-            let generator = GeneratorCost::new(&interval, 10.0, Some(&server));
-            assert_eq!(generator.limited, *limited, "{name}: {generator:?}");
-            let no_cpu = generator.verdict.is_some_and(|verdict| verdict.contains("no CPU"));
-            assert_eq!(no_cpu, *waited > 0, "{name}: {generator:?}");
+            assert_eq!((server.cpu_seconds * 100.0).round() as u64, servers[0] + servers[1], "{name}");
+            let generator = GeneratorCost::with_cpus(2.0, &interval, 10.0, Some(&server));
+            let found = generator.verdict.unwrap_or_default();
+            assert!(found.starts_with(verdict) && found.is_empty() == verdict.is_empty(), "{name}: {generator:?}");
+            assert_eq!(generator.limited, generator.verdict.is_some(), "{name}");
         }
     }
 }
