@@ -326,24 +326,24 @@ impl Fleet {
             thread_cpu: clock::thread_cpu(),
             spun: self.poller.spun(),
             waited: process::usage(std::process::id()).map_or(0, |usage| usage.waited),
-            server: self.plan.pid.and_then(|pid| process::usage(pid).ok()),
+            servers: process::usages(&self.plan.pids),
         }
     }
 
-    /// Resident memory of the server, in bytes.
+    /// Resident memory of the server, of all its instances together, in bytes.
     pub fn resident(&self) -> Option<u64> {
-        self.plan.pid.and_then(|pid| process::resident_bytes(pid).ok())
+        process::resident_bytes_of_all(&self.plan.pids)
     }
 
     fn snapshot(&self) -> Snapshot {
         let worked = clock::thread_cpu().saturating_sub(self.poller.spun());
-        let server = self.plan.pid.and_then(|pid| process::usage(pid).ok());
+        let servers = process::usages(&self.plan.pids);
         Snapshot {
             at: clock::now(),
             counts: *self.ledger.counts(),
             connected: self.connected(),
             worked,
-            server_cpu: server.map(|usage| usage.total),
+            server_cpu: (!servers.is_empty()).then(|| servers.iter().map(|usage| usage.total).sum()),
             resident: self.resident(),
         }
     }

@@ -62,7 +62,7 @@ fn run(settings: &Settings) -> Result<Report, (String, u8)> {
         None => None,
         Some(command) => {
             let server = Server::start(command).map_err(|sentence| (sentence, 1))?;
-            plan.pid = Some(server.pid());
+            plan.pids = vec![server.pid()];
             plan.targets[0] = plan.targets[0].at_port(server.port());
             Some(server)
         }

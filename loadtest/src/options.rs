@@ -23,7 +23,7 @@ pub struct Settings {
     pub settle: Option<f64>,
     pub drain: Option<f64>,
     pub ramp: Option<f64>,
-    pub pid: Option<u32>,
+    pub pid: Vec<u32>,
     pub spawn: Option<String>,
     pub processes: Option<usize>,
     pub spin: bool,
@@ -118,9 +118,10 @@ macro_rules! scenario {
             /// connections opened per second (default: as fast as the server answers)
             #[argh(option)]
             pub ramp: Option<f64>,
-            /// process id of the server: report its CPU time, memory and context switches
+            /// process id of the server: report its CPU time, memory and context switches; repeatable: those of several
+            /// instances are added up
             #[argh(option)]
-            pub pid: Option<u32>,
+            pub pid: Vec<u32>,
             /// command that starts the server, such as 'chat-app --port {port} --memory'; it is measured like --pid and
             /// ended afterwards
             #[argh(option)]
@@ -279,7 +280,11 @@ scenario! {
     /// Several instances are one chat: give --url for each. Clients and senders are spread over them; everybody has to hear
     /// everything, and with chat.v1 (the default here) the same at the same position.
     #[argh(subcommand, name = "cluster")]
-    Cluster("cluster") loops {} []
+    Cluster("cluster") loops {
+        /// worker processes, for more sockets than one may open (default 1)
+        #[argh(option)]
+        pub processes: Option<usize>,
+    } [processes]
 }
 
 scenario! {

@@ -130,8 +130,8 @@ pub struct Plan {
     pub size: usize,
     /// Connections per second.
     pub ramp: Option<f64>,
-    /// The server's process.
-    pub pid: Option<u32>,
+    /// The server's processes, one for each instance.
+    pub pids: Vec<u32>,
     /// Whether to poll without sleeping.
     pub spin: bool,
     /// Which part of it this process does.
@@ -179,7 +179,7 @@ impl Plan {
             drain: nanoseconds("--drain", settings.drain.unwrap_or(5.0))?,
             size,
             ramp: settings.ramp,
-            pid: settings.pid,
+            pids: settings.pid.clone(),
             spin: settings.spin,
             part: Part { index: 0, of: settings.processes.unwrap_or(1) },
         };
@@ -193,10 +193,10 @@ impl Plan {
         }
         plan.check_parts()?;
         plan.check_descriptors()?;
-        if plan.pid.is_some() && settings.spawn.is_some() {
+        if !plan.pids.is_empty() && settings.spawn.is_some() {
             return Err("--pid is for a server that runs already, and --spawn starts one".into());
         }
-        if let Some(pid) = plan.pid {
+        for &pid in &plan.pids {
             process::usage(pid).map_err(|_| format!("there is no process {pid} to measure"))?;
         }
         Ok(plan)

@@ -105,6 +105,7 @@ fn what_cannot_be() {
         ("--processes 0", "--processes"),
         ("--processes 2 --closed-loop", "--until echo"),
         ("--processes 2 --steps 1,2", "--processes"),
+        ("cluster --url ws://a --url ws://b --processes 2 --hold p99<1s", "--processes"),
         ("--pid 1 --spawn x", "--spawn"),
         ("storm --clients 1", "2 clients"),
         ("storm --join --behind 3", "--behind"),
