@@ -112,7 +112,9 @@ fn compare(words: &[&str]) -> Result<ExitCode, String> {
 
 /// The steps that are meant by the words; all if there are none.
 fn chosen(words: &[&str]) -> Result<Vec<&'static Step>, String> {
-    let is_meant = |step: &&Step| words.is_empty() || words.iter().any(|word| step.name.contains(word));
+    // A whole name may be the beginning of another one.
+    let means = |word: &str, step: &Step| word == step.name || steps::named(word).is_none() && step.name.contains(word);
+    let is_meant = |step: &&Step| words.is_empty() || words.iter().any(|word| means(word, step));
     let steps: Vec<&Step> = STEPS.iter().filter(is_meant).collect();
     if steps.is_empty() { Err(format!("No step has a name with {}.", words.join(" or "))) } else { Ok(steps) }
 }
