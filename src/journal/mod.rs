@@ -4,7 +4,7 @@
 //! time of a turn, `flush` once; then `poll_event` gives what is ordered, in order, our own drafts included. What is no
 //! longer in memory is read by `read`, and answered by an event.
 
-#[cfg_attr(not(any(feature = "redis", feature = "rabbitmq", feature = "nats")), allow(dead_code))]
+#[cfg_attr(not(any(feature = "redis", feature = "rabbitmq", feature = "nats")), allow(dead_code, unused_variables))]
 mod bus;
 pub mod contract;
 mod memory;
