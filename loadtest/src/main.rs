@@ -67,6 +67,9 @@ fn run(settings: &Settings) -> Result<Report, (String, u8)> {
             Some(server)
         }
     };
+    if settings.insecure {
+        complain("INSECURE: no certificate is checked, and the server may be anybody (--insecure)", 0);
+    }
     let servers = resolve(&plan).map_err(usage)?;
     let run = RandomState::new().hash_one(()) as u32;
     let facts = if plan.part.of > 1 {

@@ -25,6 +25,8 @@ pub struct Settings {
     pub ramp: Option<f64>,
     pub pid: Vec<u32>,
     pub spawn: Option<String>,
+    pub ca: Option<PathBuf>,
+    pub insecure: bool,
     pub processes: Option<usize>,
     pub spin: bool,
     pub json: Option<PathBuf>,
@@ -96,7 +98,8 @@ macro_rules! scenario {
         #[derive(FromArgs, Debug, Clone)]
         $(#[$meta])*
         pub struct $name {
-            /// where to connect to; path and query are kept (default ws://127.0.0.1:8080); repeatable: clients take turns
+            /// where to connect to, ws:// or wss://; path and query are kept (default ws://127.0.0.1:8080); repeatable:
+            /// clients take turns
             #[argh(option)]
             pub url: Vec<String>,
             /// how to speak: `raw`, or `v1` for chat.v1 in the room of the url's ?room= (default raw; v1 in `storm` and
@@ -126,6 +129,12 @@ macro_rules! scenario {
             /// ended afterwards
             #[argh(option)]
             pub spawn: Option<String>,
+            /// for wss://: file with certificates, in PEM, to believe instead of those that this machine trusts
+            #[argh(option)]
+            pub ca: Option<PathBuf>,
+            /// for wss://: believe every certificate, such as one that a server has signed itself
+            #[argh(switch)]
+            pub insecure: bool,
             /// never sleep while waiting: keeps the wake-up of this process, which the kernel charges to a server on the
             /// same machine, out of the server's CPU time
             #[argh(switch)]
@@ -145,11 +154,11 @@ macro_rules! scenario {
         impl From<$name> for Settings {
             fn from(options: $name) -> Settings {
                 let $name {
-                    url, dialect, clients, seconds, settle, drain, ramp, pid, spawn, spin, json, html, assert, $($own_field,)* ..
+                    url, dialect, clients, seconds, settle, drain, ramp, pid, spawn, ca, insecure, spin, json, html, assert, $($own_field,)* ..
                 } = options;
                 Settings {
                     scenario: $scenario,
-                    url, dialect, clients, seconds, settle, drain, ramp, pid, spawn, spin, json, html, assert, $($own_field,)*
+                    url, dialect, clients, seconds, settle, drain, ramp, pid, spawn, ca, insecure, spin, json, html, assert, $($own_field,)*
                     ..Settings::default()
                 }
             }

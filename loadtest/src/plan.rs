@@ -1,11 +1,16 @@
 //! What to do: the options, checked against each other and against what this machine allows.
 
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+
 use crate::assertion::Assertion;
 use crate::clock::SECOND;
 use crate::options::Settings;
 use crate::process;
 use crate::stamp::STAMP_BYTES;
-use crate::target::Target;
+use crate::target::{Scheme, Target};
+use crate::trust::Trust;
 
 /// Payloads are not longer than this.
 const MAX_SIZE_BYTES: usize = 16 * 1024 * 1024;
@@ -132,6 +137,8 @@ pub struct Plan {
     pub ramp: Option<f64>,
     /// The server's processes, one for each instance.
     pub pids: Vec<u32>,
+    /// Whose certificates are believed, and how, if TLS is spoken.
+    pub tls: Option<(Trust, Arc<ClientConfig>)>,
     /// Whether to poll without sleeping.
     pub spin: bool,
     /// Which part of it this process does.
@@ -162,9 +169,11 @@ impl Plan {
         if settings.ramp.is_some_and(|ramp| !is_positive(ramp)) {
             return Err("--ramp must be a number above 0".into());
         }
+        let targets = targets(settings)?;
         let plan = Plan {
             name: settings.scenario,
-            targets: targets(settings)?,
+            tls: tls(settings, &targets)?,
+            targets,
             dialect: dialect(settings)?,
             clients,
             senders,
@@ -275,6 +284,23 @@ fn targets(settings: &Settings) -> Result<Vec<Target>, String> {
         return Err("--spawn starts one server, so there is one --url at most".into());
     }
     urls.iter().map(|url| Target::parse(url)).collect()
+}
+
+fn tls(settings: &Settings, targets: &[Target]) -> Result<Option<(Trust, Arc<ClientConfig>)>, String> {
+    let trust = match (&settings.ca, settings.insecure) {
+        (Some(_), true) => return Err("--insecure believes everybody, so --ca does not go with it".into()),
+        (Some(path), false) => Trust::File(path.clone()),
+        (None, true) => Trust::Anybody,
+        (None, false) => Trust::System,
+    };
+    if targets.iter().any(|target| target.scheme == Scheme::Wss) {
+        let config = trust.config()?;
+        Ok(Some((trust, config)))
+    } else if trust == Trust::System {
+        Ok(None)
+    } else {
+        Err("--ca and --insecure are for a --url that begins with wss://".into())
+    }
 }
 
 fn dialect(settings: &Settings) -> Result<Dialect, String> {

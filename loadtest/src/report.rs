@@ -120,6 +120,8 @@ pub struct Setup {
     pub size_bytes: usize,
     /// Processes of the generator.
     pub processes: usize,
+    /// Whose certificates were believed, with `wss://`: `system`, `file` or `unchecked`.
+    pub certificates: Option<&'static str>,
 }
 
 /// How the clients got in.
@@ -380,6 +382,7 @@ impl Setup {
             rate,
             size_bytes: size,
             processes: plan.part.of,
+            certificates: plan.tls.as_ref().map(|(trust, _)| trust.word()),
         }
     }
 }

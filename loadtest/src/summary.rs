@@ -6,6 +6,7 @@ use crate::cost::{Percentiles, ServerCost};
 use crate::ledger::Counts;
 use crate::report::{IntervalReport, Report, SearchReport, SlowReport, StormReport, WebReport};
 use crate::text::{bytes, grouped, time};
+use crate::trust::Trust;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,6 +30,9 @@ impl fmt::Display for Report {
             grouped(connect.per_second as u64),
             connect.handshake
         )?;
+        if setup.certificates == Some(Trust::Anybody.word()) {
+            writeln!(f, "INSECURE    no certificate was checked: the server may have been anybody")?;
+        }
         for (reason, clients) in &connect.refused {
             writeln!(f, "REFUSED     {}: {reason}", grouped(*clients))?;
         }
