@@ -28,7 +28,7 @@ mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use slab::Slab;
@@ -194,6 +194,8 @@ struct Bounds {
     page_bytes: usize,
     page_entries: usize,
     backfill_entries: usize,
+    max_ahead: usize,
+    ahead_timeout: Duration,
     feeds_per_commit: usize,
     max_message_bytes: usize,
     max_text_bytes: usize,
@@ -285,6 +287,13 @@ pub enum Start {
     Newest,
     /// Everything after a position.
     After(Position),
+    /// Everything after a position that this instance may come to, since another one has been there.
+    Ahead {
+        /// The life of the journal to which it belongs.
+        epoch: Epoch,
+        /// The position.
+        after: Position,
+    },
     /// Everything after a position of which nothing is known any more.
     Lost,
 }
@@ -324,6 +333,8 @@ impl Hub {
                 page_bytes: limits.outbox_high_water_bytes,
                 page_entries: limits.page_entries,
                 backfill_entries: limits.backfill_entries,
+                max_ahead: limits.max_ahead,
+                ahead_timeout: limits.ahead_timeout,
                 feeds_per_commit: limits.feeds_per_turn,
                 max_message_bytes: limits.max_message_bytes,
                 max_text_bytes: limits.max_text_bytes.min(limits.max_message_bytes),

@@ -58,6 +58,8 @@ pub(super) enum Order {
     Append(Vec<Draft>),
     /// Tell the other instances.
     Whisper(Bytes),
+    /// Tell when everything has been told that is in the log by now.
+    Level(u64),
     /// Publish what was sent before, if it can be, and end.
     Close,
 }
@@ -150,6 +152,10 @@ impl<D: Driver> Conductor<D> {
                     }
                     self.whispered.notify_one();
                 }
+                Order::Level(question) => {
+                    self.state.borrow_mut().question = Some(question);
+                    self.ask();
+                }
                 Order::Close => break,
             }
         }
@@ -160,6 +166,16 @@ impl<D: Driver> Conductor<D> {
             }
         };
         let _ = timeout(DOWN_GRACE, published).await;
+    }
+
+    /// Has a mark published for the question that waits, unless one is on its way already: what was in the log when it
+    /// was asked comes before that.
+    fn ask(&self) {
+        let state = &mut *self.state.borrow_mut();
+        if state.question.is_some() && state.asked.is_none() && state.opening.is_none() {
+            state.is_mark_due = true;
+            self.publishable.notify_one();
+        }
     }
 
     fn accept(&self, drafts: Vec<Draft>) {
@@ -316,6 +332,8 @@ impl<D: Driver> Conductor<D> {
         (state.life, state.sent, state.sent_since) = (life, 0, None);
         let now = Instant::now();
         (state.last_return, state.last_own_return, state.mark_since) = (now, now, None);
+        // Its mark may be lost.
+        state.question = state.question.or(state.asked.take().map(|(_, question)| question));
         state.is_mark_due = true;
         state.opening = Some(DraftId { instance: self.instance, number: state.next_number });
     }
@@ -366,6 +384,9 @@ impl<D: Driver> Conductor<D> {
                 *opening = id;
             }
             state.next_number += 1;
+            if state.asked.is_none() {
+                state.asked = state.question.take().map(|question| (id.number, question));
+            }
             state.mark_since.get_or_insert_with(Instant::now);
             batch.push(wire::encode_mark(stamp, id));
         }
@@ -428,6 +449,11 @@ impl<D: Driver> Conductor<D> {
                     (state.last_own_return, state.mark_since) = (state.last_return, None);
                 }
                 state.take(self.instance, offset, message, &mut events);
+                if let Some(id) = id.filter(|id| id.instance == self.instance)
+                    && let Some((_, question)) = state.asked.take_if(|(number, _)| *number == id.number)
+                {
+                    events.push(Event::Level(question));
+                }
             }
             if is_up {
                 state.opening = None;
@@ -440,6 +466,7 @@ impl<D: Driver> Conductor<D> {
         if is_up {
             self.came_up();
         }
+        self.ask();
     }
 
     /// Gives events to whatever keeps them. Where the log stands is kept with them, and now and then without any, so that

@@ -56,7 +56,7 @@ impl Instance {
                 Event::Entry(entry) => self.heard.entries.push((entry.position.0, text(&entry))),
                 Event::Lost(lost) => self.heard.losses.push(lost),
                 Event::Status(status) => self.heard.statuses.push(status),
-                Event::Key(_) | Event::Repeat(_) => {}
+                Event::Key(_) | Event::Repeat(_) | Event::Level(_) => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -414,6 +414,45 @@ fn whispers_reach_the_others() {
         }
     };
     assert_eq!((whisper(&mut one.desk), whisper(&mut other.desk)), ("yes?".into(), "psst".into()));
+}
+
+#[test]
+fn whoever_asks_learns_when_everything_has_been_told() {
+    let (bus, folder) = (LocalBus::new(), Folder::new());
+    let level = |instance: &mut Instance, question: u64| loop {
+        match instance.desk.event() {
+            Event::Level(answered) if answered == question => return,
+            Event::Entry(entry) => instance.heard.entries.push((entry.position.0, text(&entry))),
+            Event::Level(answered) => assert!(answered < question),
+            _ => {}
+        }
+    };
+    for path in [None, Some(folder.file("a.db"))] {
+        let (mut one, mut other) = (Instance::new(&bus, None), Instance::new(&bus, path.as_deref()));
+        one.until_ready();
+        other.until_ready();
+        other.heard.entries.clear();
+        bus.stick(true);
+        for number in 0..500 {
+            one.say(&format!("{} {number}", path.is_some()));
+        }
+        // It is asked while nothing comes, and while sessions end.
+        other.desk.journal.level(1);
+        other.desk.journal.level(2);
+        other.until("the silence is noticed", |it| it.desk.journal.readiness().is_err());
+        bus.down();
+        other.desk.journal.level(3);
+        bus.stick(false);
+        bus.up();
+        one.until("it is published", |it| it.desk.journal.in_flight() == 0);
+        other.desk.journal.level(4);
+        level(&mut other, 4);
+        assert_eq!(other.heard.entries.len(), 500, "everything that was there before");
+        other.desk.journal.level(5);
+        level(&mut other, 5);
+        one.until_ready();
+        other.until_ready();
+    }
 }
 
 #[test]
