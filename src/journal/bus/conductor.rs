@@ -23,8 +23,8 @@ use crate::journal::outbound::Outbound;
 use crate::journal::sqlite::Keeper;
 
 use super::Unready;
-use super::driver::{Driver, Ears, Failure, Record, Session, Tail};
-use super::sequence::{Found, Keeping, Route, Sequence, Verdict};
+use super::driver::{Driver, Ears, Failure, Record, Run, Session, Tail};
+use super::sequence::{Found, Keeping, Route, Sequence, Trust, Verdict};
 use super::shared::Shared;
 use super::state::{Pending, State};
 use super::wire::{self, Declared, Meta};
@@ -268,6 +268,7 @@ impl<D: Driver> Conductor<D> {
     /// Connects, agrees with the others on the life of the log and the key, and finds out where to go on.
     async fn begin(&self) -> Result<SessionOf<D>, Failure> {
         let session = self.driver.connect().await?;
+        let run = session.run().await?;
         let mut meta = Meta::read(&session.meta().await?);
         if let Some(key) = self.key_to_propose {
             if meta.key.is_none() {
@@ -291,18 +292,29 @@ impl<D: Driver> Conductor<D> {
                     None => Found::Nothing,
                 },
             };
-            let verdict = self.state.borrow().sequence.judge(&meta, bounds, found);
+            let trust = meta.trust(&run);
+            let verdict = self.state.borrow().sequence.judge(&meta, bounds, found, trust);
             match verdict {
                 Verdict::Declare { base } => {
                     let epoch = Epoch(getrandom::u64().map_err(Failure::new)?);
                     if mark.is_some() {
                         tracing::warn!("the bus has lost messages that are known here: a new epoch begins at {base}");
+                    } else if trust == Trust::Doubtful {
+                        tracing::warn!(
+                            "the bus was restarted, and nobody is there who knows whether it has lost messages: \
+                             a new epoch begins at {base}"
+                        );
                     }
                     let life = Declared { stamp: Stamp { epoch, base }, after: bounds.last };
-                    session.append_meta(wire::encode_life(&life)).await?;
+                    session.append_meta(wire::encode_life(&life, &run)).await?;
                     meta = Meta::read(&session.meta().await?);
                 }
                 Verdict::Follow(route) => {
+                    if let Run::Named(run) = run
+                        && meta.run.as_deref() != Some(&*run)
+                    {
+                        session.append_meta(wire::encode_run(&run)).await?;
+                    }
                     let tail = session.tail(route.after).await?;
                     let ears = session.listen().await?;
                     self.open(meta.best(), route);

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::conductor::ANSWER_TIMEOUT;
-use super::local::LocalBus;
+use super::local::{LocalBus, Snapshot};
 use super::*;
 use crate::chat::entry::{Entry, MemberId};
 use crate::journal::Journal;
@@ -328,6 +328,61 @@ fn a_bus_that_comes_back_as_it_was_is_noticed() {
     late.until_heard("after");
     assert_eq!(late.texts(), ["kept", "after"]);
     assert_eq!(late.heard.entries[1], one.heard.entries[4]);
+}
+
+#[test]
+fn instances_that_keep_nothing_find_out_that_the_bus_was_restarted_when_they_were() {
+    let restart = |bus: &LocalBus, had: Snapshot, lasts: bool| {
+        if lasts {
+            bus.last();
+        }
+        bus.restore(had);
+    };
+    for (name, is_whole, lasts, stays, is_new) in [
+        ("its end is lost", false, false, false, true),
+        ("nobody knows that it is not", true, false, false, true),
+        ("it says that it keeps everything", true, true, false, false),
+        ("somebody is there who knows it", true, false, true, false),
+        ("somebody is there who knows better", false, false, true, true),
+    ] {
+        let bus = LocalBus::new();
+        let mut one = Instance::new(&bus, None);
+        one.say("kept");
+        one.until_heard("kept");
+        let snapshot = bus.snapshot();
+        one.say("heard");
+        one.until_heard("heard");
+        let (epoch, known) = (one.desk.journal.epoch(), one.heard.entries[1].0);
+        let snapshot = if is_whole { bus.snapshot() } else { snapshot };
+        if !stays {
+            drop(one);
+            restart(&bus, snapshot, lasts);
+        } else {
+            restart(&bus, snapshot, lasts);
+            one.say("again");
+            one.until_heard("again");
+            drop(one);
+        }
+        let mut all = [Instance::new(&bus, None), Instance::new(&bus, None)];
+        for number in 0..5 {
+            all[number % 2].say(&format!("new {number}"));
+        }
+        for instance in &mut all {
+            instance.until("everything", |it| it.texts().iter().filter(|text| text.starts_with("new")).count() == 5);
+        }
+        assert_eq!(all[0].heard.entries, all[1].heard.entries, "{name}");
+        let epochs = all.each_ref().map(|it| it.desk.journal.epoch());
+        assert_eq!((epochs[0] == epochs[1], epochs[0] != epoch), (true, is_new), "{name}");
+        let again =
+            all[0].heard.entries.iter().filter(|(position, text)| *position <= known && text.starts_with("new"));
+        assert_eq!(again.count(), 0, "{name}: no position is given again");
+        assert!(all[0].heard.entries.is_sorted_by(|one, next| one.0 < next.0), "{name}");
+        // Whoever restarts while the bus stays finds it as it was.
+        drop(all);
+        let mut late = Instance::new(&bus, None);
+        late.until_ready();
+        assert_eq!(late.desk.journal.epoch(), epochs[0], "{name}");
+    }
 }
 
 #[test]
