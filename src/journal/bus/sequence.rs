@@ -25,7 +25,16 @@ use crate::journal::ordered::{DraftId, Mark, Stamp};
 use super::driver::Bounds;
 use super::wire::{Body, Message, Meta};
 
-/// Positions behind an entry in which a repeat of it is recognised. All instances have the same, whatever their options.
+/// Positions behind an entry in which a repeat of it is recognised.
+///
+/// It is no option. Each instance decides by itself which record is a repeat, and all must decide alike for as long as the
+/// log lasts, those of other versions included: two that do not agree tell different histories, and nobody notices. A
+/// number that the first one wrote to the meta log would hold for ever, whatever an operator says later, so it would be
+/// an option that nearly always does nothing. And there is little to choose. What an instance has published itself is not
+/// recognised by this, however long the bus was away: it reads the log up to its own mark first. What is left are people
+/// who say something again after they have lost their connection, which is a matter of seconds; so many positions are
+/// those of half a minute at 1,600 messages per second, cost an instance some 10 MB, and are read again in a moment by one
+/// that starts. They must be fewer than the least that a bus may be told to keep (`--bus-keep`).
 pub(super) const WINDOW: u64 = 50_000;
 /// Records from which an instance without a store fills the tails of its rooms.
 const FILL: u64 = 250_000;
@@ -641,6 +650,17 @@ mod tests {
         window.forget_before(Position(9 * WINDOW));
         assert!(window.is_empty() && window.drafts.is_empty() && window.said.is_empty() && window.originals.is_empty());
         assert_eq!(window.original_bytes, 0);
+    }
+
+    #[test]
+    fn whoever_writes_a_client_or_runs_a_cluster_is_told_of_the_window() {
+        let told = "50,000 positions";
+        assert_eq!(told.replace([',', ' '], "").trim_end_matches("positions").parse(), Ok(WINDOW));
+        for (name, text) in
+            [("README", include_str!("../../../README.md")), ("PROTOCOL", include_str!("../../../docs/PROTOCOL.md"))]
+        {
+            assert!(text.split_whitespace().collect::<Vec<_>>().join(" ").contains(told), "{name}");
+        }
     }
 
     #[test]
