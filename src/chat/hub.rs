@@ -29,7 +29,7 @@ mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use slab::Slab;
@@ -201,6 +201,8 @@ struct Bounds {
     page_entries: usize,
     backfill_entries: usize,
     feed_entries: usize,
+    max_ahead: usize,
+    ahead_timeout: Duration,
     feeds_per_commit: usize,
     max_message_bytes: usize,
     max_text_bytes: usize,
@@ -292,6 +294,13 @@ pub enum Start {
     Newest,
     /// Everything after a position.
     After(Position),
+    /// Everything after a position that this instance may come to, since another one has been there.
+    Ahead {
+        /// The life of the journal to which it belongs.
+        epoch: Epoch,
+        /// The position.
+        after: Position,
+    },
     /// Everything after a position of which nothing is known any more.
     Lost,
 }
@@ -334,6 +343,8 @@ impl Hub {
                 page_entries: limits.page_entries,
                 backfill_entries: limits.backfill_entries,
                 feed_entries: limits.feed_entries,
+                max_ahead: limits.max_ahead,
+                ahead_timeout: limits.ahead_timeout,
                 feeds_per_commit: limits.feeds_per_turn,
                 max_message_bytes: limits.max_message_bytes,
                 max_text_bytes: limits.max_text_bytes.min(limits.max_message_bytes),

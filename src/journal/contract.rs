@@ -35,6 +35,8 @@ pub enum Event {
     Key([u8; 32]),
     /// Another instance has whispered this.
     Whisper(Bytes),
+    /// Everything has been told that was ordered when this question was asked.
+    Level(u64),
 }
 
 impl Event {
@@ -47,7 +49,8 @@ impl Event {
             | Event::Status(_)
             | Event::Lost(_)
             | Event::Key(_)
-            | Event::Whisper(_) => false,
+            | Event::Whisper(_)
+            | Event::Level(_) => false,
         }
     }
 }

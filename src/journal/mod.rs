@@ -177,6 +177,15 @@ impl Journal {
         }
     }
 
+    /// Asks for [`Event::Level`], which comes behind everything that the bus has put in order by now: so whoever knows of
+    /// an entry that has not come before it knows that it is not there. It comes when the bus is reached, and never
+    /// where there is none. Of questions that wait only the last is answered.
+    pub fn level(&mut self, question: u64) {
+        if let Journal::Bus(journal) = self {
+            journal.level(question);
+        }
+    }
+
     /// How the store fares, if there is one.
     #[must_use]
     pub fn store_stats(&self) -> Option<StoreStats> {

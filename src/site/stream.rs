@@ -40,7 +40,7 @@ impl OpenFile {
     /// time, and those of a file in memory one by one, which shows when it sends them.
     pub(super) fn copy_of(content: &[u8], count: &Arc<AtomicUsize>) -> io::Result<Self> {
         let filled = |mut file: File| file.write_all(content).map(|()| file);
-        let nameless = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let nameless = OFlags::TMPFILE | OFlags::RDWR | OFlags::NOATIME | OFlags::CLOEXEC;
         let file = open(std::env::temp_dir(), nameless, Mode::RUSR | Mode::WUSR).map_err(io::Error::from);
         let file = file.and_then(|file| filled(file.into())).or_else(|_| {
             let file = memfd_create("chat-app", MemfdFlags::CLOEXEC)?;

@@ -72,8 +72,11 @@ impl Hub {
             let Some(seat) = self.member(id).and_then(|member| member.seats.get(place)) else { return };
             let (room, standing) = (seat.room, seat.standing);
             let welcomed = match standing {
-                Standing::Joining(start) if self.await_position(id, room, start) => Fed::Enough,
-                Standing::Joining(start) => self.welcome(id, room, start, stage, commands),
+                Standing::Joining(start) => match (self.await_position(id, room, start), self.dialect(id)) {
+                    (None, _) => Fed::Enough,
+                    (Some(start), Some(Dialect::Events)) => self.resume_stream(id, room, start, stage),
+                    (Some(start), _) => self.welcome(id, room, start, stage, commands),
+                },
                 Standing::CatchingUp { .. } | Standing::Reading { .. } | Standing::Live { .. } => Fed::Enough,
             };
             if welcomed == Fed::Full
@@ -199,9 +202,28 @@ impl Hub {
                 self.read_for(id, key, Range::After { after, upto }, Purpose::Resume { after, upto }, commands);
                 Fed::Enough
             }
-            Start::After(_) | Start::Lost => self.welcome_newest(id, key, Start::Lost, stage, commands),
+            Start::After(_) | Start::Ahead { .. } | Start::Lost => {
+                self.welcome_newest(id, key, Start::Lost, stage, commands)
+            }
             Start::Newest | Start::Present => self.welcome_newest(id, key, Start::Newest, stage, commands),
         }
+    }
+
+    /// A stream that had to wait goes on from where it was, or is told that this cannot be.
+    fn resume_stream<S: Stage>(&mut self, id: MemberId, key: usize, start: Start, stage: &mut S) -> Fed {
+        let after = match start {
+            Start::After(after) => after,
+            Start::Present | Start::Newest | Start::Ahead { .. } | Start::Lost => {
+                let name = &self.rooms[key].name;
+                let after = self.before_newest_page(name);
+                if !stage.offer(id, &self.gap_event(name, after), 0) {
+                    return Fed::Full;
+                }
+                after
+            }
+        };
+        self.stand(id, key, Standing::CatchingUp { after });
+        Fed::Enough
     }
 
     fn welcome_newest<S: Stage>(

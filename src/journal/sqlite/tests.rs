@@ -1,5 +1,7 @@
-//! What is kept, what is read of it and found in it. `keeping` is about what goes, `trouble` about what goes wrong.
+//! What is kept, what is read of it and found in it. `counting` is about how
+//! many there are, `keeping` about what goes, `trouble` about what goes wrong.
 
+mod counting;
 mod keeping;
 mod trouble;
 

@@ -13,6 +13,7 @@ use crate::chat::entry::Position;
 use crate::limits::Limits;
 
 use super::append::{self, Appender};
+use super::counts::Counts;
 use super::query;
 use super::rows;
 use super::schema::{self, FLOOR, INDEXED};
@@ -50,6 +51,9 @@ const MAX_PAGES: u32 = 8_000;
 #[derive(Debug)]
 pub(super) struct Upkeep {
     keep: Keep,
+    counts: Counts,
+    /// Storing has failed, and it is not known whether it had been done before it did.
+    is_count_unsure: bool,
     indexed: Position,
     unindexed: Option<Unindexed>,
     floor: Position,
@@ -110,12 +114,14 @@ impl Upkeep {
         let (checkpointer, told) = sync_channel(1);
         let checkpoints = Arc::new(Mutex::new(()));
         let now = Instant::now();
-        let indexed = schema::mark(connection, INDEXED)?;
+        let (indexed, floor) = (schema::mark(connection, INDEXED)?, schema::mark(connection, FLOOR)?);
         let upkeep = Upkeep {
             keep: Keep { age: limits.keep_age, entries: limits.keep_entries, bytes: limits.keep_bytes },
+            counts: Counts::open(connection, indexed, floor)?,
+            is_count_unsure: false,
             indexed,
             unindexed: (indexed < schema::last(connection)?).then_some(Unindexed { first: now, last: now }),
-            floor: schema::mark(connection, FLOOR)?,
+            floor,
             forgotten: Position::START,
             trim_at: now,
             paused_until: None,
@@ -126,20 +132,24 @@ impl Upkeep {
         Ok((upkeep, Checkpointer { told, checkpoints }))
     }
 
-    /// Up to where entries were removed.
-    pub(super) fn floor(&self) -> Position {
-        self.floor
+    /// How many entries there are.
+    pub(super) fn counts(&self) -> Counts {
+        self.counts
     }
 
-    /// Up to where entries are in the search index.
-    pub(super) fn indexed(&self) -> Position {
-        self.indexed
-    }
-
-    /// There is something new.
-    pub(super) fn appended(&mut self, now: Instant) {
+    /// So many entries are new.
+    pub(super) fn appended(&mut self, connection: &Connection, entries: u64, now: Instant) {
+        self.counts.stored(entries);
+        if self.is_count_unsure {
+            self.is_count_unsure = self.counts.recount(connection, self.indexed).is_err();
+        }
         let first = self.unindexed.map_or(now, |unindexed| unindexed.first);
         self.unindexed = Some(Unindexed { first, last: now });
+    }
+
+    /// Something may have been stored, and it will be stored again.
+    pub(super) fn doubt_count(&mut self) {
+        self.is_count_unsure = true;
     }
 
     /// When the next step is due.
@@ -194,7 +204,7 @@ impl Upkeep {
         let begun = Instant::now();
         let transaction = connection.transaction()?;
         let mut mark = self.indexed;
-        let mut is_complete = true;
+        let (mut count, mut is_complete) = (0, true);
         {
             let mut entries = transaction.prepare_cached(
                 "SELECT position, room, kind, author_name, content FROM entries WHERE position > ? ORDER BY position",
@@ -202,7 +212,6 @@ impl Upkeep {
             let mut insert =
                 transaction.prepare_cached("INSERT INTO search (rowid, room, author, content) VALUES (?, ?, ?, ?)")?;
             let mut rows = entries.query([schema::number(mark)])?;
-            let mut count = 0;
             while let Some(row) = rows.next()? {
                 if count == STEP_ENTRIES || count > 0 && begun.elapsed() > STEP_TIME {
                     is_complete = false;
@@ -227,8 +236,10 @@ impl Upkeep {
             mark = mark.max(last);
         }
         schema::set(&transaction, INDEXED, schema::number(mark))?;
+        let counts = self.counts.after_indexing(count as u64);
+        counts.note(&transaction, mark, self.floor)?;
         transaction.commit()?;
-        self.indexed = mark;
+        (self.indexed, self.counts) = (mark, counts);
         if mark >= last {
             self.unindexed = None;
         }
@@ -239,7 +250,7 @@ impl Upkeep {
     /// room misses nothing behind its own floor.
     fn trim(&mut self, connection: &mut Connection, appender: &mut Appender, now: Instant) -> rusqlite::Result<()> {
         let transaction = connection.transaction()?;
-        let Some((floor, rooms)) = self.excess(&transaction, appender.last())? else {
+        let Some((floor, rooms)) = self.excess(&transaction)? else {
             drop(transaction);
             let is_done = self.tidy(connection, appender)?;
             self.trim_at = if is_done { now + TRIM_EVERY } else { now };
@@ -248,35 +259,32 @@ impl Upkeep {
         transaction
             .prepare_cached("DELETE FROM search WHERE rowid <= ?")?
             .execute([schema::number(floor.min(self.indexed))])?;
-        transaction.prepare_cached("DELETE FROM entries WHERE position <= ?")?.execute([schema::number(floor)])?;
+        let trimmed =
+            transaction.prepare_cached("DELETE FROM entries WHERE position <= ?")?.execute([schema::number(floor)])?;
         for (room, floor) in rooms {
             transaction.prepare_cached("UPDATE rooms SET floor = ? WHERE id = ?")?.execute([floor, room])?;
         }
         let indexed = self.indexed.max(floor);
         schema::set(&transaction, FLOOR, schema::number(floor))?;
         schema::set(&transaction, INDEXED, schema::number(indexed))?;
+        let counts = self.counts.after_trimming(trimmed as u64);
+        counts.note(&transaction, indexed, floor)?;
         // What the index has forgotten takes space until it is merged.
         transaction.prepare_cached("INSERT INTO search (search, rank) VALUES ('merge', 16)")?.execute([])?;
         transaction.commit()?;
-        self.floor = floor;
-        self.indexed = indexed;
+        (self.floor, self.indexed, self.counts) = (floor, indexed, counts);
         Ok(())
     }
 
     /// Up to where the next step trims, and the new floors of the rooms that lose something.
-    fn excess(
-        &self,
-        connection: &Connection,
-        last: Position,
-    ) -> rusqlite::Result<Option<(Position, BTreeMap<i64, i64>)>> {
-        // Positions have no holes: nobody but us gives them.
-        let by_count = self.keep.entries.map(|entries| Position(last.0.saturating_sub(entries)));
+    fn excess(&self, connection: &Connection) -> rusqlite::Result<Option<(Position, BTreeMap<i64, i64>)>> {
+        let too_many = self.keep.entries.map_or(0, |entries| self.counts.kept().saturating_sub(entries));
         let before = self.keep.age.map(|age| milliseconds(SystemTime::now()).saturating_sub(milliseconds_of(age)));
         let is_too_large = match self.keep.bytes {
             Some(bytes) => used_bytes(connection)? > bytes,
             None => false,
         };
-        if by_count.is_none_or(|floor| floor <= self.floor) && before.is_none() && !is_too_large {
+        if too_many == 0 && before.is_none() && !is_too_large {
             return Ok(None);
         }
         let mut oldest =
@@ -295,7 +303,7 @@ impl Upkeep {
             seen.insert(room, position);
             // Clocks differ: one entry that comes from the future does not keep those before and behind it alive.
             let is_old = before.is_some_and(|before| at.cast_unsigned() < before);
-            if is_old || is_too_large || by_count.is_some_and(|floor| schema::position(position) <= floor) {
+            if is_old || is_too_large || count as u64 <= too_many {
                 floor = Some(schema::position(position));
                 rooms.append(&mut seen);
             }

@@ -189,8 +189,9 @@ impl Writer {
             Ok(events) => {
                 self.reporter.stored(count, now.elapsed());
                 self.recovered();
+                let new = events.iter().filter(|event| matches!(event, Event::Entry(_))).count();
                 self.events.send(events);
-                self.upkeep.appended(now);
+                self.upkeep.appended(&self.connection, new as u64, now);
             }
             Err(failed) => {
                 self.failed(&failed.error);
@@ -219,14 +220,15 @@ impl Writer {
             }
         }
         match self.appender.keep(&self.connection, &self.ordered.make_contiguous()[..batches]) {
-            Ok(()) => {
+            Ok(new) => {
                 self.recovered();
                 self.events.send(self.ordered.drain(..batches).flat_map(|ordered| ordered.events).collect());
-                self.upkeep.appended(Instant::now());
+                self.upkeep.appended(&self.connection, new, Instant::now());
             }
             Err(error) => {
                 // What has gone into the file makes space in the log.
                 super::upkeep::checkpoint(&self.connection);
+                self.upkeep.doubt_count();
                 self.failed(&error);
             }
         }
@@ -336,5 +338,5 @@ impl Writer {
 }
 
 fn marks(appender: &Appender, upkeep: &Upkeep) -> Marks {
-    Marks { last: appender.last(), floor: upkeep.floor(), indexed: upkeep.indexed() }
+    Marks { last: appender.last(), counts: upkeep.counts() }
 }
