@@ -9,7 +9,8 @@
 //! it, it is catching up from there. One who is catching up is given pages of the room's tail, or of the store when the
 //! tail does not reach back that far, whenever its outbox has drained. It becomes live in the comparison that finds it
 //! level with the room, before the turn's own batch is handed out: so what was missed and what is new meet without gap
-//! or repeat. Joining, resuming and falling behind are this one mechanism.
+//! or repeat. Joining, resuming and falling behind are this one mechanism. Those who need the same part of the store are fed
+//! by one read, and whoever has heard more than this instance waits until it has come so far.
 
 mod ahead;
 mod converse;
@@ -160,6 +161,8 @@ pub struct Hub {
     present: usize,
     catching_up: usize,
     journaled: Journaled,
+    /// The life of the journal before that one, if it has begun another since the start.
+    former_epoch: Option<Epoch>,
     /// The last entry of any room that has been forgotten altogether.
     forgotten: Position,
     /// Rooms with news in this turn.
@@ -201,6 +204,7 @@ struct Bounds {
     page_entries: usize,
     backfill_entries: usize,
     feed_entries: usize,
+    recalled_bytes: usize,
     max_ahead: usize,
     ahead_timeout: Duration,
     feeds_per_commit: usize,
@@ -316,6 +320,7 @@ impl Hub {
             present: 0,
             catching_up: 0,
             journaled,
+            former_epoch: None,
             // What was there before us is in the store, if anywhere.
             forgotten: journaled.position,
             talked: Vec::new(),
@@ -343,6 +348,7 @@ impl Hub {
                 page_entries: limits.page_entries,
                 backfill_entries: limits.backfill_entries,
                 feed_entries: limits.feed_entries,
+                recalled_bytes: limits.tails_total_bytes / 4,
                 max_ahead: limits.max_ahead,
                 ahead_timeout: limits.ahead_timeout,
                 feeds_per_commit: limits.feeds_per_turn,

@@ -5,11 +5,14 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
 use super::dialect::Dialect;
 use super::entry::{Entry, Position, RoomName};
 use super::tail::{Batch, Encode, Page};
 
-/// Stretches kept at once.
+/// Stretches kept at once, each of as many entries as a read brings: those who have fallen behind are looked for in them one
+/// by one.
 const MAX_STRETCHES: usize = 32;
 
 /// All that follows a position in a room, up to another.
@@ -17,16 +20,18 @@ const MAX_STRETCHES: usize = 32;
 pub(super) struct Stretch {
     room: RoomName,
     after: Position,
-    batch: Batch,
+    upto: Position,
+    /// `None` if nothing was said there between the two.
+    batch: Option<Batch>,
 }
 
 impl Stretch {
-    /// The entries of a room that follow `after`, in order and without a hole; at least one.
-    pub(super) fn new(room: RoomName, after: Position, entries: Vec<Entry>) -> Self {
-        Stretch { room, after, batch: Batch::new(entries) }
+    /// The entries of a room that follow `after`, up to and with `upto`, in order and without a hole.
+    pub(super) fn new(room: RoomName, after: Position, upto: Position, entries: Vec<Entry>) -> Self {
+        Stretch { room, after, upto, batch: (!entries.is_empty()).then(|| Batch::new(entries)) }
     }
 
-    /// What comes behind `after`, about `max_bytes` of it; `None` if some of that is not in this stretch.
+    /// What comes behind `after`, about `max_bytes` of it, perhaps nothing; `None` if some of that is not in this stretch.
     pub(super) fn page(
         &mut self,
         after: Position,
@@ -34,11 +39,26 @@ impl Stretch {
         dialect: Dialect,
         encode: Encode<'_>,
     ) -> Option<Page> {
-        self.has(after).then(|| self.batch.page(after, max_bytes, dialect, encode))
+        if !self.has(after) {
+            return None;
+        }
+        let Some(batch) = self.batch.as_mut().filter(|batch| after < batch.last()) else {
+            return Some(Page::Bytes { bytes: Bytes::new(), entries: 0, reaches: self.upto });
+        };
+        match batch.page(after, max_bytes, dialect, encode) {
+            Page::Bytes { bytes, entries, reaches } if reaches == batch.last() => {
+                Some(Page::Bytes { bytes, entries, reaches: self.upto })
+            }
+            page => Some(page),
+        }
     }
 
     fn has(&self, after: Position) -> bool {
-        self.after <= after && after < self.batch.last()
+        self.after <= after && after < self.upto
+    }
+
+    fn cost(&self) -> usize {
+        size_of::<Stretch>() + self.batch.as_ref().map_or(0, Batch::cost)
     }
 }
 
@@ -58,11 +78,14 @@ impl Recalled {
 
     /// Keeps a stretch, and drops those unused for longest until all take at most `max_bytes`.
     pub(super) fn keep(&mut self, stretch: Stretch, max_bytes: usize) {
-        self.bytes += stretch.batch.cost();
+        if stretch.after >= stretch.upto {
+            return;
+        }
+        self.bytes += stretch.cost();
         self.stretches.push_back(stretch);
         while self.stretches.len() > MAX_STRETCHES || self.bytes > max_bytes {
             let Some(dropped) = self.stretches.pop_front() else { return };
-            self.bytes -= dropped.batch.cost();
+            self.bytes -= dropped.cost();
         }
     }
 
@@ -89,8 +112,6 @@ impl Recalled {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::chat::entry::{Content, Timestamp};
 
@@ -108,7 +129,8 @@ mod tests {
             at: Timestamp(0),
             content: Content::Text(Bytes::from(position.to_string())),
         };
-        Stretch::new(room(name), Position(after), positions.iter().map(entry).collect())
+        let upto = positions.last().map_or(after + 1, |last| last + 1);
+        Stretch::new(room(name), Position(after), Position(upto), positions.iter().map(entry).collect())
     }
 
     fn heard(recalled: &mut Recalled, name: &str, after: u64) -> Option<String> {
@@ -117,7 +139,10 @@ mod tests {
             out.push(b'|');
         };
         match recalled.page(&room(name), Position(after), 1_000, Dialect::Raw, &mut encode)? {
-            Page::Bytes { bytes, .. } => Some(String::from_utf8(bytes.to_vec()).unwrap()),
+            Page::Bytes { bytes, reaches, .. } => {
+                assert!(reaches > Position(after), "a page gets somebody further");
+                Some(String::from_utf8(bytes.to_vec()).unwrap())
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -127,16 +152,21 @@ mod tests {
         let mut recalled = Recalled::default();
         recalled.keep(stretch("a", 3, &[5, 6, 9]), 100_000);
         recalled.keep(stretch("b", 3, &[4, 8]), 100_000);
+        recalled.keep(stretch("d", 7, &[]), 100_000);
         for (name, after, expected) in [
             ("a", 2, None),
             ("a", 3, Some("5|6|9|")),
             ("a", 4, Some("5|6|9|")),
             ("a", 5, Some("6|9|")),
             ("a", 8, Some("9|")),
-            ("a", 9, None),
+            ("a", 9, Some("")),
+            ("a", 10, None),
             ("b", 3, Some("4|8|")),
             ("b", 7, Some("8|")),
             ("c", 3, None),
+            ("d", 6, None),
+            ("d", 7, Some("")),
+            ("d", 8, None),
         ] {
             assert_eq!(heard(&mut recalled, name, after).as_deref(), expected, "{name} after {after}");
         }
@@ -144,7 +174,7 @@ mod tests {
 
     #[test]
     fn those_unused_for_longest_go_first() {
-        let cost = stretch("a", 1, &[2]).batch.cost();
+        let cost = stretch("a", 1, &[2]).cost();
         let mut recalled = Recalled::default();
         for at in [2, 4, 6] {
             recalled.keep(stretch("a", at, &[at + 1]), 3 * cost);

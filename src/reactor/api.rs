@@ -238,7 +238,9 @@ impl Reactor {
             Ok(since) => since,
             Err(response) => return Some(response),
         };
-        if matches!(since, Since::Ahead(_)) && self.journal.readiness().is_err() {
+        if let Since::Ahead(id) = since
+            && (id.epoch == self.hub.epoch() || self.journal.readiness().is_err())
+        {
             return Some(unavailable("This server has not read yet what you have heard elsewhere."));
         }
         let most = self.limits.page_entries;

@@ -164,7 +164,8 @@ impl Reactor {
             bus: self.journal.bus_gauges().map(|bus| {
                 let BusGauges { is_up, lag, reconnects } = bus;
                 let (instances, elsewhere) = (self.hub.instances_elsewhere(), self.hub.remembered_elsewhere());
-                Bus { is_up, lag, reconnects, instances, elsewhere, ahead: self.hub.waiting_ahead() }
+                let (ahead, ahead_lost) = (self.hub.waiting_ahead(), self.hub.lost_ahead());
+                Bus { is_up, lag, reconnects, instances, elsewhere, ahead, ahead_lost }
             }),
         };
         let mut text = String::new();

@@ -13,12 +13,17 @@ use super::ephemeral::framed;
 use super::{Dialect, Epoch, Hub, MemberId, Position, Stage, Standing, Start};
 use crate::chat::v1::Reply;
 
+/// No position comes to this one.
+const NOWHERE: Position = Position(u64::MAX);
+
 /// Joins that wait, by member and room.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ahead {
     waiting: HashMap<(MemberId, usize), Waiting>,
-    /// None of them waits for a position before this one, so that a turn need not look at them all.
+    /// None of them waits for a position of this life before this one, so that a turn need not look at them all.
     lowest: Position,
+    /// Those who were told of a gap, or of the newest page only, since the start.
+    lost: u64,
     /// The last question that was given a number.
     asked: u64,
     /// It has not been put.
@@ -41,6 +46,12 @@ struct Doubt {
     question: u64,
 }
 
+impl Default for Ahead {
+    fn default() -> Self {
+        Ahead { waiting: HashMap::new(), lowest: NOWHERE, lost: 0, asked: 0, has_question: false }
+    }
+}
+
 impl Ahead {
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
@@ -57,10 +68,22 @@ impl Ahead {
         }
     }
 
+    fn wait(&mut self, place: (MemberId, usize), waiting: Waiting, present: Epoch) {
+        if waiting.epoch == present {
+            self.lowest = self.lowest.min(waiting.awaited);
+        }
+        self.waiting.insert(place, waiting);
+    }
+
     /// Takes out those of whom this holds, each with where it waits.
-    fn take(&mut self, mut is_taken: impl FnMut(&Waiting) -> bool) -> Vec<((MemberId, usize), Waiting)> {
+    fn take(
+        &mut self,
+        present: Epoch,
+        mut is_taken: impl FnMut(&Waiting) -> bool,
+    ) -> Vec<((MemberId, usize), Waiting)> {
         let taken = self.waiting.extract_if(|_, waiting| is_taken(waiting)).collect();
-        self.lowest = self.waiting.values().map(|waiting| waiting.awaited).min().unwrap_or_default();
+        let ours = self.waiting.values().filter(|waiting| waiting.epoch == present);
+        self.lowest = ours.map(|waiting| waiting.awaited).min().unwrap_or(NOWHERE);
         taken
     }
 }
@@ -73,6 +96,7 @@ impl Hub {
     pub fn start_after(&self, epoch: Option<Epoch>, after: Position) -> Start {
         match epoch {
             Some(epoch) if self.has_come_to(epoch, after) => Start::After(after),
+            Some(epoch) if self.former_epoch == Some(epoch) => Start::Lost,
             Some(epoch) if self.reports.is_some() => Start::Ahead { epoch, after },
             // It may come in this very turn. If not, it is beyond the end.
             Some(epoch) if epoch == self.journaled.epoch => Start::After(after),
@@ -84,6 +108,13 @@ impl Hub {
     #[must_use]
     pub fn waiting_ahead(&self) -> usize {
         self.ahead.len()
+    }
+
+    /// Such joins since the start that were told of a gap, because there was no such position, it did not come in time, or
+    /// too many waited.
+    #[must_use]
+    pub fn lost_ahead(&self) -> u64 {
+        self.ahead.lost
     }
 
     fn has_come_to(&self, epoch: Epoch, position: Position) -> bool {
@@ -99,11 +130,10 @@ impl Hub {
         } else if self.ahead.waiting.contains_key(&place) {
             return None;
         } else if self.ahead.len() < self.bounds.max_ahead {
-            let lowest = if self.ahead.is_empty() { awaited } else { self.ahead.lowest.min(awaited) };
-            self.ahead.lowest = lowest;
-            self.ahead.waiting.insert(place, Waiting { epoch, awaited, doubt: None });
+            self.ahead.wait(place, Waiting { epoch, awaited, doubt: None }, self.journaled.epoch);
             return None;
         } else {
+            self.ahead.lost += 1;
             Start::Lost
         };
         self.ahead.forget(id, key);
@@ -168,8 +198,13 @@ impl Hub {
         let Position(present) = self.journaled.position;
         let epoch = self.journaled.epoch;
         let has_come = |waiting: &Waiting| waiting.epoch == epoch && waiting.awaited.0 <= present;
-        for ((id, key), waiting) in self.ahead.take(|waiting| has_come(waiting) || is_vain(waiting)) {
-            let start = if has_come(&waiting) { Start::After(waiting.awaited) } else { Start::Lost };
+        for ((id, key), waiting) in self.ahead.take(epoch, |waiting| has_come(waiting) || is_vain(waiting)) {
+            let start = if has_come(&waiting) {
+                Start::After(waiting.awaited)
+            } else {
+                self.ahead.lost += 1;
+                Start::Lost
+            };
             self.stand(id, key, Standing::Joining(start));
             self.drained(id);
         }

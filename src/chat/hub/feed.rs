@@ -117,7 +117,7 @@ impl Hub {
                     return Fed::Enough;
                 }
                 Page::Bytes { bytes, entries, reaches } => {
-                    if !stage.offer(id, &bytes, entries) {
+                    if entries > 0 && !stage.offer(id, &bytes, entries) {
                         return Fed::Full;
                     }
                     self.stand(id, key, Standing::CatchingUp { after: reaches });

@@ -48,6 +48,9 @@ impl Hub {
     /// What was emitted before must have been handed out by [`commit`](Hub::commit).
     pub fn lost<S: Stage>(&mut self, epoch: Epoch, upto: Position, stage: &mut S) {
         let former = std::mem::replace(&mut self.journaled.epoch, epoch);
+        if former != epoch {
+            self.former_epoch = Some(former);
+        }
         self.journaled.position = self.journaled.position.max(upto);
         self.forgotten = self.forgotten.max(upto);
         self.lose_ahead(former);

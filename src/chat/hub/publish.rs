@@ -36,10 +36,10 @@ impl Hub {
         for room in std::mem::take(&mut self.talked) {
             self.publish(room, stage);
         }
-        if self.catching_up == 0 || self.tails_bytes() > self.bounds.tails_total_bytes {
+        if self.catching_up == 0 {
             self.recalled.clear();
         }
-        if self.tails_bytes > self.bounds.tails_total_bytes {
+        if self.tails_bytes() > self.bounds.tails_total_bytes {
             self.trim_tails();
         }
         if self.empty_rooms > self.bounds.max_tails {

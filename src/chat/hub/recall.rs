@@ -62,25 +62,21 @@ impl Hub {
         }
         let Some(&key) = self.by_name.get(&room) else { return };
         let floor = pages.floor.min(recall.upto);
-        let (mut stretch, unreadable) = match pages.entries {
+        let mut stretch = pages.entries.map(|entries| {
+            let upto = entries.last().filter(|_| pages.more).map_or(recall.upto, |last| last.position);
             // Up to the floor entries may be missing: it is for nobody who has not heard those.
-            Ok(entries) => ((!entries.is_empty()).then(|| Stretch::new(room, recall.after.max(floor), entries)), None),
-            Err(_) => (None, Some(self.rooms[key].tail.known_from())),
-        };
+            Stretch::new(room, recall.after.max(floor), upto, entries)
+        });
         // Of somebody who has left the room and come back while this was read, only the last place counts.
         for &(id, after) in recall.waiting.iter().rev() {
             let waits = self.seat_mut(id, key).is_some_and(|seat| seat.standing == Standing::Reading { serial });
             let Some(dialect) = self.dialect(id).filter(|_| waits) else { continue };
             self.stand(id, key, Standing::CatchingUp { after });
-            let fed = match (unreadable.or((floor > after).then_some(floor)), &mut stretch) {
-                (Some(gone_upto), _) => {
+            let fed = match &mut stretch {
+                Ok(stretch) if floor <= after => self.give(id, key, dialect, after, stretch, stage),
+                unread => {
+                    let gone_upto = if unread.is_ok() { floor } else { self.rooms[key].tail.known_from() };
                     self.skip(id, key, dialect, gone_upto, stage, commands);
-                    Fed::Enough
-                }
-                (None, Some(stretch)) => self.give(id, key, dialect, after, stretch, stage),
-                // Everything up to the end of the range was read, and there was nothing.
-                (None, None) => {
-                    self.stand(id, key, Standing::CatchingUp { after: recall.upto });
                     Fed::Enough
                 }
             };
@@ -88,8 +84,8 @@ impl Hub {
                 self.drained(id);
             }
         }
-        if let Some(stretch) = stretch {
-            self.recalled.keep(stretch, self.bounds.tails_total_bytes / 4);
+        if let Ok(stretch) = stretch {
+            self.recalled.keep(stretch, self.bounds.recalled_bytes);
         }
     }
 
@@ -108,7 +104,7 @@ impl Hub {
             dialect.encode(entry, epoch, S::frame, scratch, out);
         };
         match stretch.page(after, self.bounds.page_bytes, dialect, &mut encode) {
-            Some(Page::Bytes { bytes, entries, reaches }) if stage.offer(id, &bytes, entries) => {
+            Some(Page::Bytes { bytes, entries, reaches }) if entries == 0 || stage.offer(id, &bytes, entries) => {
                 self.stand(id, key, Standing::CatchingUp { after: reaches });
                 Fed::Enough
             }

@@ -24,11 +24,12 @@ impl Hub {
         })
     }
 
-    /// Drops the tails unused for longest until a tenth of the bound is free, so that this is not done every turn.
+    /// Drops the tails unused for longest until a tenth of the bound is free, so that this is not done every turn. What was
+    /// recalled has a part of the bound.
     pub(super) fn trim_tails(&mut self) {
         let mut by_use: Vec<(u64, usize)> = self.rooms.iter().map(|(key, room)| (room.used, key)).collect();
         by_use.sort_unstable();
-        let enough = self.bounds.tails_total_bytes / 10 * 9;
+        let enough = (self.bounds.tails_total_bytes / 10 * 9).saturating_sub(self.recalled.bytes());
         for (_, key) in by_use {
             let room = &mut self.rooms[key];
             while self.tails_bytes > enough && !room.tail.is_empty() {

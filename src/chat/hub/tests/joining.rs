@@ -296,8 +296,8 @@ fn those_who_are_behind_at_about_the_same_place_are_fed_by_one_read() {
     for (slot, told) in told.iter().enumerate() {
         assert!(told.iter().copied().eq(11 + slot as u64..=40), "{told:?}");
     }
-    // 14 to 40 in steps of ten, and then nothing more.
-    assert!(feeds <= 6, "{feeds} reads for five members");
+    // 14 to 40 in steps of ten, at most once more where somebody was behind the first of them.
+    assert!(feeds <= 4, "{feeds} reads for five members");
     talk.turn();
     assert_eq!(talk.hub.tails_bytes(), 0, "nothing is kept for nobody");
 }
