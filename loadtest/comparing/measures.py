@@ -28,7 +28,8 @@ def fault(report):
         return None
     kinds = ("refused", "lost", "duplicated", "disordered", "disagreed", "corrupt")
     wrong = {kind: count for kind, count in report["messages"].items() if count and kind in kinds}
-    return f"not ok: {wrong | report['closes'] | report['connect']['refused']}"
+    wrong |= {"gaps": report["gaps"]} if report["gaps"] else {}
+    return f"not ok: {wrong | report['closes'] | report['errors'] | report['connect']['refused']}"
 
 
 def generator_limit(report):

@@ -1,19 +1,16 @@
 """A server beside the yardstick: rounds, and a table of medians."""
 
-import datetime
 import re
-import shlex
 import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 from . import measures
 from .measures import Saturation, in_turn
-from .sides import Bench, Server, commit, machine, say
+from .sides import Bench, Server, heading, say
 
 
 class Comparison:
@@ -110,16 +107,12 @@ class Comparison:
             self.notes.append(f"syscalls: {name}, per delivered message of {delivered:,}, handshakes included: {shown}.")
 
     def table(self):
-        checked_out = commit()
-        lines = [
-            f"{datetime.date.today()}, {machine()}" + (f", commit {checked_out}" if checked_out else ""),
-            f"`{shlex.join(sys.argv)}`",
-        ]
+        lines = heading()
         for sides in dict.fromkeys(sides for sides, _ in self.rows):
             lines += [
-                "",
                 f"| scenario | measure | {sides[0]} | {sides[1]} | ratio | from, to | wanted |",
                 "| --- | --- | ---: | ---: | ---: | --- | --- |",
             ]
             lines += ["| " + " | ".join(row) + " |" for row_sides, row in self.rows if row_sides == sides]
-        return "\n".join(lines + [""] + [f"- {note}" for note in self.notes])
+            lines.append("")
+        return "\n".join(lines + [f"- {note}" for note in self.notes])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import measures
 from .measures import Sample, Saturation, in_turn
-from .sides import RELEASE, ROOT, Bench, Broken, commit, machine, program, say
+from .sides import RELEASE, ROOT, Bench, Broken, commit, machine, say
 
 FOLDER = ROOT / "loadtest" / "peers"
 OURS = "chat-app"
@@ -100,10 +100,10 @@ def sides(options):
     return {name: command() for name, command in commands.items() if name in wanted}
 
 
-def setup(options):
-    """What is compared, and how. `programs` tells builds of ours apart."""
+def setup(options, sides):
+    """What is compared, and how. `sides` are the commands; `programs` tells builds of ours apart."""
     commands = {"loadtest": options.loadtest, "yardstick": options.yardstick, OURS: options.server, "stored": options.stored}
-    commands = [command for name, command in commands.items() if name == "loadtest" or name in sides(options)]
+    commands = [command for name, command in commands.items() if name == "loadtest" or name in sides]
     digest = hashlib.sha256()
     for path in sorted({shlex.split(command)[0] for command in commands}):
         if not Path(path).exists():
@@ -121,7 +121,7 @@ def setup(options):
         found["node"] = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
         found["ws"] = package["version"]
     if "bun" in options.sides:
-        found["bun"] = subprocess.run([bun(), "--version"], capture_output=True, text=True, check=True).stdout.strip()
+        found["bun"] = subprocess.run([shlex.split(sides["bun"][0])[0], "--version"], capture_output=True, text=True, check=True).stdout.strip()
     return found
 
 
@@ -181,8 +181,9 @@ class Rounds:
 
     def __init__(self, options):
         self.options = options
-        self.bench = Bench(options, sides(options))
-        self.record = Record(options.record, setup(options))
+        commands = sides(options)
+        self.bench = Bench(options, commands)
+        self.record = Record(options.record, setup(options, commands))
         self.deadline = time.monotonic() + options.minutes * 60
 
     def measure(self, name):

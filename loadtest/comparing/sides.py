@@ -1,23 +1,29 @@
 """Servers and the generator as processes, each with a core of its own."""
 
+import datetime
 import json
 import os
 import platform
 import re
 import resource
 import shlex
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 SERVER_CORE, GENERATOR_CORE = 0, 1
 ROOT = Path(__file__).resolve().parent.parent.parent
 RELEASE = ROOT / "target" / "release"
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+# Seconds that a child may take until it is there.
+PATIENCE = 60
 
 
 class Broken(Exception):
@@ -39,10 +45,11 @@ def end_with_us():
 
 
 def pinned(core):
-    """What a child does before it starts: takes its core, others from it, and open files as far as it may."""
+    """What a child does before it starts: takes its core, if it has one, others from it, and open files as far as it may."""
 
     def prepare():
-        os.sched_setaffinity(0, {core})
+        if core is not None:
+            os.sched_setaffinity(0, {core})
         # Where the kernel groups processes by session, only the priority of the group counts against others.
         os.setsid()
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -56,54 +63,95 @@ def pinned(core):
     return prepare
 
 
-class Server:
-    """One side, running: `with Server(...)` starts it and ends it."""
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
-    def __init__(self, command, environment=None):
-        # A fresh folder for each start, on the disk that holds the working folder rather than in memory.
-        self.data = tempfile.TemporaryDirectory(prefix="compare-", dir=".") if "{data}" in command else None
-        folder = self.data.name if self.data else ""
-        self.command = [word.replace("{port}", "0").replace("{data}", folder) for word in shlex.split(command)]
+
+def wait_until(what, is_up, child):
+    deadline = time.monotonic() + PATIENCE
+    while not is_up():
+        if child.poll() is not None:
+            raise Broken(f"{what} has ended")
+        if time.monotonic() > deadline:
+            raise Broken(f"{what}: not there within {PATIENCE} s")
+        time.sleep(0.02)
+
+
+def end(child):
+    """Asks a child to stop, and waits until it has."""
+    child.terminate()
+    try:
+        child.wait(20)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def started(stack, command, core, **more):
+    """A child that ends with `stack`, and with this program however that ends."""
+    if not shutil.which(command[0]):
+        raise Broken(f"cannot start {command[0]}: there is no such program")
+    command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
+    child = subprocess.Popen(command, preexec_fn=pinned(core), stderr=subprocess.DEVNULL, **more)
+    stack.callback(end, child)
+    return child
+
+
+class Server:
+    """A server, running: `with Server(...)` starts it and ends it."""
+
+    def __init__(self, command, environment=None, core=SERVER_CORE):
+        self.command, self.core = command, core
         self.environment = os.environ | (environment or {})
+        # Whether it keeps what is said.
+        self.keeps = "{data}" in command
 
     def __enter__(self):
-        try:
-            self.process = subprocess.Popen(
-                self.command,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                env=self.environment,
-                preexec_fn=pinned(SERVER_CORE),
-            )
-        except OSError as err:
-            self.forget()
-            raise Broken(f"cannot start {self.command[0]}: {err.strerror}") from err
-        watchdog = threading.Timer(10, self.process.kill)
-        watchdog.start()
-        for line in self.process.stdout:
-            if found := re.search(r"listening on \w+://\S*?:(\d+)", line):
+        with ExitStack() as stack:
+            # A fresh folder for each start, on the disk that holds the working folder rather than in memory.
+            data = stack.enter_context(tempfile.TemporaryDirectory(prefix="data-", dir=".")) if self.keeps else ""
+            command = [word.replace("{port}", "0").replace("{data}", data) for word in shlex.split(self.command)]
+            pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "text": True}
+            self.process = started(stack, command, self.core, env=self.environment, **pipes)
+            watchdog = threading.Timer(PATIENCE, self.process.kill)
+            watchdog.start()
+            try:
+                lines = (re.search(r"listening on \w+://\S*?:(\d+)", line) for line in self.process.stdout)
+                found = next(filter(None, lines), None)
+            finally:
                 watchdog.cancel()
-                self.url = f"ws://127.0.0.1:{found[1]}/"
-                # What it goes on to say is thrown away, so that a full pipe does not stop it.
-                threading.Thread(target=self.process.stdout.read, daemon=True).start()
-                return self
-        watchdog.cancel()
-        self.__exit__()
-        raise Broken(f"`{shlex.join(self.command)}` did not say `listening on http://…:PORT`")
+            if not found:
+                raise Broken(f"`{shlex.join(command)}` did not say `listening on http://…:PORT`")
+            self.port = int(found[1])
+            self.url = f"ws://127.0.0.1:{self.port}/"
+            # What it goes on to say is thrown away, so that a full pipe does not stop it.
+            threading.Thread(target=self.process.stdout.read, daemon=True).start()
+            self.ending = stack.pop_all()
+        return self
 
     def __exit__(self, *_):
-        self.process.terminate()
-        try:
-            self.process.wait(15)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.forget()
+        self.ending.close()
 
-    def forget(self):
-        if self.data:
-            self.data.cleanup()
+
+def generated(loadtest, arguments, core=GENERATOR_CORE, seconds=120):
+    """One run of the generator, which takes at most so many seconds; gives its report, and what it has said."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as report:
+        command = [loadtest, *(str(argument) for argument in arguments), "--json", report.name]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        with subprocess.Popen(command, preexec_fn=pinned(core), **pipes) as child:
+            try:
+                said, _ = child.communicate(timeout=seconds)
+            except BaseException:
+                # It may be several processes, in a session of their own.
+                with suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+                raise
+        text = Path(report.name).read_text()
+    if not text:
+        raise Broken(f"`{shlex.join(command)}` gave no report: {said.strip().splitlines()[-1:]}")
+    return json.loads(text), said
 
 
 class Core:
@@ -134,23 +182,11 @@ class Bench:
 
     def run(self, server, *arguments):
         """One run of the generator against a server that is running; gives its report."""
-        with tempfile.NamedTemporaryFile(suffix=".json") as report:
-            command = [self.options.loadtest, "--url", server.url, "--pid", str(server.process.pid), "--json", report.name]
-            core = Core(server.process.pid)
-            done = subprocess.run(
-                command + [str(argument) for argument in arguments],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=120,
-                preexec_fn=pinned(GENERATOR_CORE),
-            )
-            taken = core.taken_share()
-            text = Path(report.name).read_text()
-        if not text:
-            raise Broken(f"`{shlex.join(command)}` gave no report: {done.stdout.strip().splitlines()[-1:]}")
+        core = Core(server.process.pid)
+        place = ("--url", server.url, "--pid", server.process.pid)
+        report, _ = generated(self.options.loadtest, [*place, *arguments])
         # For a server that keeps what is said, threads of the kernel write on the same core. That is no disturbance.
-        return json.loads(text) | {"taken_share": 0 if server.data else taken}
+        return report | {"taken_share": 0 if server.keeps else core.taken_share()}
 
     def fresh(self, name, *arguments):
         """The same against one that is started for it."""
@@ -189,3 +225,10 @@ def commit():
         return None
     changed = git("status", "--porcelain", "--", "src", "Cargo.toml", "Cargo.lock", "loadtest/src").stdout
     return found.stdout.strip() + (" with changes" if changed else "")
+
+
+def heading(*more):
+    """What a table begins with: when and where it was measured, of which commit, and by which command."""
+    checked_out = commit()
+    parts = [str(datetime.date.today()), machine(), *more, *([f"commit {checked_out}"] if checked_out else [])]
+    return [", ".join(parts), f"`{shlex.join(sys.argv)}`", ""]

@@ -1,12 +1,19 @@
-"""What is made of rounds, tried with invented ones."""
+"""What is made of rounds, tried with invented ones, and how processes begin and end."""
 
+import os
+import socket
+import subprocess
+import sys
 import tempfile
+import threading
 import unittest
 import xml.etree.ElementTree
+from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
+from unittest import mock
 
-from . import plot, results
+from . import cluster, plot, results, sides
 from .measures import Sample, Saturation
 from .peers import ALL, OURS, SCENARIOS, Record, is_settled, pairs
 
@@ -106,6 +113,126 @@ class Search(unittest.TestCase):
                 self.assertLessEqual(sample.value, 1000 * LIMITS[name])
                 self.assertGreater(sample.value, 1000 * LIMITS[name] / 1.08)
             self.assertLess(bench.runs, most)
+
+
+def told(p50_ms, lost=0):
+    """What the generator reports of a run in which so many messages were lost."""
+    return {
+        "ok": not lost, "messages": {"lost": lost}, "gaps": 0, "closes": {}, "errors": {}, "connect": {"refused": {}},
+        "latency_each": {"p50_us": 1000 * p50_ms, "p99_us": 2000 * p50_ms},
+    }  # fmt: skip
+
+
+def go_to_a_folder(test):
+    """Lets a test work in an empty folder."""
+    folder = tempfile.TemporaryDirectory()
+    test.addCleanup(folder.cleanup)
+    test.addCleanup(os.chdir, os.getcwd())
+    os.chdir(folder.name)
+
+
+class Cluster(unittest.TestCase):
+    def setUp(self):
+        silence = mock.patch.object(cluster, "say")
+        silence.start()
+        self.addCleanup(silence.stop)
+        go_to_a_folder(self)
+
+    def test_what_a_bus_adds_is_told_of_rounds_in_which_all_went_well(self):
+        class Bus:
+            NAME = "Redis"
+
+            def __init__(self, _core):
+                pass
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *_):
+                pass
+
+            @staticmethod
+            def is_there():
+                return True
+
+        class Absent(Bus):
+            NAME = "RabbitMQ"
+
+            @staticmethod
+            def is_there():
+                return False
+
+        measurement = cluster.Measurement(Namespace(rounds=3, seconds=1))
+        # In turn: alone before the bus in the first round, after it in the second.
+        runs = [told(1), told(2), told(5), told(2), told(9), told(100, lost=7)]
+        with mock.patch.multiple(cluster, Redis=Bus, RabbitMq=Absent), mock.patch.object(measurement, "run", side_effect=runs * 2):
+            measurement.latency()
+        table = measurement.table()
+        for text in ("| p50, p99 | 1.50, 3.00 ms |", "| **2.00 ms** (1.00 to 3.00, 2 rounds) | at most 3 ms |",
+                     "round 3 left out (Redis: not ok: {'lost': 7})"):  # fmt: skip
+            self.assertIn(text, table)
+        self.assertEqual(table.count("There is no RabbitMQ here"), 1)
+
+    def test_a_broker_that_does_not_come_leaves_nothing_behind(self):
+        for broker, first in ((cluster.Redis, "redis-server"), (cluster.RabbitMq, "epmd")):
+            ended = []
+
+            def started(stack, command, core, **_):
+                stack.callback(ended.append, command[0])
+
+            with self.subTest(broker.NAME), mock.patch.multiple(cluster, started=started, wait_until=mock.Mock(side_effect=sides.Broken)):
+                with self.assertRaises(sides.Broken), broker():
+                    pass
+                self.assertEqual(ended, [first])
+                self.assertEqual(os.listdir(), [])
+
+    def test_an_instance_is_ready_when_it_says_so(self):
+        for answer, ready in ((b"HTTP/1.1 200 OK\r\n\r\n", True), (b"HTTP/1.1 503 No\r\n\r\n", False), (b"what\r\n", False), (b"", False)):
+            with self.subTest(answer), socket.create_server(("127.0.0.1", 0)) as listener:
+
+                def answer_once():
+                    stream, _ = listener.accept()
+                    with stream:
+                        stream.recv(1024)
+                        stream.sendall(answer)
+
+                thread = threading.Thread(target=answer_once)
+                thread.start()
+                instance = cluster.Instance("server")
+                instance.port = listener.getsockname()[1]
+                self.assertEqual(instance.is_ready(), ready)
+                thread.join()
+        self.assertFalse(instance.is_ready(), "nobody listens any more")
+
+
+class Processes(unittest.TestCase):
+    def test_a_server_says_where_it_listens(self):
+        says = "import sys, time; print('listening on http://127.0.0.1:' + sys.argv[1], flush=True); time.sleep(60)"
+        go_to_a_folder(self)
+        with sides.Server(f'{sys.executable} -c "{says}" 4711 {{data}}', core=None) as server:
+            self.assertEqual((server.url, len(os.listdir())), ("ws://127.0.0.1:4711/", 1))
+        self.assertIsNotNone(server.process.returncode)
+        for command, why in (("true {data}", "did not say"), ("./nothing", "no such program")):
+            with self.subTest(command), self.assertRaisesRegex(sides.Broken, why), sides.Server(command, core=None):
+                pass
+        self.assertEqual(os.listdir(), [])
+
+    def test_the_generator_ends_with_all_its_processes(self):
+        go_to_a_folder(self)
+        os.mkfifo("alive")
+        reader = os.open("alive", os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(os.close, reader)
+        os.set_blocking(reader, True)
+        program = Path("generator")
+        program.write_text("#!/bin/sh\nsleep 60 > alive &\nsleep 60 > alive\n")
+        program.chmod(0o755)
+        with self.assertRaises(subprocess.TimeoutExpired):
+            sides.generated("./generator", [], core=None, seconds=0.5)
+        # The end of the pipe comes when nobody has it open any more.
+        waiting = threading.Thread(target=os.read, args=(reader, 1), daemon=True)
+        waiting.start()
+        waiting.join(20)
+        self.assertFalse(waiting.is_alive())
 
 
 if __name__ == "__main__":
