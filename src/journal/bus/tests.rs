@@ -526,3 +526,35 @@ fn nobody_reads_ahead_of_a_loop_that_does_not_take() {
     slow.until("everything", |it| it.heard.entries.len() == 50_000);
     assert_eq!(slow.heard.entries, one.heard.entries);
 }
+
+#[test]
+fn a_session_that_ends_while_it_is_held_leaves_nothing_held() {
+    let bus = LocalBus::new();
+    let mut slow = Instance::new(&bus, None);
+    let mut one = Instance::new(&bus, None);
+    slow.until_ready();
+    one.until_ready();
+    for _ in 0..5 {
+        one.desk.say((0..5_000).map(|number| by(1, raw("room", &number.to_string()))));
+        one.until("all are back", |it| it.desk.journal.in_flight() == 0);
+    }
+    let shared = match &slow.desk.journal {
+        Journal::Bus(journal) => Arc::clone(&journal.shared),
+        journal => panic!("{journal:?}"),
+    };
+    let wait = |what: &str, is_so: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + DEADLINE;
+        while !is_so() {
+            assert!(Instant::now() < deadline, "{what}");
+            thread::park_timeout(Duration::from_millis(2));
+        }
+    };
+    wait("it is held", &|| shared.is_held());
+    bus.down();
+    wait("the session has ended", &|| shared.readiness() == Err(Unready::Away));
+    slow.take();
+    bus.up();
+    slow.until_ready();
+    bus.stick(true);
+    slow.until("the silence is noticed", |it| it.desk.journal.readiness() == Err(Unready::Away));
+}
