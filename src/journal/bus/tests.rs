@@ -386,6 +386,39 @@ fn instances_that_keep_nothing_find_out_that_the_bus_was_restarted_when_they_wer
 }
 
 #[test]
+fn a_store_that_was_behind_does_not_vouch_for_a_bus_that_was_restarted() {
+    for (name, others_heard_more) in [("others heard more", true), ("it was the last that went", false)] {
+        let (bus, folder) = (LocalBus::new(), Folder::new());
+        let file = folder.file("a.db");
+        // It publishes no marks on its own.
+        let calm = Limits { bus_canary_interval: Duration::from_secs(60), ..limits() };
+        let mut kept = Instance { desk: open(&bus, Some(&file), &calm), heard: Heard::default() };
+        kept.say("kept");
+        kept.until_heard("kept");
+        let epoch = kept.desk.journal.epoch();
+        // The end of the log is a mark, of which nobody is told.
+        kept.desk.journal.level(1);
+        while !matches!(kept.desk.event(), Event::Level(1)) {}
+        drop(kept);
+        let snapshot = if others_heard_more {
+            let mut memory = Instance::new(&bus, None);
+            memory.say("saved");
+            memory.until_heard("saved");
+            let snapshot = bus.snapshot();
+            memory.say("lost");
+            memory.until_heard("lost");
+            snapshot
+        } else {
+            bus.snapshot()
+        };
+        bus.restore(snapshot);
+        let mut back = Instance::new(&bus, Some(&file));
+        back.until_ready();
+        assert_eq!(back.desk.journal.epoch() != epoch, others_heard_more, "{name}");
+    }
+}
+
+#[test]
 fn what_was_trimmed_before_it_was_read_is_told() {
     let (bus, folder) = (LocalBus::new(), Folder::new());
     let file = folder.file("a.db");
