@@ -192,7 +192,9 @@ impl Sequence {
             Found::Nothing => true,
         };
         if best.is_some_and(|best| best.base >= mark.stamp.base) && bounds.last >= mark.offset && !is_other {
-            let knows = !self.window.is_empty();
+            // A session may have ended before it had read up to here.
+            let has_read = self.expected.is_some_and(|expected| expected > mark.offset);
+            let knows = has_read && !self.window.is_empty();
             if let (Trust::Doubtful, Some(best)) = (trust, best)
                 && !(knows && self.has_followed() || mark.offset == bounds.last)
             {
@@ -561,6 +563,23 @@ mod tests {
                 }
             };
             assert_eq!(verdict, declared, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_was_read_in_part_is_read_again() {
+        let (lives, mark) = ([life(FIRST, 0)], Some(at(FIRST, 50, 50)));
+        for (read_upto, after) in [(0, 0), (20, 0), (49, 0), (50, 50), (55, 55)] {
+            let mut sequence = Sequence::new(Keeping::Store, true, Position(50), mark);
+            let judge = |sequence: &Sequence| {
+                let found = Found::Record(sequence.mark().and_then(|mark| mark.id));
+                route(sequence.judge(&meta(&lives), bounds(1, 60), found, Trust::Sure))
+            };
+            sequence.follow(judge(&sequence));
+            for offset in 1..=read_upto {
+                sequence.take(offset, message(FIRST, offset, &offset.to_string()));
+            }
+            assert_eq!(judge(&sequence).after, after, "read up to {read_upto}");
         }
     }
 
