@@ -137,11 +137,16 @@ impl Upkeep {
         self.counts
     }
 
-    /// So many entries are new.
+    /// So many entries are new. There may be none: a bus also has it noted how far it was read.
     pub(super) fn appended(&mut self, connection: &Connection, entries: u64, now: Instant) {
         self.counts.stored(entries);
-        if self.is_count_unsure {
+        let was_unsure = self.is_count_unsure;
+        if was_unsure {
             self.is_count_unsure = self.counts.recount(connection, self.indexed).is_err();
+        }
+        // What had been stored before a failure is not new any more, and not indexed.
+        if entries == 0 && !was_unsure {
+            return;
         }
         let first = self.unindexed.map_or(now, |unindexed| unindexed.first);
         self.unindexed = Some(Unindexed { first, last: now });
@@ -402,4 +407,30 @@ fn milliseconds(time: SystemTime) -> u64 {
 
 fn milliseconds_of(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_nothing_is_new_nothing_is_indexed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        drop(crate::journal::tests::Desk::sqlite(&path, &Limits::default()));
+        let mut connection = Connection::open(&path).unwrap();
+        for (name, entries, is_unsure, is_due) in [
+            ("how far a bus was read", 0, false, false),
+            ("an entry", 1, false, true),
+            ("one that was stored when that seemed to fail", 0, true, true),
+        ] {
+            let (mut upkeep, _checkpointer) = Upkeep::new(&mut connection, &Limits::default()).unwrap();
+            if is_unsure {
+                upkeep.doubt_count();
+            }
+            let now = Instant::now();
+            upkeep.appended(&connection, entries, now);
+            assert_eq!(upkeep.due(Position(7), now).is_some(), is_due, "{name}");
+        }
+    }
 }
