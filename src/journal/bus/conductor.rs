@@ -314,6 +314,8 @@ impl<D: Driver> Conductor<D> {
                 Verdict::Follow(route) => {
                     if let Run::Named(run) = run
                         && meta.run.as_deref() != Some(&*run)
+                        // Another may just have said so.
+                        && Meta::read(&session.meta().await?).run.as_deref() != Some(&*run)
                     {
                         session.append_meta(wire::encode_run(&run)).await?;
                     }

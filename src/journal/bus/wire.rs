@@ -223,7 +223,8 @@ enum MetaRecord {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         run: Option<String>,
     },
-    /// Somebody who knew where the log stood has found it there in this run of the broker.
+    /// Somebody who knew where the log stood has found it there in this run of the broker. There is one for each restart,
+    /// and at the most one of each instance, where all come at the same moment.
     Run { run: String },
     /// What signs the tokens of people, in base64.
     Key { key: String },
