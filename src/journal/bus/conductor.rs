@@ -294,7 +294,7 @@ impl<D: Driver> Conductor<D> {
                     None => Found::Nothing,
                 },
             };
-            let trust = meta.trust(&run);
+            let trust = Trust::of(&run, meta.run.as_deref());
             let verdict = self.state.borrow().sequence.judge(&meta, bounds, found, trust);
             match verdict {
                 Verdict::Declare { base } => {
@@ -461,11 +461,12 @@ impl<D: Driver> Conductor<D> {
                 let message = state.decoder.decode(&bytes);
                 let id = message.as_ref().map(|message| message.id);
                 is_up |= id.is_some() && id == state.opening;
-                if id.is_some_and(|id| id.instance == self.instance) {
+                let ours = id.filter(|id| id.instance == self.instance);
+                if ours.is_some() {
                     (state.last_own_return, state.mark_since) = (state.last_return, None);
                 }
                 state.take(self.instance, offset, message, &mut events);
-                if let Some(id) = id.filter(|id| id.instance == self.instance)
+                if let Some(id) = ours
                     && let Some((_, question)) = state.asked.take_if(|(number, _)| *number == id.number)
                 {
                     events.push(Event::Level(question));

@@ -28,21 +28,16 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use crate::chat::entry::{Entry, Nonce, PersonId, Position};
 use crate::journal::contract::Lost;
 use crate::journal::ordered::{DraftId, Mark, Stamp};
+use crate::limits::LEAST_BUS_KEEP;
 
-use super::driver::Bounds;
+use super::driver::{Bounds, Run};
 use super::wire::{Body, Message, Meta};
 
-/// Positions behind an entry in which a repeat of it is recognised.
-///
-/// It is no option. Each instance decides by itself which record is a repeat, and all must decide alike for as long as the
-/// log lasts, those of other versions included: two that do not agree tell different histories, and nobody notices. A
-/// number that the first one wrote to the meta log would hold for ever, whatever an operator says later, so it would be
-/// an option that nearly always does nothing. And there is little to choose. What an instance has published itself is not
-/// recognised by this, however long the bus was away: it reads the log up to its own mark first. What is left are people
-/// who say something again after they have lost their connection, which is a matter of seconds; so many positions are
-/// those of half a minute at 1,600 messages per second, cost an instance some 10 MB, and are read again in a moment by one
-/// that starts. They must be fewer than the least that a bus may be told to keep (`--bus-keep`).
+/// Positions behind an entry in which a repeat of it is recognised: half a minute at 1,600 messages per second, which is
+/// long for somebody who says again what was lost with a connection, and about 10 MB. It is no option, since all instances
+/// must decide alike for as long as the log lasts, those of other versions included.
 pub(super) const WINDOW: u64 = 50_000;
+const _: () = assert!(WINDOW < LEAST_BUS_KEEP as u64, "whoever starts reads the window from the log");
 /// Records from which an instance without a store fills the tails of its rooms.
 const FILL: u64 = 250_000;
 /// Bytes of entries that are kept to answer repeats with. Without it a repeat is answered as it was said again.
@@ -101,6 +96,18 @@ pub(super) enum Trust {
     Sure,
     /// The broker has been restarted, and nobody who was there before has said that nothing is missing.
     Doubtful,
+}
+
+impl Trust {
+    /// What a log may be given in this `run` of the broker, where `known` is the last run of which it is known what it had:
+    /// doubt if it is another. A broker that does not tell of its runs is believed, and so is a log of older programs, in
+    /// which there are none.
+    pub(super) fn of(run: &Run, known: Option<&str>) -> Self {
+        match (run, known) {
+            (Run::Named(present), Some(known)) if present != known => Trust::Doubtful,
+            (Run::Named(_) | Run::Unmarked, _) => Trust::Sure,
+        }
+    }
 }
 
 /// What became of a record.
@@ -530,6 +537,20 @@ mod tests {
                 Verdict::Declare { .. } => expected,
             };
             assert_eq!(sequence.judge(&meta(lives), bounds, found, Trust::Sure), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_broker_that_was_restarted_is_doubted() {
+        let named = |run: &str| Run::Named(run.to_owned());
+        for (name, run, known, trust) in [
+            ("the same run", named("a"), Some("a"), Trust::Sure),
+            ("another", named("b"), Some("a"), Trust::Doubtful),
+            ("the first that is told", named("a"), None, Trust::Sure),
+            ("nothing is told any more", Run::Unmarked, Some("a"), Trust::Sure),
+            ("nothing was ever told", Run::Unmarked, None, Trust::Sure),
+        ] {
+            assert_eq!(Trust::of(&run, known), trust, "{name}");
         }
     }
 

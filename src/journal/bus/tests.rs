@@ -334,7 +334,7 @@ fn a_bus_that_comes_back_as_it_was_is_noticed() {
 fn instances_that_keep_nothing_find_out_that_the_bus_was_restarted_when_they_were() {
     let restart = |bus: &LocalBus, had: Snapshot, lasts: bool| {
         if lasts {
-            bus.last();
+            bus.keep_everything();
         }
         bus.restore(had);
     };
