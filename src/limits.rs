@@ -5,6 +5,9 @@
 
 use std::time::Duration;
 
+/// The least that [`Limits::bus_keep_entries`] may be.
+pub const LEAST_BUS_KEEP: u32 = 100_000;
+
 /// The bounds within which the server works. Constructed by [`crate::config`]; the defaults are those of the options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {

@@ -7,13 +7,21 @@ use std::net::TcpStream;
 
 use serde_json::Value;
 
-use common::{ChatClient, RedisServer, Server, get, wait_until};
+use common::{ChatClient, Kept, RedisServer, Server, get, wait_until};
 
 const ROOM: &str = "lobby";
 
 /// An instance that keeps nothing.
 fn instance(redis: &RedisServer) -> Server {
-    let server = Server::start(&["--bus", &redis.url(), "--memory", "--bus-canary", "500ms"]);
+    ready(Server::start(&["--bus", &redis.url(), "--memory", "--bus-canary", "500ms"]))
+}
+
+/// An instance that has a store.
+fn with_store(redis: &RedisServer, kept: &Kept) -> Server {
+    ready(kept.start(&["--bus", &redis.url(), "--bus-canary", "500ms"]))
+}
+
+fn ready(server: Server) -> Server {
     wait_until("it is ready", || get(server.address(), "/readyz").status == 200);
     server
 }
@@ -61,6 +69,30 @@ fn positions_that_were_heard_are_not_taken_for_those_that_are_given_again() {
     // The instances start again, and Redis does not.
     drop(servers);
     assert_eq!(say(&instance(&redis), &[]).0, new_epoch);
+}
+
+#[test]
+fn a_store_that_was_behind_does_not_know_what_redis_had() {
+    let mut redis = RedisServer::start(&["--save", "3600 1000000"]);
+    let kept = Kept::new();
+    let server = with_store(&redis, &kept);
+    say(&server, &["kept"]);
+    server.stop();
+    let server = instance(&redis);
+    say(&server, &["saved"]);
+    save(&redis);
+    let (epoch, heard) = say(&server, &["lost 1", "lost 2", "lost 3"]);
+    server.kill();
+    redis.kill();
+    redis.start_again();
+    let servers = [with_store(&redis, &kept), instance(&redis)];
+    let (new_epoch, last) = say(&servers[0], &["new 1", "new 2", "new 3", "new 4"]);
+    assert!(new_epoch != epoch && last > heard, "the numbers alone would not tell");
+    for server in &servers {
+        let (mut back, _) = ChatClient::hello(server.address(), "Bob");
+        let resumed = back.resume(ROOM, heard, &epoch);
+        assert_eq!((&resumed["gap"], &resumed["epoch"]), (&true.into(), &new_epoch), "{resumed}");
+    }
 }
 
 #[test]

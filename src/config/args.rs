@@ -11,7 +11,7 @@ use super::fields::{CacheRule, Field, Lines};
 use super::values::{
     BusPrefix, BusUrl, Count, Host, Keep, List, LogFilter, Network, Origin, Port, Size, Span, Switch, SyncMode,
 };
-use crate::limits::Limits;
+use crate::limits::{LEAST_BUS_KEEP, Limits};
 
 /// A chat server in one binary: one port, a chat page, every WebSocket.
 #[derive(FromArgs, ArgsInfo, Debug)]
@@ -87,7 +87,7 @@ pub(super) struct Args {
     pub(super) bus_prefix: Option<BusPrefix>,
     /// messages that the bus keeps, about, for instances that were away (default: 1000000)
     #[argh(option)]
-    bus_keep: Option<Count<100_000>>,
+    bus_keep: Option<Count<LEAST_BUS_KEEP>>,
     /// silence after which it is tried whether the bus still brings anything (default: 5s)
     #[argh(option)]
     bus_canary: Option<Span<50>>,

@@ -137,6 +137,7 @@ impl<D: Driver> Conductor<D> {
                 () = self.complain() => {}
             }
         });
+        self.keep_mark();
     }
 
     /// Takes what the loop asks for, until it is to end.
@@ -223,6 +224,7 @@ impl<D: Driver> Conductor<D> {
 
     fn went_down(&self, failure: &Failure) {
         self.shared.went_away();
+        self.keep_mark();
         let mut state = self.state.borrow_mut();
         state.down_since.get_or_insert_with(Instant::now);
         if state.is_down_logged {
@@ -292,18 +294,18 @@ impl<D: Driver> Conductor<D> {
                     None => Found::Nothing,
                 },
             };
-            let trust = meta.trust(&run);
+            let trust = Trust::of(&run, meta.run.as_deref());
             let verdict = self.state.borrow().sequence.judge(&meta, bounds, found, trust);
             match verdict {
                 Verdict::Declare { base } => {
                     let epoch = Epoch(getrandom::u64().map_err(Failure::new)?);
-                    if mark.is_some() {
-                        tracing::warn!("the bus has lost messages that are known here: a new epoch begins at {base}");
-                    } else if trust == Trust::Doubtful {
+                    if trust == Trust::Doubtful {
                         tracing::warn!(
-                            "the bus was restarted, and nobody is there who knows whether it has lost messages: \
+                            "the bus was restarted, and may have lost messages that were heard: \
                              a new epoch begins at {base}"
                         );
+                    } else if mark.is_some() {
+                        tracing::warn!("the bus has lost messages that are known here: a new epoch begins at {base}");
                     }
                     let life = Declared { stamp: Stamp { epoch, base }, after: bounds.last };
                     session.append_meta(wire::encode_life(&life, &run)).await?;
@@ -312,6 +314,8 @@ impl<D: Driver> Conductor<D> {
                 Verdict::Follow(route) => {
                     if let Run::Named(run) = run
                         && meta.run.as_deref() != Some(&*run)
+                        // Another may just have said so.
+                        && Meta::read(&session.meta().await?).run.as_deref() != Some(&*run)
                     {
                         session.append_meta(wire::encode_run(&run)).await?;
                     }
@@ -457,11 +461,12 @@ impl<D: Driver> Conductor<D> {
                 let message = state.decoder.decode(&bytes);
                 let id = message.as_ref().map(|message| message.id);
                 is_up |= id.is_some() && id == state.opening;
-                if id.is_some_and(|id| id.instance == self.instance) {
+                let ours = id.filter(|id| id.instance == self.instance);
+                if ours.is_some() {
                     (state.last_own_return, state.mark_since) = (state.last_return, None);
                 }
                 state.take(self.instance, offset, message, &mut events);
-                if let Some(id) = id.filter(|id| id.instance == self.instance)
+                if let Some(id) = ours
                     && let Some((_, question)) = state.asked.take_if(|(number, _)| *number == id.number)
                 {
                     events.push(Event::Level(question));
@@ -489,6 +494,17 @@ impl<D: Driver> Conductor<D> {
         if !events.is_empty() || mark.offset.abs_diff(*kept) >= QUIET_RECORDS {
             *kept = mark.offset;
             keeper.keep(Ordered { events, mark });
+        }
+    }
+
+    /// Whoever comes back vouches for a restarted broker only if it knows the end of the log, told or not.
+    fn keep_mark(&self) {
+        let state = &mut *self.state.borrow_mut();
+        if let (Some(keeper), Some(mark)) = (&self.keeper, state.sequence.mark())
+            && mark.offset != state.kept
+        {
+            state.kept = mark.offset;
+            keeper.keep(Ordered { events: Vec::new(), mark });
         }
     }
 

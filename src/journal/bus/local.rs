@@ -104,7 +104,7 @@ impl LocalBus {
     }
 
     /// Restarts cost nothing, which it says.
-    pub(super) fn last(&self) {
+    pub(super) fn keep_everything(&self) {
         self.change(|state| state.is_lasting = true);
     }
 

@@ -10,8 +10,15 @@
 //! positions declares another.
 //!
 //! Nobody may be left who knows what was lost: instances without a store that were restarted together with a broker that
-//! came back with less than it had. So whoever knows nothing, and finds the broker in another run than the last for which
-//! somebody has vouched, declares a life as well. Whoever finds in the log what it knows, vouches.
+//! came back with less than it had, or with a store that had been away before. So whoever knows nothing or only an older
+//! part of it, and finds the broker in another run than the last for which somebody has vouched, declares a life as well.
+//! Vouching is for whoever finds in the log what it knows, and has followed the log while the run before went on, or
+//! stands at its very end.
+//!
+//! This is no proof. Whoever has followed may have been behind others by what was on its way when the broker stopped, and
+//! a store may end just where an old snapshot does. If those who know more are still there, or come back with a store,
+//! they find something else in the place where they stand, and declare a life then. If none of them ever does, positions
+//! that were heard are given again in the life in which they were.
 //!
 //! A record is a repeat if the window knows its draft, or its author and nonce. The window is counted in positions and
 //! begins with a life, so all instances decide alike, also one that starts later: it reads that part of the log first.
@@ -21,21 +28,16 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use crate::chat::entry::{Entry, Nonce, PersonId, Position};
 use crate::journal::contract::Lost;
 use crate::journal::ordered::{DraftId, Mark, Stamp};
+use crate::limits::LEAST_BUS_KEEP;
 
-use super::driver::Bounds;
+use super::driver::{Bounds, Run};
 use super::wire::{Body, Message, Meta};
 
-/// Positions behind an entry in which a repeat of it is recognised.
-///
-/// It is no option. Each instance decides by itself which record is a repeat, and all must decide alike for as long as the
-/// log lasts, those of other versions included: two that do not agree tell different histories, and nobody notices. A
-/// number that the first one wrote to the meta log would hold for ever, whatever an operator says later, so it would be
-/// an option that nearly always does nothing. And there is little to choose. What an instance has published itself is not
-/// recognised by this, however long the bus was away: it reads the log up to its own mark first. What is left are people
-/// who say something again after they have lost their connection, which is a matter of seconds; so many positions are
-/// those of half a minute at 1,600 messages per second, cost an instance some 10 MB, and are read again in a moment by one
-/// that starts. They must be fewer than the least that a bus may be told to keep (`--bus-keep`).
+/// Positions behind an entry in which a repeat of it is recognised: half a minute at 1,600 messages per second, which is
+/// long for somebody who says again what was lost with a connection, and about 10 MB. It is no option, since all instances
+/// must decide alike for as long as the log lasts, those of other versions included.
 pub(super) const WINDOW: u64 = 50_000;
+const _: () = assert!(WINDOW < LEAST_BUS_KEEP as u64, "whoever starts reads the window from the log");
 /// Records from which an instance without a store fills the tails of its rooms.
 const FILL: u64 = 250_000;
 /// Bytes of entries that are kept to answer repeats with. Without it a repeat is answered as it was said again.
@@ -63,6 +65,8 @@ pub(super) struct Route {
     goes_on: bool,
     /// What came between is no longer there.
     has_skipped: bool,
+    /// What the log had when this was decided ends with this offset.
+    end: u64,
 }
 
 /// What is on the bus at the place where we stand.
@@ -92,6 +96,18 @@ pub(super) enum Trust {
     Sure,
     /// The broker has been restarted, and nobody who was there before has said that nothing is missing.
     Doubtful,
+}
+
+impl Trust {
+    /// What a log may be given in this `run` of the broker, where `known` is the last run of which it is known what it had:
+    /// doubt if it is another. A broker that does not tell of its runs is believed, and so is a log of older programs, in
+    /// which there are none.
+    pub(super) fn of(run: &Run, known: Option<&str>) -> Self {
+        match (run, known) {
+            (Run::Named(present), Some(known)) if present != known => Trust::Doubtful,
+            (Run::Named(_) | Run::Unmarked, _) => Trust::Sure,
+        }
+    }
 }
 
 /// What became of a record.
@@ -128,6 +144,8 @@ pub(super) struct Sequence {
     last: Position,
     /// The offset after that of the last record read, where offsets leave nothing out.
     expected: Option<u64>,
+    /// Whoever has read this far has had everything that was there when the session began.
+    end: u64,
     is_dense: bool,
     known: u64,
     goes_on: bool,
@@ -152,6 +170,7 @@ impl Sequence {
             mark,
             last,
             expected: None,
+            end: 0,
             is_dense,
             known: 0,
             goes_on: false,
@@ -180,8 +199,15 @@ impl Sequence {
             Found::Nothing => true,
         };
         if best.is_some_and(|best| best.base >= mark.stamp.base) && bounds.last >= mark.offset && !is_other {
+            // A session may have ended before it had read up to here.
+            let has_read = self.expected.is_some_and(|expected| expected > mark.offset);
+            let knows = has_read && !self.window.is_empty();
+            if let (Trust::Doubtful, Some(best)) = (trust, best)
+                && !(knows && self.has_followed() || mark.offset == bounds.last)
+            {
+                return Verdict::Declare { base: self.last.max(beyond(best, bounds)) };
+            }
             // What comes behind the mark is the same log. A process that has just begun learns first what was before.
-            let knows = !self.window.is_empty();
             let after = if knows { mark.offset } else { mark.offset.saturating_sub(WINDOW) };
             return Verdict::Follow(Route {
                 after: after.max(bounds.first - 1),
@@ -189,6 +215,7 @@ impl Sequence {
                 in_force: knows.then_some(mark.stamp),
                 goes_on: true,
                 has_skipped: bounds.first > mark.offset + 1,
+                end: bounds.last,
             });
         }
         if best.is_none_or(|best| best.base < self.last || best.base <= mark.stamp.base) {
@@ -211,7 +238,14 @@ impl Sequence {
                     Keeping::Memory => first.max(bounds.last.saturating_sub(FILL)),
                 };
                 let after = first.max(known.saturating_sub(WINDOW));
-                Verdict::Follow(Route { after, known, in_force: None, goes_on: false, has_skipped: false })
+                Verdict::Follow(Route {
+                    after,
+                    known,
+                    in_force: None,
+                    goes_on: false,
+                    has_skipped: false,
+                    end: bounds.last,
+                })
             }
         }
     }
@@ -223,7 +257,19 @@ impl Sequence {
         }
         let lives = meta.lives.iter().filter(|life| life.stamp.base > base);
         let after = lives.map(|life| life.after).min().unwrap_or(0).min(bounds.last).max(bounds.first - 1);
-        Verdict::Follow(Route { after, known: after, in_force: None, goes_on: false, has_skipped: true })
+        Verdict::Follow(Route {
+            after,
+            known: after,
+            in_force: None,
+            goes_on: false,
+            has_skipped: true,
+            end: bounds.last,
+        })
+    }
+
+    /// Whether this process has read what the log had when its last session began.
+    fn has_followed(&self) -> bool {
+        self.expected.is_some_and(|expected| expected > self.end)
     }
 
     /// Takes a route.
@@ -235,6 +281,7 @@ impl Sequence {
         self.known = route.known;
         self.goes_on = route.goes_on;
         self.expected = Some(route.after + 1);
+        self.end = route.end;
         self.has_skipped |= route.has_skipped;
     }
 
@@ -442,7 +489,7 @@ mod tests {
     fn what_is_done_with_a_log() {
         let declare = |base| Verdict::Declare { base: Position(base) };
         let go = |after, known, goes_on, has_skipped| {
-            Verdict::Follow(Route { after, known, in_force: None, goes_on, has_skipped })
+            Verdict::Follow(Route { after, known, in_force: None, goes_on, has_skipped, end: 0 })
         };
         let (anew, goes_on) = (
             |after, known, skipped| go(after, known, false, skipped),
@@ -485,7 +532,25 @@ mod tests {
             ("but not far enough", store, 130, Some(at(FIRST, 130, 50)), &both, bounds(1, 95), unknown, declare(130)),
         ] {
             let sequence = Sequence::new(keeping, true, Position(last), mark);
+            let expected = match expected {
+                Verdict::Follow(route) => Verdict::Follow(Route { end: bounds.last, ..route }),
+                Verdict::Declare { .. } => expected,
+            };
             assert_eq!(sequence.judge(&meta(lives), bounds, found, Trust::Sure), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_broker_that_was_restarted_is_doubted() {
+        let named = |run: &str| Run::Named(run.to_owned());
+        for (name, run, known, trust) in [
+            ("the same run", named("a"), Some("a"), Trust::Sure),
+            ("another", named("b"), Some("a"), Trust::Doubtful),
+            ("the first that is told", named("a"), None, Trust::Sure),
+            ("nothing is told any more", Run::Unmarked, Some("a"), Trust::Sure),
+            ("nothing was ever told", Run::Unmarked, None, Trust::Sure),
+        ] {
+            assert_eq!(Trust::of(&run, known), trust, "{name}");
         }
     }
 
@@ -497,8 +562,11 @@ mod tests {
         let (ours, other) = (Found::Record(Some(id(50))), Found::Record(Some(id(9))));
         let (memory, store) = (Keeping::Memory, Keeping::Store);
         for (name, keeping, last, mark, lives, bounds, found, declared) in [
-            ("who has it all vouches", store, 50, mark, &lives[..], bounds(1, 60), ours, None),
-            ("whatever is in memory", memory, 50, mark, &lives, bounds(1, 60), ours, None),
+            ("who stands at its end vouches", store, 50, mark, &lives[..], bounds(1, 50), ours, None),
+            ("whatever else was trimmed", store, 50, mark, &lives, bounds(50, 50), ours, None),
+            ("who was away does not", store, 50, mark, &lives, bounds(1, 60), ours, declare(60)),
+            ("also where its place is trimmed", store, 50, mark, &lives, bounds(55, 60), Found::Unknown, declare(60)),
+            ("in a life that is over", store, 50, mark, &both, bounds(1, 90), ours, declare(190)),
             ("who knows nothing begins anew", memory, 0, None, &lives, bounds(1, 60), Found::Unknown, declare(60)),
             ("and so does an empty store", store, 0, None, &lives, bounds(1, 60), Found::Unknown, declare(60)),
             ("above the best life", memory, 0, None, &both, bounds(1, 90), Found::Unknown, declare(190)),
@@ -516,6 +584,53 @@ mod tests {
                 }
             };
             assert_eq!(verdict, declared, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_was_read_in_part_is_read_again() {
+        let (lives, mark) = ([life(FIRST, 0)], Some(at(FIRST, 50, 50)));
+        for (read_upto, after) in [(0, 0), (20, 0), (49, 0), (50, 50), (55, 55)] {
+            let mut sequence = Sequence::new(Keeping::Store, true, Position(50), mark);
+            let judge = |sequence: &Sequence| {
+                let found = Found::Record(sequence.mark().and_then(|mark| mark.id));
+                route(sequence.judge(&meta(&lives), bounds(1, 60), found, Trust::Sure))
+            };
+            sequence.follow(judge(&sequence));
+            for offset in 1..=read_upto {
+                sequence.take(offset, message(FIRST, offset, &offset.to_string()));
+            }
+            assert_eq!(judge(&sequence).after, after, "read up to {read_upto}");
+        }
+    }
+
+    #[test]
+    fn whoever_has_followed_a_log_vouches_for_it() {
+        let lives = [life(FIRST, 0)];
+        let mark = Some(at(FIRST, 50, 50));
+        for (name, keeping, mark, end, read_upto, vouches) in [
+            ("a store that was level", Keeping::Store, mark, 60, 60, true),
+            ("and heard more", Keeping::Store, mark, 60, 65, true),
+            ("one that was still behind", Keeping::Store, mark, 60, 55, false),
+            ("or had not got to where it stood", Keeping::Store, mark, 60, 30, false),
+            ("who began with nothing and was level", Keeping::Memory, None, 60, 60, true),
+            ("and who was not", Keeping::Memory, None, 60, 59, false),
+        ] {
+            let mut sequence = Sequence::new(keeping, true, Position(mark.map_or(0, |mark| mark.offset)), mark);
+            let found = |number| Found::Record(Some(id(number)));
+            let first = sequence.judge(&meta(&lives), bounds(1, end), found(50), Trust::Sure);
+            sequence.follow(route(first));
+            for offset in 1..=read_upto {
+                sequence.take(offset, message(FIRST, offset, &offset.to_string()));
+            }
+            let stands = sequence.mark().map_or(0, |mark| mark.offset);
+            let verdict = sequence.judge(&meta(&lives), bounds(1, 70), found(stands), Trust::Doubtful);
+            let expected = if vouches { None } else { Some(Position(70)) };
+            let declared = match verdict {
+                Verdict::Declare { base } => Some(base),
+                Verdict::Follow(_) => None,
+            };
+            assert_eq!(declared, expected, "{name}");
         }
     }
 

@@ -21,12 +21,12 @@ pub(super) struct Shared {
     pub(super) reconnects: AtomicU64,
     /// Events that the loop has taken.
     taken: AtomicUsize,
+    /// Bytes of their contents.
+    taken_bytes: AtomicUsize,
     /// Events that had been handed on when the session had read everything that was missed.
     missed: AtomicUsize,
     /// The thread waits until more is taken.
     is_held: AtomicBool,
-    /// Bytes of their contents.
-    taken_bytes: AtomicUsize,
     took: Notify,
 }
 
@@ -47,7 +47,7 @@ impl Shared {
 
     /// Whether the loop has taken so many events. Both numbers wrap.
     fn is_taken(&self, given: usize) -> bool {
-        given.wrapping_sub(self.taken.load(Ordering::Acquire)).cast_signed() <= 0
+        given.wrapping_sub(self.taken.load(Ordering::SeqCst)).cast_signed() <= 0
     }
 
     pub(super) fn went_away(&self) {
@@ -67,21 +67,23 @@ impl Shared {
 
     /// Whether the loop has so much to take that nothing more is read, of so many events and bytes handed on.
     pub(super) fn is_behind(&self, given: usize, given_bytes: usize) -> bool {
-        given.wrapping_sub(self.taken.load(Ordering::Acquire)) > AHEAD
-            || given_bytes.wrapping_sub(self.taken_bytes.load(Ordering::Acquire)) > AHEAD_BYTES
+        given.wrapping_sub(self.taken.load(Ordering::SeqCst)) > AHEAD
+            || given_bytes.wrapping_sub(self.taken_bytes.load(Ordering::SeqCst)) > AHEAD_BYTES
     }
 
     /// Waits until the loop has taken something, if `is_ahead` still holds when the loop knows that somebody waits.
+    ///
+    /// This side sets the flag and then reads the numbers, the loop changes the numbers and then reads the flag. One of
+    /// the two must see what the other has done, so both need the one order of all of it.
     pub(super) async fn hold(&self, is_ahead: impl Fn() -> bool) {
-        self.is_held.store(true, Ordering::Release);
+        let _held = Held::new(&self.is_held);
         if is_ahead() {
             self.took.notified().await;
         }
-        self.is_held.store(false, Ordering::Release);
     }
 
     pub(super) fn is_held(&self) -> bool {
-        self.is_held.load(Ordering::Acquire)
+        self.is_held.load(Ordering::SeqCst)
     }
 
     /// Whether what is published comes back.
@@ -91,11 +93,27 @@ impl Shared {
 
     /// The loop has taken an event of which [`weight`] gives the bytes.
     pub(super) fn took(&self, bytes: usize) {
-        self.taken_bytes.fetch_add(bytes, Ordering::AcqRel);
-        self.taken.fetch_add(1, Ordering::AcqRel);
-        if self.is_held.load(Ordering::Acquire) {
+        self.taken_bytes.fetch_add(bytes, Ordering::SeqCst);
+        self.taken.fetch_add(1, Ordering::SeqCst);
+        if self.is_held.load(Ordering::SeqCst) {
             self.took.notify_one();
         }
+    }
+}
+
+/// As long as it is there, somebody waits. A session may end in the midst of that.
+struct Held<'a>(&'a AtomicBool);
+
+impl<'a> Held<'a> {
+    fn new(is_held: &'a AtomicBool) -> Self {
+        is_held.store(true, Ordering::SeqCst);
+        Held(is_held)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
     }
 }
 

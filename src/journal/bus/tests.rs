@@ -334,7 +334,7 @@ fn a_bus_that_comes_back_as_it_was_is_noticed() {
 fn instances_that_keep_nothing_find_out_that_the_bus_was_restarted_when_they_were() {
     let restart = |bus: &LocalBus, had: Snapshot, lasts: bool| {
         if lasts {
-            bus.last();
+            bus.keep_everything();
         }
         bus.restore(had);
     };
@@ -382,6 +382,39 @@ fn instances_that_keep_nothing_find_out_that_the_bus_was_restarted_when_they_wer
         let mut late = Instance::new(&bus, None);
         late.until_ready();
         assert_eq!(late.desk.journal.epoch(), epochs[0], "{name}");
+    }
+}
+
+#[test]
+fn a_store_that_was_behind_does_not_vouch_for_a_bus_that_was_restarted() {
+    for (name, others_heard_more) in [("others heard more", true), ("it was the last that went", false)] {
+        let (bus, folder) = (LocalBus::new(), Folder::new());
+        let file = folder.file("a.db");
+        // It publishes no marks on its own.
+        let calm = Limits { bus_canary_interval: Duration::from_secs(60), ..limits() };
+        let mut kept = Instance { desk: open(&bus, Some(&file), &calm), heard: Heard::default() };
+        kept.say("kept");
+        kept.until_heard("kept");
+        let epoch = kept.desk.journal.epoch();
+        // The end of the log is a mark, of which nobody is told.
+        kept.desk.journal.level(1);
+        while !matches!(kept.desk.event(), Event::Level(1)) {}
+        drop(kept);
+        let snapshot = if others_heard_more {
+            let mut memory = Instance::new(&bus, None);
+            memory.say("saved");
+            memory.until_heard("saved");
+            let snapshot = bus.snapshot();
+            memory.say("lost");
+            memory.until_heard("lost");
+            snapshot
+        } else {
+            bus.snapshot()
+        };
+        bus.restore(snapshot);
+        let mut back = Instance::new(&bus, Some(&file));
+        back.until_ready();
+        assert_eq!(back.desk.journal.epoch() != epoch, others_heard_more, "{name}");
     }
 }
 
@@ -525,4 +558,36 @@ fn nobody_reads_ahead_of_a_loop_that_does_not_take() {
     });
     slow.until("everything", |it| it.heard.entries.len() == 50_000);
     assert_eq!(slow.heard.entries, one.heard.entries);
+}
+
+#[test]
+fn a_session_that_ends_while_it_is_held_leaves_nothing_held() {
+    let bus = LocalBus::new();
+    let mut slow = Instance::new(&bus, None);
+    let mut one = Instance::new(&bus, None);
+    slow.until_ready();
+    one.until_ready();
+    for _ in 0..5 {
+        one.desk.say((0..5_000).map(|number| by(1, raw("room", &number.to_string()))));
+        one.until("all are back", |it| it.desk.journal.in_flight() == 0);
+    }
+    let shared = match &slow.desk.journal {
+        Journal::Bus(journal) => Arc::clone(&journal.shared),
+        journal => panic!("{journal:?}"),
+    };
+    let wait = |what: &str, is_so: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + DEADLINE;
+        while !is_so() {
+            assert!(Instant::now() < deadline, "{what}");
+            thread::park_timeout(Duration::from_millis(2));
+        }
+    };
+    wait("it is held", &|| shared.is_held());
+    bus.down();
+    wait("the session has ended", &|| shared.readiness() == Err(Unready::Away));
+    slow.take();
+    bus.up();
+    slow.until_ready();
+    bus.stick(true);
+    slow.until("the silence is noticed", |it| it.desk.journal.readiness() == Err(Unready::Away));
 }

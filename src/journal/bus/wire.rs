@@ -23,7 +23,6 @@ use crate::chat::entry::{Author, Content, Draft, Epoch, Nonce, PersonId, Positio
 use crate::journal::ordered::{DraftId, Stamp};
 
 use super::driver::Run;
-use super::sequence::Trust;
 
 const FORMAT: u8 = 1;
 /// A kind is never used for anything else again; what a change of format makes unreadable to older programs is a new kind.
@@ -223,7 +222,8 @@ enum MetaRecord {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         run: Option<String>,
     },
-    /// Somebody who knew where the log stood has found it there in this run of the broker.
+    /// Somebody who knew where the log stood has found it there in this run of the broker. There is one for each restart,
+    /// and at the most one of each instance, where all come at the same moment.
     Run { run: String },
     /// What signs the tokens of people, in base64.
     Key { key: String },
@@ -268,14 +268,6 @@ impl Meta {
             }
         }
         meta
-    }
-
-    /// Whether nobody can say what a run of the broker has lost. A log of older programs has no runs, and is believed.
-    pub(super) fn trust(&self, run: &Run) -> Trust {
-        match (run, &self.run) {
-            (Run::Named(present), Some(known)) if present != known => Trust::Doubtful,
-            (Run::Named(_) | Run::Unmarked, _) => Trust::Sure,
-        }
     }
 
     /// The life that holds: the one with the highest base, the first of equals.
@@ -398,6 +390,7 @@ mod tests {
         assert_eq!(meta.best(), Some(two.stamp), "the highest base, the first of equals");
         assert_eq!(Meta::read(&[]).best(), None);
     }
+
     #[test]
     fn the_meta_log_names_the_run_for_which_somebody_vouches() {
         let life = Declared { stamp: STAMP, after: 5 };
@@ -409,12 +402,7 @@ mod tests {
             ("and declared anew", vec![encode_run("b"), encode_life(&life, &named("c"))], Some("c")),
             ("and that does not tell", vec![encode_run("b"), encode_life(&life, &Run::Unmarked)], Some("b")),
         ] {
-            let meta = Meta::read(&records);
-            assert_eq!(meta.run.as_deref(), known, "{name}");
-            assert_eq!(meta.trust(&Run::Unmarked), Trust::Sure, "{name}");
-            assert_eq!(meta.trust(&named(known.unwrap_or("any"))), Trust::Sure, "{name}");
-            let doubted = if known.is_some() { Trust::Doubtful } else { Trust::Sure };
-            assert_eq!(meta.trust(&named("another")), doubted, "{name}");
+            assert_eq!(Meta::read(&records).run.as_deref(), known, "{name}");
         }
     }
 }

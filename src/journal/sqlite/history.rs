@@ -113,10 +113,9 @@ impl Reader {
         let sql =
             "SELECT count(*) FROM (SELECT 1 FROM entries WHERE room = ? AND position > ? AND position <= ? LIMIT ?)";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let count: i64 = statement.query_row(
-            params![room, schema::number(after), schema::number(upto), schema::number(Position(limit as u64))],
-            |row| row.get(0),
-        )?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let count: i64 =
+            statement.query_row(params![room, schema::number(after), schema::number(upto), limit], |row| row.get(0))?;
         Ok(count.unsigned_abs())
     }
 

@@ -60,11 +60,22 @@ pub(super) struct Upkeep {
     /// The floor when it was last looked for rooms that can be forgotten.
     forgotten: Position,
     trim_at: Instant,
+    /// What was done last.
+    last_step: Step,
     paused_until: Option<Instant>,
     log: LogSize,
     checkpointer: SyncSender<()>,
     /// Of two checkpoints at once, SQLite lets the second fail.
     checkpoints: Arc<Mutex<()>>,
+}
+
+/// What is done between two batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// More is indexed.
+    Index,
+    /// Something is removed, or tidied up.
+    Trim,
 }
 
 /// Since when there are entries that are not indexed.
@@ -124,6 +135,7 @@ impl Upkeep {
             floor,
             forgotten: Position::START,
             trim_at: now,
+            last_step: Step::Trim,
             paused_until: None,
             log: LogSize { pages, seen: 0 },
             checkpointer,
@@ -137,11 +149,16 @@ impl Upkeep {
         self.counts
     }
 
-    /// So many entries are new.
+    /// So many entries are new. There may be none: a bus also has it noted how far it was read.
     pub(super) fn appended(&mut self, connection: &Connection, entries: u64, now: Instant) {
         self.counts.stored(entries);
-        if self.is_count_unsure {
+        let was_unsure = self.is_count_unsure;
+        if was_unsure {
             self.is_count_unsure = self.counts.recount(connection, self.indexed).is_err();
+        }
+        // What had been stored before a failure is not new any more, and not indexed.
+        if entries == 0 && !was_unsure {
+            return;
         }
         let first = self.unindexed.map_or(now, |unindexed| unindexed.first);
         self.unindexed = Some(Unindexed { first, last: now });
@@ -166,22 +183,31 @@ impl Upkeep {
         Some(if is_far_behind { now } else { (newest + INDEX_AFTER).min(first + INDEX_LATEST) })
     }
 
-    /// Takes the steps that are due, one of each.
-    pub(super) fn step(&mut self, connection: &mut Connection, appender: &mut Appender, now: Instant) {
+    /// Takes a step if one is due, and tells which. If both are, they take turns.
+    pub(super) fn step(&mut self, connection: &mut Connection, appender: &mut Appender, now: Instant) -> Option<Step> {
         self.checkpoint(connection);
         if self.due(appender.last(), now).is_none_or(|due| due > now) {
-            return;
+            return None;
         }
         self.paused_until = None;
         let is_index_due = self.index_due(appender.last(), now).is_some_and(|due| due <= now);
-        let index = if is_index_due { self.index(connection, appender.last()) } else { Ok(()) };
         let is_trim_due = !self.keep.is_everything() && self.trim_at <= now;
-        let trim = if is_trim_due { self.trim(connection, appender, now) } else { Ok(()) };
-        if let Err(error) = index.and(trim) {
+        let step = match (is_index_due, is_trim_due, self.last_step) {
+            (true, false, _) | (true, true, Step::Trim) => Step::Index,
+            (false, true, _) | (true, true, Step::Index) => Step::Trim,
+            (false, false, _) => return None,
+        };
+        self.last_step = step;
+        let outcome = match step {
+            Step::Index => self.index(connection, appender.last(), STEP_TIME),
+            Step::Trim => self.trim(connection, appender, now),
+        };
+        if let Err(error) = outcome {
             append::roll_back(connection);
             tracing::warn!("the store cannot be kept in order, and that is tried again in {PAUSE:?}: {error}");
             self.paused_until = Some(now + PAUSE);
         }
+        Some(step)
     }
 
     /// Indexes what there is now, for about `time`, and gives whether that was everything that can be done. A failure
@@ -189,7 +215,8 @@ impl Upkeep {
     pub(super) fn index_now(&mut self, connection: &mut Connection, last: Position, time: Duration) -> bool {
         let begun = Instant::now();
         while self.indexed < last && begun.elapsed() < time {
-            if self.index(connection, last).is_err() {
+            let left = time.saturating_sub(begun.elapsed());
+            if self.index(connection, last, left.min(STEP_TIME)).is_err() {
                 append::roll_back(connection);
                 return true;
             }
@@ -197,10 +224,10 @@ impl Upkeep {
         self.indexed >= last
     }
 
-    /// Tells the index of the next entries. They and the mark are written together, so after a crash it goes on where
+    /// Tells the index of the next entries, for about `time`. They and the mark are written together, so after a crash it goes on where
     /// it was.
     #[inline(never)] // It is counted by its name (benches/counts).
-    fn index(&mut self, connection: &mut Connection, last: Position) -> rusqlite::Result<()> {
+    fn index(&mut self, connection: &mut Connection, last: Position, time: Duration) -> rusqlite::Result<()> {
         let begun = Instant::now();
         let transaction = connection.transaction()?;
         let mut mark = self.indexed;
@@ -213,7 +240,7 @@ impl Upkeep {
                 transaction.prepare_cached("INSERT INTO search (rowid, room, author, content) VALUES (?, ?, ?, ?)")?;
             let mut rows = entries.query([schema::number(mark)])?;
             while let Some(row) = rows.next()? {
-                if count == STEP_ENTRIES || count > 0 && begun.elapsed() > STEP_TIME {
+                if count == STEP_ENTRIES || count > 0 && begun.elapsed() > time {
                     is_complete = false;
                     break;
                 }
@@ -402,4 +429,30 @@ fn milliseconds(time: SystemTime) -> u64 {
 
 fn milliseconds_of(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_nothing_is_new_nothing_is_indexed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        drop(crate::journal::tests::Desk::sqlite(&path, &Limits::default()));
+        let mut connection = Connection::open(&path).unwrap();
+        for (name, entries, is_unsure, is_due) in [
+            ("how far a bus was read", 0, false, false),
+            ("an entry", 1, false, true),
+            ("one that was stored when that seemed to fail", 0, true, true),
+        ] {
+            let (mut upkeep, _checkpointer) = Upkeep::new(&mut connection, &Limits::default()).unwrap();
+            if is_unsure {
+                upkeep.doubt_count();
+            }
+            let now = Instant::now();
+            upkeep.appended(&connection, entries, now);
+            assert_eq!(upkeep.due(Position(7), now).is_some(), is_due, "{name}");
+        }
+    }
 }

@@ -22,7 +22,7 @@ use super::append::{self, Appender, Failed, What};
 use super::open::Lock;
 use super::report::{Board, Marks, Reporter};
 use super::schema;
-use super::upkeep::Upkeep;
+use super::upkeep::{Step, Upkeep};
 
 /// Drafts of one transaction. Whoever comes next waits for it to end.
 const MAX_BATCH: usize = 1_000;
@@ -31,8 +31,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// What is written to see whether the disk takes anything: more than what may be left of its last block.
 const PROBE_BYTES: i64 = 64 * 1024;
-/// How long a search makes appends wait while it brings the index up to date, if there are none when it begins, and if
-/// there are.
+/// How long a search makes appends wait while it brings the index up to date, about: if there are none when it begins,
+/// and if there are. Then it does nothing where a step has been taken already, and is told to ask again.
 const INDEX_TIME: Duration = Duration::from_millis(20);
 const INDEX_TIME_AMONG_APPENDS: Duration = Duration::from_millis(5);
 /// Nothing is due so late that this would not wake the thread earlier.
@@ -133,10 +133,11 @@ impl Writer {
             } else {
                 self.probe();
             }
-            if matches!(self.health, Health::Fine) {
-                self.upkeep.step(&mut self.connection, &mut self.appender, Instant::now());
-            }
-            self.serve_searches();
+            let step = match self.health {
+                Health::Fine => self.upkeep.step(&mut self.connection, &mut self.appender, Instant::now()),
+                Health::Failing { .. } => None,
+            };
+            self.serve_searches(step);
             self.reporter.tell(marks(&self.appender, &self.upkeep));
         }
         self.close();
@@ -307,13 +308,18 @@ impl Writer {
         }
     }
 
-    fn serve_searches(&mut self) {
+    /// Brings the index up to date for those who search, in a pass in which this `step` was taken.
+    fn serve_searches(&mut self, step: Option<Step>) {
         if self.searches.is_empty() {
             return;
         }
         let last = self.appender.last();
         let is_idle = self.waiting.is_empty() && !self.may_keep(Instant::now());
-        let time = if is_idle { INDEX_TIME } else { INDEX_TIME_AMONG_APPENDS };
+        let time = match step {
+            _ if is_idle => INDEX_TIME,
+            None => INDEX_TIME_AMONG_APPENDS,
+            Some(Step::Index | Step::Trim) => Duration::ZERO,
+        };
         let is_complete = self.upkeep.index_now(&mut self.connection, last, time);
         for search in self.searches.drain(..) {
             // Whoever does not wait any more has given up.
