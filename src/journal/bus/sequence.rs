@@ -159,7 +159,8 @@ impl Sequence {
         };
         if best.is_some_and(|best| best.base >= mark.stamp.base) && bounds.last >= mark.offset && !is_other {
             // What comes behind the mark is the same log. A process that has just begun learns first what was before.
-            let knows = !self.window.is_empty();
+            // One that was cut off while it did so knows only some of it.
+            let knows = !self.window.is_empty() && self.expected.is_some_and(|next| next > mark.offset);
             let after = if knows { mark.offset } else { mark.offset.saturating_sub(WINDOW) };
             return Verdict::Follow(Route {
                 after: after.max(bounds.first - 1),
@@ -532,6 +533,29 @@ mod tests {
             let mark = at(FIRST, start as u64, log[start - 1].2);
             let sequence = Sequence::new(Keeping::Store, true, mark.position(), Some(mark));
             assert_eq!(read(sequence, &lives, &log), all[start..], "from {start}");
+        }
+    }
+
+    #[test]
+    fn whoever_is_cut_off_while_it_learns_what_was_before_begins_again() {
+        let (lives, log) = ([life(FIRST, 0)], bounds(1, 5));
+        let mark = at(FIRST, 4, 4);
+        for cut_after in 0..=4 {
+            let mut sequence = Sequence::new(Keeping::Store, true, mark.position(), Some(mark));
+            let judge = |sequence: &Sequence| route(sequence.judge(&meta(&lives), log, Found::Record(Some(id(4)))));
+            let learn = |sequence: &mut Sequence, after: u64, upto: u64| {
+                for offset in after + 1..=upto {
+                    assert_eq!(sequence.take(offset, message(FIRST, offset, &format!("a{offset}"))), None);
+                }
+            };
+            let first = judge(&sequence);
+            sequence.follow(first);
+            learn(&mut sequence, first.after, cut_after);
+            let second = judge(&sequence);
+            assert_eq!(second.after, if cut_after == 4 { 4 } else { 0 }, "cut off behind {cut_after}");
+            sequence.follow(second);
+            learn(&mut sequence, second.after, 4);
+            assert_eq!(told(sequence.take(5, message(FIRST, 5, "a3"))), "again 3 a3", "cut off behind {cut_after}");
         }
     }
 
