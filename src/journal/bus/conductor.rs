@@ -262,6 +262,8 @@ impl<D: Driver> Conductor<D> {
         let mut meta = Meta::read(&session.meta().await?);
         if let Some(key) = self.key_to_propose {
             if meta.key.is_none() {
+                // A bus that has lost the key is given it again, so that people stay who they are.
+                let key = self.state.borrow().key.unwrap_or(key);
                 session.append_meta(wire::encode_key(&key)).await?;
                 meta = Meta::read(&session.meta().await?);
             }
