@@ -5,6 +5,9 @@
 //! again. When for some time nothing comes, another mark is published. A log that brings none back is as good as gone,
 //! however friendly the connection is: the session ends.
 
+#[cfg(test)]
+mod stand_in;
+
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,6 +31,9 @@ use super::sequence::{Found, Keeping, Route, Sequence, Verdict};
 use super::shared::Shared;
 use super::state::{Pending, State};
 use super::wire::{self, Declared, Meta};
+
+#[cfg(test)]
+pub(in crate::journal) use stand_in::StandIn;
 
 /// Pauses between attempts are random up to this: the first time, and at the most.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
