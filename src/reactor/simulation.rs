@@ -24,8 +24,9 @@
 //!
 //! What is known, and let pass: where the log has lost its end, and goes on in the same life because no instance that knew
 //! the end has come back, two entries share a position; whoever has heard the first does not hear of the second. A log that
-//! is trimmed within the window of repeats makes a repeat new to an instance that starts later. A client that comes to an
-//! instance which is far behind may be told of a gap where there is none.
+//! is trimmed within the window of repeats makes a repeat new to an instance that starts later; and one that begins just
+//! behind the first record of a life may be in the life before for a moment. A client that comes to an instance which is
+//! far behind may be told of a gap where there is none.
 //!
 //! A failure prints its seed. `CHAT_SIM_SEED` runs that one, `CHAT_SIM_RUNS` so many of them, `CHAT_SIM_STEPS` with so many
 //! steps each: `CHAT_SIM_SEED=7 cargo nextest run --lib simulation`.

@@ -5,10 +5,11 @@
 //! position; and who has heard a room without being told of a gap must have heard all of it. That is judged when all is
 //! over, since an instance may be far behind.
 //!
-//! Two things are excused. Where the log has lost records, and goes on in the same life because nobody has noticed yet,
+//! Three things are excused. Where the log has lost records, and goes on in the same life because nobody has noticed yet,
 //! two records share a position; whoever heard the first does not hear the second. And where the log was trimmed, a
 //! process that begins later does not know what was said before: to it a repeat is new. An operator keeps more than the
-//! window of repeats; the simulation does not.
+//! window of repeats; the simulation does not. Nor can it know of a life whose first record was trimmed, if the next one
+//! comes from somebody who had not heard of it: until another comes it is in the life before.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -28,6 +29,8 @@ pub(super) struct Common {
     rewound: HashSet<(Epoch, u64)>,
     /// How often it was brought back to an earlier state.
     pub(super) rewinds: u32,
+    /// Lives in which anything was published.
+    published: HashSet<Epoch>,
     /// Up to where each life was trimmed.
     trimmed: HashMap<Epoch, u64>,
     window: Window,
@@ -99,6 +102,7 @@ impl Common {
             said: BTreeMap::new(),
             rewound: HashSet::new(),
             rewinds: 0,
+            published: HashSet::new(),
             trimmed: HashMap::new(),
             window: Window::default(),
             claims: Vec::new(),
@@ -126,6 +130,7 @@ impl Common {
     }
 
     fn place(&mut self, published_in: Life, offset: u64, id: (u64, u64), draft: Option<Draft>) {
+        self.published.insert(published_in.epoch);
         let life = match self.log.last().map(|placed| placed.life) {
             Some(life) if life.base >= published_in.base => life,
             Some(_) if self.rewinds == 0 => panic!("another life begins, and nothing was lost: {published_in:?}"),
@@ -164,6 +169,10 @@ impl Common {
 
     /// An instance emits this in a life.
     pub(super) fn check_entry(&self, epoch: Epoch, entry: &Entry) {
+        if !self.has_been(epoch) {
+            // It was let pass when it began.
+            return;
+        }
         let there = self.said.get(&entry.position.0).map_or(&[][..], Vec::as_slice);
         let told = Entry { origin: None, ..entry.clone() };
         let found = there.iter().find(|said| said.epoch == epoch && said.entry == told);
@@ -179,12 +188,21 @@ impl Common {
 
     /// An instance tells that it will not hear what came up to here.
     pub(super) fn check_lost(&self, former: Epoch, epoch: Epoch, upto: u64) {
-        let is_known = self.log.iter().any(|placed| placed.life.epoch == epoch)
-            || self.rewound.iter().any(|(known, _)| *known == epoch);
-        assert!(is_known, "the log has had no life {epoch}, up to {upto}, but {:?}", self.lives());
+        let is_behind = self.has_trimmed() && self.published.contains(&epoch);
+        assert!(
+            self.has_been(epoch) || is_behind,
+            "the log has had no life {epoch}, up to {upto}, but {:?}",
+            self.lives()
+        );
         // Whoever knew more goes on behind that with those who have not noticed yet.
         let is_trimmed = self.trimmed.get(&epoch).is_some_and(|trimmed| *trimmed >= upto) || self.rewinds > 0;
         assert!(former != epoch || is_trimmed, "nothing of {epoch} was lost up to {upto}: {:?}", self.trimmed);
+    }
+
+    /// Whether the log has been in a life.
+    fn has_been(&self, epoch: Epoch) -> bool {
+        let is_it = |placed: &Placed| placed.life.epoch == epoch;
+        self.log.iter().any(is_it) || self.rewound.iter().any(|(known, _)| *known == epoch)
     }
 
     /// The lives of the log as it is, and where each begins.
