@@ -1,35 +1,21 @@
-//! What does it cost to decode a client's frames, and what does the session add to tungstenite alone?
+//! What does a WebSocket cost beside the system calls: the upgrade, decoding a client's frames, and encoding ours?
 //!
-//! "session" is [`Session::receive`]; "plain" is one `WebSocketContext` that is never given up, with several sizes of
-//! its read buffer. Both get what one read of a socket gave, and drop the messages after each read.
+//! "decode" also says what the session adds to tungstenite alone: "session" is `Session::receive`; "plain" is one
+//! `WebSocketContext` that is never given up, with several sizes of its read buffer. Both get what one read of a socket
+//! gave, and drop the messages after each read. "upgrade" begins with a head that has been read (see the bench `http`).
+#![allow(missing_docs, reason = "criterion's macros make public items")]
+
+mod common;
 
 use std::hint::black_box;
 use std::io::{self, Read, Write};
 
-use chat_app::ws::{Session, Workbench};
+use chat_app::ws::OriginPolicy;
+use chat_app::ws::frame::{self, Opcode};
+use common::web::{self, UPGRADE};
+use common::websocket::{Listener, MAX_MESSAGE_BYTES, masked_text};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
-
-const MAX_MESSAGE_BYTES: usize = 64 * 1024;
-
-fn masked_text(payload_bytes: usize) -> Vec<u8> {
-    let mask = [0x37, 0xfa, 0x21, 0x3d];
-    let mut frame = vec![0x81];
-    match payload_bytes {
-        0..=125 => frame.push(0x80 | payload_bytes as u8),
-        126..=0xffff => {
-            frame.push(0x80 | 126);
-            frame.extend((payload_bytes as u16).to_be_bytes());
-        }
-        _ => {
-            frame.push(0x80 | 127);
-            frame.extend((payload_bytes as u64).to_be_bytes());
-        }
-    }
-    frame.extend(mask);
-    frame.extend((0..payload_bytes).map(|i| (b'a' + (i % 26) as u8) ^ mask[i % 4]));
-    frame
-}
 
 struct Memory<'a>(&'a [u8]);
 
@@ -66,16 +52,8 @@ fn decode(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("decode/{name}"));
         group.throughput(Throughput::Bytes(reads.iter().map(Vec::len).sum::<usize>() as u64));
         group.bench_function("session", |bencher| {
-            let mut bench = Workbench::new(MAX_MESSAGE_BYTES);
-            let mut session = Session::new();
-            let (mut events, mut output) = (Vec::new(), Vec::new());
-            bencher.iter(|| {
-                for read in &reads {
-                    session.receive(black_box(read), &mut bench, &mut events, &mut output);
-                    black_box(&events);
-                    events.clear();
-                }
-            });
+            let mut listener = Listener::new();
+            bencher.iter(|| reads.iter().map(|read| listener.hear(read)).sum::<usize>());
         });
         for buffer_bytes in [128, 1024, 4096, 16384] {
             group.bench_function(BenchmarkId::new("plain", buffer_bytes), |bencher| {
@@ -101,5 +79,28 @@ fn decode(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, decode);
+fn encode(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("encode");
+    let mut out = Vec::new();
+    for (name, payload_bytes) in [("64B", 64), ("1KiB", 1024), ("60KiB", 60 * 1024)] {
+        let payload = vec![b'x'; payload_bytes];
+        group.throughput(Throughput::Bytes(payload_bytes as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                out.clear();
+                frame::encode(Opcode::Text, black_box(&payload), &mut out);
+                black_box(&out);
+            });
+        });
+    }
+    group.finish();
+}
+
+fn upgrade(criterion: &mut Criterion) {
+    let request = web::request(UPGRADE);
+    let origins = OriginPolicy::new(&[]).expect("no origin is wrong");
+    criterion.bench_function("upgrade", |bencher| bencher.iter(|| web::upgrade(&request, &origins)));
+}
+
+criterion_group!(benches, decode, encode, upgrade);
 criterion_main!(benches);

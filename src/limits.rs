@@ -108,6 +108,13 @@ pub struct Limits {
     pub page_entries: usize,
     /// Missed entries that are replayed to whoever resumes; more are a gap.
     pub backfill_entries: usize,
+    /// Missed entries that are read from the store at once for members that are behind.
+    pub feed_entries: usize,
+    /// Who comes from another instance with a position that this one has not heard yet waits for it, so many at once;
+    /// further ones are told of a gap.
+    pub max_ahead: usize,
+    /// How long it waits at the most. It is told of a gap earlier if the bus shows that there is no such position.
+    pub ahead_timeout: Duration,
     /// Members that are given pages in one turn; the others are given theirs in the next.
     pub feeds_per_turn: usize,
     /// People up to whom a room tells names; above it tells only how many there are.
@@ -199,6 +206,9 @@ impl Default for Limits {
             max_rooms_per_member: 50,
             page_entries: 100,
             backfill_entries: 1_000,
+            feed_entries: 1_000,
+            max_ahead: 10_000,
+            ahead_timeout: Duration::from_secs(30),
             feeds_per_turn: 500,
             presence_names: 200,
             max_instances: 64,

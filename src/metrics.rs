@@ -161,6 +161,8 @@ pub struct Bus {
     pub instances: usize,
     /// Rooms of theirs, and people in them, that are known.
     pub elsewhere: usize,
+    /// Clients that wait for what they have heard from other instances.
+    pub ahead: usize,
 }
 
 /// The classes of status codes (RFC 9110, section 15).
@@ -319,6 +321,8 @@ impl Metrics {
             text.single("chat_bus_instances", GAUGE, help, bus.instances);
             let help = "Rooms of other instances, and people in them, that are known.";
             text.single("chat_bus_elsewhere", GAUGE, help, bus.elsewhere);
+            let help = "Clients that wait until this instance has heard what they have heard from another.";
+            text.single("chat_bus_clients_ahead", GAUGE, help, bus.ahead);
             let help = "Times that the bus was lost, or not reached.";
             text.single("chat_bus_reconnects_total", COUNTER, help, bus.reconnects);
             let help = "Time from saying something here until it had come back from the bus and was stored.";

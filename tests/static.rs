@@ -15,7 +15,7 @@ use common::{
 /// nginx as its users know it, with what we do by default switched on.
 const NGINX: &str = "
 daemon off;
-worker_processes 1;
+master_process off;
 pid {folder}/nginx.pid;
 error_log {folder}/error.log;
 events {}

@@ -1,6 +1,6 @@
 //! One client: its socket, how far it has come, and what it could not send yet.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::frame::{self, Opcode};
 use crate::inbound::Inbound;
+use crate::transport::Transport;
+use crate::trust::Secure;
 
 /// How far a client has come. Times are nanoseconds of the monotonic clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,14 +69,21 @@ pub struct Client {
     pub inbound: Inbound,
     /// How it reads.
     pub reading: Reading,
-    stream: Option<TcpStream>,
+    transport: Option<Transport>,
     /// Frames the socket has not taken.
     unsent: Vec<u8>,
 }
 
 impl Client {
-    /// Begins to connect along `route`. Both interests are registered here, once, edge-triggered.
-    pub fn open(route: Route, registry: &Registry, token: Token, now: u64) -> io::Result<Self> {
+    /// Begins to connect along `route`, with TLS if it is to be `secure`. Both interests are registered here, once,
+    /// edge-triggered.
+    pub fn open(
+        route: Route,
+        secure: Option<&Secure>,
+        registry: &Registry,
+        token: Token,
+        now: u64,
+    ) -> io::Result<Self> {
         let any_port = |source: SocketAddr| SocketAddr::new(source.ip(), 0);
         let socket = match connect(route) {
             // Somebody else has that port.
@@ -89,7 +98,7 @@ impl Client {
             phase: Phase::Connecting { since: now },
             inbound: Inbound::default(),
             reading: Reading::Eager,
-            stream: Some(stream),
+            transport: Some(Transport::new(stream, secure)?),
             unsent: Vec::new(),
         })
     }
@@ -100,21 +109,24 @@ impl Client {
             phase: Phase::Gone,
             inbound: Inbound::default(),
             reading: Reading::Eager,
-            stream: None,
+            transport: None,
             unsent: Vec::new(),
         }
     }
 
     /// Closes the socket.
     pub fn drop_socket(&mut self) {
+        if let Some(transport) = &mut self.transport {
+            transport.say_goodbye();
+        }
         *self = Client::gone();
     }
 
     /// Reads into `buffer`; 0 is the end of the stream.
     #[inline]
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &mut self.stream {
-            Some(stream) => stream.read(buffer),
+        match &mut self.transport {
+            Some(transport) => transport.read(buffer),
             None => Err(io::ErrorKind::NotConnected.into()),
         }
     }
@@ -127,11 +139,11 @@ impl Client {
     /// Closes the socket at once, as a network that fails does: what is unread or unsent is thrown away, and the server is
     /// told by a reset.
     pub fn cut(&mut self) {
-        if let Some(stream) = &self.stream {
+        if let Some(transport) = &self.transport {
             // If it cannot be set, the socket closes politely.
-            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+            let _ = SockRef::from(transport.stream()).set_linger(Some(Duration::ZERO));
         }
-        self.drop_socket();
+        *self = Client::gone();
     }
 
     /// Puts bytes behind what is unsent.
@@ -139,20 +151,20 @@ impl Client {
         self.unsent.extend_from_slice(bytes);
     }
 
-    /// Bytes that the socket has not taken.
+    /// Bytes that the socket has not taken; those inside TLS, of which there are few, count as one.
     pub fn unsent_bytes(&self) -> usize {
-        self.unsent.len()
+        self.unsent.len() + usize::from(self.transport.as_ref().is_some_and(Transport::holds_unsent))
     }
 
     /// Writes what is unsent, as far as the socket takes it.
     pub fn flush(&mut self) -> io::Result<()> {
-        let Some(stream) = &mut self.stream else { return Ok(()) };
+        let Some(transport) = &mut self.transport else { return Ok(()) };
         let mut written = 0;
         let result = loop {
-            if written == self.unsent.len() {
+            if written == self.unsent.len() && !transport.holds_unsent() {
                 break Ok(());
             }
-            match stream.write(&self.unsent[written..]) {
+            match transport.write(&self.unsent[written..]) {
                 Ok(count) => written += count,
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => break Ok(()),
                 Err(err) if err.kind() == io::ErrorKind::Interrupted => {}

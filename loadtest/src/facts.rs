@@ -11,7 +11,7 @@ use crate::report::{SearchReport, WebReport};
 use crate::times::Times;
 
 /// The state of both sides at one end of an interval. Times are nanoseconds.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Sample {
     /// When it was taken.
     pub at: u64,
@@ -27,8 +27,20 @@ pub struct Sample {
     pub spun: u64,
     /// How long it was ready to run, but another process had its CPU.
     pub waited: u64,
-    /// What the server has used.
-    pub server: Option<Usage>,
+    /// What each instance of the server has used.
+    pub servers: Vec<Usage>,
+}
+
+impl Sample {
+    /// CPU time that the generator has worked since `earlier`.
+    pub fn worked_since(&self, earlier: &Sample) -> u64 {
+        (self.thread_cpu - earlier.thread_cpu).saturating_sub(self.spun - earlier.spun)
+    }
+
+    /// CPU time of all instances of the server since `earlier`.
+    pub fn cpu_of_servers_since(&self, earlier: &Sample) -> u64 {
+        self.servers.iter().zip(&earlier.servers).map(|(now, then)| now.since(*then).total).sum()
+    }
 }
 
 /// What was found in one interval of talking.
@@ -52,6 +64,8 @@ pub struct Interval {
     pub to_last: Times,
     /// When messages were complete here, if others elsewhere hear them too.
     pub completions: Vec<Completion>,
+    /// CPU time of the generator, of all its processes, less what they have polled in vain.
+    pub worked: u64,
     /// The server's resident bytes at its end.
     pub resident: Option<u64>,
 }
@@ -140,6 +154,8 @@ pub struct Facts {
     pub resident_connected: Option<u64>,
     /// And when the talking was over.
     pub resident_at_end: Option<u64>,
+    /// The generator's resident bytes with all clients, of all its processes.
+    pub resident_of_generator: Option<u64>,
     /// All intervals in which they talked.
     pub intervals: Vec<Interval>,
     /// Which of them the run is about, if not the last.

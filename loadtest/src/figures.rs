@@ -33,6 +33,9 @@ pub fn of(report: &Report) -> Vec<Figure> {
     figures.extend(counts.map(|(name, value)| figure(name, value, Count)));
     figures.push(figure("bytes_received", report.bytes_received as f64, Bytes));
     figures.push(figure("generator.busy", report.generator.busy, Share));
+    figures.push(figure("generator.cpu", report.generator.cpu_seconds * 1e6, Microseconds));
+    let memory = report.generator.resident_bytes;
+    figures.extend(memory.map(|bytes| figure("generator.memory", bytes as f64, Bytes)));
     push_percentiles(&mut figures, "generator.lag.", &report.generator.lag);
     push_server(&mut figures, report);
     push_scenario(&mut figures, report);
@@ -56,6 +59,7 @@ fn push_server(figures: &mut Vec<Figure>, report: &Report) {
     let Some(server) = &report.server else { return };
     let options = [
         ("server.cpu_share", Some(server.cpu_share), Share),
+        ("server.busiest_share", Some(server.busiest_share), Share),
         ("server.cpu_per_delivered", server.cpu_us_per_delivered, Microseconds),
         ("server.voluntary_switches", Some(server.voluntary_switches as f64), Count),
         ("server.involuntary_switches", Some(server.involuntary_switches as f64), Count),

@@ -28,6 +28,7 @@ use crate::returns::Returns;
 use crate::schedule::Schedule;
 use crate::target;
 use crate::times::Times;
+use crate::trust::Secure;
 use crate::web::Web;
 
 /// Handshakes under way at once: what fits into the smallest backlog that servers commonly listen with.
@@ -93,6 +94,8 @@ pub struct Fleet {
     /// Those that are going to come back if they are thrown out.
     pub(crate) comes_back: Range<usize>,
     pub(crate) servers: Vec<SocketAddr>,
+    /// How to be sure of each, where TLS is spoken.
+    pub(crate) secure: Vec<Option<Secure>>,
     room: String,
     requests: Vec<Request>,
     people: Vec<Person>,
@@ -121,6 +124,8 @@ impl Fleet {
         let members = plan.own_clients();
         let places = members + plan.visitors();
         let room = plan.targets[0].room();
+        let secure: Result<_, String> = plan.targets.iter().map(|target| target.secure(plan.tls.as_ref())).collect();
+        let secure = secure.map_err(io::Error::other)?;
         let mut ledger = Ledger::new(run, plan.size, places, plan.sender_clients(), closed_loop);
         if plan.part.of > 1 {
             ledger.share();
@@ -143,6 +148,7 @@ impl Fleet {
             slow: 0,
             comes_back: 0..0,
             servers,
+            secure,
             room,
             requests: plan.targets.iter().map(request).collect(),
             people: vec![Person::default(); if plan.dialect == Dialect::V1 { places } else { 0 }],
@@ -204,7 +210,8 @@ impl Fleet {
             source: target::source_for(self.index_of(place), self.plan.clients + self.plan.visitors(), server),
             receive_buffer: is_slow.then_some(NARROW_BUFFER_BYTES),
         };
-        match Client::open(route, self.poller.registry(), Token(place), clock::now()) {
+        let secure = self.secure[place % self.servers.len()].as_ref();
+        match Client::open(route, secure, self.poller.registry(), Token(place), clock::now()) {
             Ok(client) => {
                 self.clients[place] = client;
                 self.handshakes += 1;
@@ -326,24 +333,24 @@ impl Fleet {
             thread_cpu: clock::thread_cpu(),
             spun: self.poller.spun(),
             waited: process::usage(std::process::id()).map_or(0, |usage| usage.waited),
-            server: self.plan.pid.and_then(|pid| process::usage(pid).ok()),
+            servers: process::usages(&self.plan.pids),
         }
     }
 
-    /// Resident memory of the server, in bytes.
+    /// Resident memory of the server, of all its instances together, in bytes.
     pub fn resident(&self) -> Option<u64> {
-        self.plan.pid.and_then(|pid| process::resident_bytes(pid).ok())
+        process::resident_bytes_of_all(&self.plan.pids)
     }
 
     fn snapshot(&self) -> Snapshot {
         let worked = clock::thread_cpu().saturating_sub(self.poller.spun());
-        let server = self.plan.pid.and_then(|pid| process::usage(pid).ok());
+        let servers = process::usages(&self.plan.pids);
         Snapshot {
             at: clock::now(),
             counts: *self.ledger.counts(),
             connected: self.connected(),
             worked,
-            server_cpu: server.map(|usage| usage.total),
+            server_cpu: (!servers.is_empty()).then(|| servers.iter().map(|usage| usage.total).sum()),
             resident: self.resident(),
         }
     }

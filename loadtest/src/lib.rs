@@ -12,6 +12,7 @@
 //!   fleet        the loop: opens, feeds and reads all clients
 //!     poller     waits for readiness, and not longer than until something is due
 //!     client     one socket: its phase, its unsent bytes
+//!     transport  TCP alone, or TLS over it; trust tells whose certificates are believed
 //!     conversation   what a client of chat.v1 makes of what it is told
 //!     ledger     what every delivery means: transcript, stamp, checker, order, broadcasts, times
 //!     web        requests to the site beside the chat
@@ -62,5 +63,7 @@ pub mod target;
 pub mod text;
 pub mod times;
 pub mod transcript;
+pub mod transport;
+pub mod trust;
 pub mod web;
 pub mod workers;

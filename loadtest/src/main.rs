@@ -62,11 +62,14 @@ fn run(settings: &Settings) -> Result<Report, (String, u8)> {
         None => None,
         Some(command) => {
             let server = Server::start(command).map_err(|sentence| (sentence, 1))?;
-            plan.pid = Some(server.pid());
+            plan.pids = vec![server.pid()];
             plan.targets[0] = plan.targets[0].at_port(server.port());
             Some(server)
         }
     };
+    if settings.insecure {
+        complain("INSECURE: no certificate is checked, and the server may be anybody (--insecure)", 0);
+    }
     let servers = resolve(&plan).map_err(usage)?;
     let run = RandomState::new().hash_one(()) as u32;
     let facts = if plan.part.of > 1 {

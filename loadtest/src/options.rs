@@ -23,8 +23,10 @@ pub struct Settings {
     pub settle: Option<f64>,
     pub drain: Option<f64>,
     pub ramp: Option<f64>,
-    pub pid: Option<u32>,
+    pub pid: Vec<u32>,
     pub spawn: Option<String>,
+    pub ca: Option<PathBuf>,
+    pub insecure: bool,
     pub processes: Option<usize>,
     pub spin: bool,
     pub json: Option<PathBuf>,
@@ -96,7 +98,8 @@ macro_rules! scenario {
         #[derive(FromArgs, Debug, Clone)]
         $(#[$meta])*
         pub struct $name {
-            /// where to connect to; path and query are kept (default ws://127.0.0.1:8080); repeatable: clients take turns
+            /// where to connect to, ws:// or wss://; path and query are kept (default ws://127.0.0.1:8080); repeatable:
+            /// clients take turns
             #[argh(option)]
             pub url: Vec<String>,
             /// how to speak: `raw`, or `v1` for chat.v1 in the room of the url's ?room= (default raw; v1 in `storm` and
@@ -118,13 +121,20 @@ macro_rules! scenario {
             /// connections opened per second (default: as fast as the server answers)
             #[argh(option)]
             pub ramp: Option<f64>,
-            /// process id of the server: report its CPU time, memory and context switches
+            /// process id of the server: report its CPU time, memory and context switches; repeatable: those of several
+            /// instances are added up
             #[argh(option)]
-            pub pid: Option<u32>,
+            pub pid: Vec<u32>,
             /// command that starts the server, such as 'chat-app --port {port} --memory'; it is measured like --pid and
             /// ended afterwards
             #[argh(option)]
             pub spawn: Option<String>,
+            /// for wss://: file with certificates, in PEM, to believe instead of those that this machine trusts
+            #[argh(option)]
+            pub ca: Option<PathBuf>,
+            /// for wss://: believe every certificate, such as one that a server has signed itself
+            #[argh(switch)]
+            pub insecure: bool,
             /// never sleep while waiting: keeps the wake-up of this process, which the kernel charges to a server on the
             /// same machine, out of the server's CPU time
             #[argh(switch)]
@@ -144,11 +154,11 @@ macro_rules! scenario {
         impl From<$name> for Settings {
             fn from(options: $name) -> Settings {
                 let $name {
-                    url, dialect, clients, seconds, settle, drain, ramp, pid, spawn, spin, json, html, assert, $($own_field,)* ..
+                    url, dialect, clients, seconds, settle, drain, ramp, pid, spawn, ca, insecure, spin, json, html, assert, $($own_field,)* ..
                 } = options;
                 Settings {
                     scenario: $scenario,
-                    url, dialect, clients, seconds, settle, drain, ramp, pid, spawn, spin, json, html, assert, $($own_field,)*
+                    url, dialect, clients, seconds, settle, drain, ramp, pid, spawn, ca, insecure, spin, json, html, assert, $($own_field,)*
                     ..Settings::default()
                 }
             }
@@ -279,7 +289,11 @@ scenario! {
     /// Several instances are one chat: give --url for each. Clients and senders are spread over them; everybody has to hear
     /// everything, and with chat.v1 (the default here) the same at the same position.
     #[argh(subcommand, name = "cluster")]
-    Cluster("cluster") loops {} []
+    Cluster("cluster") loops {
+        /// worker processes, for more sockets than one may open (default 1)
+        #[argh(option)]
+        pub processes: Option<usize>,
+    } [processes]
 }
 
 scenario! {

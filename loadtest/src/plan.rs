@@ -1,11 +1,16 @@
 //! What to do: the options, checked against each other and against what this machine allows.
 
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+
 use crate::assertion::Assertion;
 use crate::clock::SECOND;
 use crate::options::Settings;
 use crate::process;
 use crate::stamp::STAMP_BYTES;
-use crate::target::Target;
+use crate::target::{Scheme, Target};
+use crate::trust::Trust;
 
 /// Payloads are not longer than this.
 const MAX_SIZE_BYTES: usize = 16 * 1024 * 1024;
@@ -130,8 +135,10 @@ pub struct Plan {
     pub size: usize,
     /// Connections per second.
     pub ramp: Option<f64>,
-    /// The server's process.
-    pub pid: Option<u32>,
+    /// The server's processes, one for each instance.
+    pub pids: Vec<u32>,
+    /// Whose certificates are believed, and how, if TLS is spoken.
+    pub tls: Option<(Trust, Arc<ClientConfig>)>,
     /// Whether to poll without sleeping.
     pub spin: bool,
     /// Which part of it this process does.
@@ -162,9 +169,11 @@ impl Plan {
         if settings.ramp.is_some_and(|ramp| !is_positive(ramp)) {
             return Err("--ramp must be a number above 0".into());
         }
+        let targets = targets(settings)?;
         let plan = Plan {
             name: settings.scenario,
-            targets: targets(settings)?,
+            tls: tls(settings, &targets)?,
+            targets,
             dialect: dialect(settings)?,
             clients,
             senders,
@@ -179,7 +188,7 @@ impl Plan {
             drain: nanoseconds("--drain", settings.drain.unwrap_or(5.0))?,
             size,
             ramp: settings.ramp,
-            pid: settings.pid,
+            pids: settings.pid.clone(),
             spin: settings.spin,
             part: Part { index: 0, of: settings.processes.unwrap_or(1) },
         };
@@ -193,10 +202,10 @@ impl Plan {
         }
         plan.check_parts()?;
         plan.check_descriptors()?;
-        if plan.pid.is_some() && settings.spawn.is_some() {
+        if !plan.pids.is_empty() && settings.spawn.is_some() {
             return Err("--pid is for a server that runs already, and --spawn starts one".into());
         }
-        if let Some(pid) = plan.pid {
+        for &pid in &plan.pids {
             process::usage(pid).map_err(|_| format!("there is no process {pid} to measure"))?;
         }
         Ok(plan)
@@ -275,6 +284,23 @@ fn targets(settings: &Settings) -> Result<Vec<Target>, String> {
         return Err("--spawn starts one server, so there is one --url at most".into());
     }
     urls.iter().map(|url| Target::parse(url)).collect()
+}
+
+fn tls(settings: &Settings, targets: &[Target]) -> Result<Option<(Trust, Arc<ClientConfig>)>, String> {
+    let trust = match (&settings.ca, settings.insecure) {
+        (Some(_), true) => return Err("--insecure believes everybody, so --ca does not go with it".into()),
+        (Some(path), false) => Trust::File(path.clone()),
+        (None, true) => Trust::Anybody,
+        (None, false) => Trust::System,
+    };
+    if targets.iter().any(|target| target.scheme == Scheme::Wss) {
+        let config = trust.config()?;
+        Ok(Some((trust, config)))
+    } else if trust == Trust::System {
+        Ok(None)
+    } else {
+        Err("--ca and --insecure are for a --url that begins with wss://".into())
+    }
 }
 
 fn dialect(settings: &Settings) -> Result<Dialect, String> {

@@ -29,6 +29,19 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Usage) -> Usage {
+        Usage {
+            user: self.user + other.user,
+            system: self.system + other.system,
+            total: self.total + other.total,
+            waited: self.waited + other.waited,
+            voluntary_switches: self.voluntary_switches + other.voluntary_switches,
+            involuntary_switches: self.involuntary_switches + other.involuntary_switches,
+        }
+    }
+
     /// What was used since `earlier`.
     pub fn since(self, earlier: Usage) -> Usage {
         Usage {
@@ -62,6 +75,17 @@ pub fn usage(pid: u32) -> io::Result<Usage> {
         usage.total = usage.user + usage.system;
     }
     Ok(usage)
+}
+
+/// What each of `pids` has used; nothing if one of them is gone.
+pub fn usages(pids: &[u32]) -> Vec<Usage> {
+    pids.iter().map(|&pid| usage(pid)).collect::<io::Result<_>>().unwrap_or_default()
+}
+
+/// Resident memory of all of `pids` together, in bytes; nothing if there are none, or one of them is gone.
+pub fn resident_bytes_of_all(pids: &[u32]) -> Option<u64> {
+    let all: io::Result<Vec<u64>> = pids.iter().map(|&pid| resident_bytes(pid)).collect();
+    all.ok().filter(|all| !all.is_empty()).map(|all| all.iter().sum())
 }
 
 /// Resident memory of process `pid`, in bytes.
@@ -132,5 +156,8 @@ mod tests {
         // Asking is work in itself, so this ends.
         while usage(pid).unwrap().since(earlier).total == 0 {}
         assert!(usage(u32::MAX).is_err());
+        assert_eq!((usages(&[pid, pid]).len(), usages(&[pid, u32::MAX]).len()), (2, 0));
+        assert!(resident_bytes_of_all(&[pid, pid]) > Some(200_000));
+        assert_eq!((resident_bytes_of_all(&[]), resident_bytes_of_all(&[u32::MAX])), (None, None));
     }
 }

@@ -49,7 +49,7 @@ pub struct Report {
     pub bytes_received: u64,
     /// What the measuring itself cost.
     pub generator: GeneratorCost,
-    /// What it cost the server, with `--pid`.
+    /// What it cost the server, with `--pid`; all instances together, if there are several.
     pub server: Option<ServerCost>,
     /// All intervals of the run; the figures above are those of one of them.
     pub intervals: Vec<IntervalReport>,
@@ -120,6 +120,8 @@ pub struct Setup {
     pub size_bytes: usize,
     /// Processes of the generator.
     pub processes: usize,
+    /// Whose certificates were believed, with `wss://`: `system`, `file` or `unchecked`.
+    pub certificates: Option<&'static str>,
 }
 
 /// How the clients got in.
@@ -269,10 +271,10 @@ impl Report {
     /// Sums up `facts` of a run of `plan`, of which `assertions` are expected.
     pub fn new(plan: &Plan, facts: &Facts, assertions: &[Assertion]) -> Self {
         let intervals: Vec<IntervalReport> =
-            facts.intervals.iter().map(|interval| IntervalReport::new(interval, plan.pid)).collect();
+            facts.intervals.iter().map(|interval| IntervalReport::new(interval, &plan.pids)).collect();
         let principal = match facts.principal {
             Some(index) => intervals[index].clone(),
-            None => intervals.last().cloned().unwrap_or_else(|| IntervalReport::new(&Interval::default(), plan.pid)),
+            None => intervals.last().cloned().unwrap_or_else(|| IntervalReport::new(&Interval::default(), &plan.pids)),
         };
         let everybody = facts.connected as usize == plan.clients && facts.refusals.is_empty();
         let connect_seconds = in_seconds(facts.connect_time);
@@ -304,7 +306,7 @@ impl Report {
             gaps: facts.gaps,
             pings: facts.pings,
             bytes_received: facts.bytes_received,
-            generator: principal.generator,
+            generator: GeneratorCost { resident_bytes: facts.resident_of_generator, ..principal.generator },
             server: principal.server.map(|server| server.with_memory(facts)),
             intervals,
             storm,
@@ -380,17 +382,18 @@ impl Setup {
             rate,
             size_bytes: size,
             processes: plan.part.of,
+            certificates: plan.tls.as_ref().map(|(trust, _)| trust.word()),
         }
     }
 }
 
 impl IntervalReport {
-    /// Sums up `interval`, in which process `pid` was the server.
-    pub fn new(interval: &Interval, pid: Option<u32>) -> Self {
+    /// Sums up `interval`, in which the processes `pids` were the server.
+    pub fn new(interval: &Interval, pids: &[u32]) -> Self {
         let Interval { from, to, .. } = interval;
         let seconds = in_seconds(to.at - from.at);
         let delivered = to.delivered - from.delivered;
-        let server = pid.and_then(|pid| ServerCost::new(pid, interval, seconds, delivered));
+        let server = ServerCost::new(pids, interval, seconds, delivered);
         IntervalReport {
             name: interval.name.clone(),
             rate: interval.rate,

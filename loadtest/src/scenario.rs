@@ -12,6 +12,7 @@ use crate::clock;
 use crate::facts::Facts;
 use crate::fleet::{Fleet, MAX_HANDSHAKES};
 use crate::plan::{Pace, Scenario};
+use crate::process;
 
 pub use steady::{Alone, Together};
 
@@ -57,10 +58,13 @@ impl Fleet {
     /// Opens all members.
     fn let_in(&mut self, facts: &mut Facts) -> io::Result<()> {
         self.monitor.phase(&format!("opening {} connections", self.members));
-        facts.connect_time = self.open_all(0..self.members, MAX_HANDSHAKES)?;
+        // Each instance has a backlog, and all processes come to each.
+        let at_once = (MAX_HANDSHAKES * self.servers.len() / self.plan.part.of).max(1);
+        facts.connect_time = self.open_all(0..self.members, at_once)?;
         self.idle_until(clock::now() + self.plan.settle)?;
         facts.connected = self.connected();
         facts.resident_connected = self.resident();
+        facts.resident_of_generator = process::resident_bytes(std::process::id()).ok();
         Ok(())
     }
 

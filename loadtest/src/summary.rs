@@ -6,6 +6,7 @@ use crate::cost::{Percentiles, ServerCost};
 use crate::ledger::Counts;
 use crate::report::{IntervalReport, Report, SearchReport, SlowReport, StormReport, WebReport};
 use crate::text::{bytes, grouped, time};
+use crate::trust::Trust;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,6 +30,9 @@ impl fmt::Display for Report {
             grouped(connect.per_second as u64),
             connect.handshake
         )?;
+        if setup.certificates == Some(Trust::Anybody.word()) {
+            writeln!(f, "INSECURE    no certificate was checked: the server may have been anybody")?;
+        }
         for (reason, clients) in &connect.refused {
             writeln!(f, "REFUSED     {}: {reason}", grouped(*clients))?;
         }
@@ -48,14 +52,19 @@ impl fmt::Display for Report {
         if self.pings > 0 {
             writeln!(f, "pings       {} answered", grouped(self.pings))?;
         }
-        writeln!(
+        write!(
             f,
-            "generator   {:.0} % busy, {:.0} % without a CPU; sent late by p99 {}, max {}",
+            "generator   {:.0} % busy, {:.0} % without a CPU; sent late by p99 {}, max {}; {:.2} s CPU",
             generator.busy * 100.0,
             generator.waited_share * 100.0,
             time(generator.lag.p99_us),
-            time(generator.lag.max_us)
+            time(generator.lag.max_us),
+            generator.cpu_seconds
         )?;
+        match generator.resident_bytes {
+            Some(memory) => writeln!(f, ", {}", bytes(memory as f64))?,
+            None => writeln!(f)?,
+        }
         if let Some(verdict) = generator.verdict {
             writeln!(f, "NOTICE      {verdict}")?;
         }
@@ -255,6 +264,9 @@ impl ServerCost {
             self.user_seconds,
             self.system_seconds
         )?;
+        if self.pids.len() > 1 {
+            write!(f, " of {} instances, the busiest {:.0} %", self.pids.len(), self.busiest_share * 100.0)?;
+        }
         match self.cpu_us_per_delivered {
             Some(cpu) => writeln!(f, ", {cpu:.3} µs per delivered message")?,
             None => writeln!(f)?,

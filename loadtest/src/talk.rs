@@ -96,10 +96,11 @@ impl Fleet {
         self.send_due(measured.end);
         let unsent = std::mem::take(&mut self.schedule).count();
         self.ledger.count_unsent(unsent);
-        let from = from.unwrap_or(to);
+        let from = from.unwrap_or_else(|| to.clone());
+        let worked = to.worked_since(&from);
         let resident = self.resident();
         let lag = std::mem::take(&mut self.lag);
-        Ok(Interval { name: name.to_owned(), rate, from, to, unsent, lag, resident, ..Interval::default() })
+        Ok(Interval { name: name.to_owned(), rate, from, to, unsent, lag, worked, resident, ..Interval::default() })
     }
 
     /// Hears what is still on its way, and completes `interval` by it.

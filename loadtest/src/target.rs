@@ -2,6 +2,12 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
+use crate::trust::{Secure, Trust};
 
 /// Connections from one source address to one destination, well below what the usual range of local ports gives.
 const CLIENTS_PER_SOURCE: usize = 20_000;
@@ -9,9 +15,20 @@ const CLIENTS_PER_SOURCE: usize = 20_000;
 /// Where the usual range of local ports begins.
 const FIRST_PORT: u16 = 32_768;
 
-/// A `ws://` URL, taken apart.
+/// How a server is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// `ws://`: over TCP.
+    Ws,
+    /// `wss://`: over TLS.
+    Wss,
+}
+
+/// A `ws://` or `wss://` URL, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
+    /// How it is spoken to.
+    pub scheme: Scheme,
     /// Host and port as they stand in the URL, for the `Host` field.
     pub authority: String,
     /// Path and query, at least `/`.
@@ -23,9 +40,9 @@ pub struct Target {
 impl Target {
     /// Takes `url` apart; the error is a sentence.
     pub fn parse(url: &str) -> Result<Self, String> {
-        let rest = match url.split_once("://") {
-            Some(("ws", rest)) => rest,
-            Some(("wss", _)) => return Err("wss:// is not supported yet: measure the server behind its TLS".into()),
+        let (scheme, rest) = match url.split_once("://") {
+            Some(("ws", rest)) => (Scheme::Ws, rest),
+            Some(("wss", rest)) => (Scheme::Wss, rest),
             _ => return Err(format!("`{url}` is no WebSocket URL; it should look like ws://127.0.0.1:8080/")),
         };
         let rest = rest.split('#').next().unwrap_or_default();
@@ -44,7 +61,7 @@ impl Target {
             },
         };
         let port = match port {
-            Some("") => Ok(80),
+            Some("") => Ok(scheme.usual_port()),
             Some(digits) => digits.parse().map_err(|_| ()),
             None => Err(()),
         };
@@ -52,14 +69,14 @@ impl Target {
         if host.is_empty() {
             return Err(format!("`{url}` names no host"));
         }
-        Ok(Target { authority: authority.to_owned(), path, host: host.to_owned(), port })
+        Ok(Target { scheme, authority: authority.to_owned(), path, host: host.to_owned(), port })
     }
 
     /// The same place of a server that was just started here, at `port`.
     #[must_use]
     pub fn at_port(&self, port: u16) -> Self {
         let host = "127.0.0.1".to_owned();
-        Target { authority: format!("{host}:{port}"), path: self.path.clone(), host, port }
+        Target { scheme: self.scheme, authority: format!("{host}:{port}"), path: self.path.clone(), host, port }
     }
 
     /// The room that the query names, as chat.v1 is told it; `lobby` without one.
@@ -67,6 +84,14 @@ impl Target {
         let query = self.path.split_once('?').map_or("", |(_, query)| query);
         let named = query.split('&').find_map(|pair| pair.strip_prefix("room="));
         named.filter(|room| !room.is_empty()).map_or_else(|| "lobby".to_owned(), decode_percent)
+    }
+
+    /// How to be sure of this server by means of `tls`; nothing if it is spoken to without. The error is a sentence.
+    pub fn secure(&self, tls: Option<&(Trust, Arc<ClientConfig>)>) -> Result<Option<Secure>, String> {
+        let (Scheme::Wss, Some((_, config))) = (self.scheme, tls) else { return Ok(None) };
+        let name = ServerName::try_from(self.host.clone());
+        let name = name.map_err(|_| format!("`{}` is no name that a certificate could be for", self.host))?;
+        Ok(Some(Secure { config: Arc::clone(config), name }))
     }
 
     /// Looks the host up; the error is a sentence.
@@ -81,7 +106,20 @@ impl Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ws://{}{}", self.authority, self.path)
+        let scheme = match self.scheme {
+            Scheme::Ws => "ws",
+            Scheme::Wss => "wss",
+        };
+        write!(f, "{scheme}://{}{}", self.authority, self.path)
+    }
+}
+
+impl Scheme {
+    fn usual_port(self) -> u16 {
+        match self {
+            Scheme::Ws => 80,
+            Scheme::Wss => 443,
+        }
     }
 }
 
@@ -128,7 +166,8 @@ mod tests {
     #[test]
     fn urls() {
         let target = |authority: &str, path: &str, host: &str, port| {
-            Ok(Target { authority: authority.into(), path: path.into(), host: host.into(), port })
+            let (authority, path, host) = (authority.into(), path.into(), host.into());
+            Ok(Target { scheme: Scheme::Ws, authority, path, host, port })
         };
         let table = [
             ("ws://127.0.0.1:8080", target("127.0.0.1:8080", "/", "127.0.0.1", 8080)),
@@ -140,7 +179,11 @@ mod tests {
         for (url, expected) in table {
             assert_eq!(Target::parse(url), expected, "{url}");
         }
-        for url in ["", "http://a", "a:80", "wss://a", "ws://", "ws://:80", "ws://a:b", "ws://a:70000", "ws://a/ b"] {
+        for (url, port) in [("wss://a/?b", 443), ("wss://a:8443/?b", 8443)] {
+            let target = Target::parse(url).unwrap();
+            assert_eq!((target.scheme, target.port, target.to_string()), (Scheme::Wss, port, url.to_owned()));
+        }
+        for url in ["", "http://a", "a:80", "wss://", "ws://", "ws://:80", "ws://a:b", "ws://a:70000", "ws://a/ b"] {
             assert!(Target::parse(url).is_err(), "{url}");
         }
     }

@@ -12,6 +12,7 @@ use crate::fleet::count;
 use crate::handshake;
 use crate::schedule::Schedule;
 use crate::times::Times;
+use crate::trust::Secure;
 
 /// A body longer than this is taken for a mistake.
 const MAX_BODY_BYTES: usize = 1024 * 1024 * 1024;
@@ -34,6 +35,7 @@ pub struct WebFacts {
 pub struct Web {
     connections: Vec<Connection>,
     route: Route,
+    secure: Option<Secure>,
     request: Vec<u8>,
     /// With a schedule, who waits for the next request; else each asks again at once.
     schedule: Option<Schedule>,
@@ -63,12 +65,20 @@ enum Answer {
 
 impl Web {
     /// `connections` of them ask for `path` of `host` along `route`, as `schedule` says, or each when it was answered.
-    pub fn new(route: Route, host: &str, path: &str, connections: usize, schedule: Option<Schedule>) -> Self {
+    pub fn new(
+        route: Route,
+        secure: Option<Secure>,
+        host: &str,
+        path: &str,
+        connections: usize,
+        schedule: Option<Schedule>,
+    ) -> Self {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes();
         let connection = || Connection { client: Client::gone(), asked: 0, answer: Answer::None };
         Web {
             connections: (0..connections).map(|_| connection()).collect(),
             route,
+            secure,
             request,
             schedule,
             idle: (0..connections).collect(),
@@ -80,7 +90,8 @@ impl Web {
     /// Opens all connections; their tokens begin with `first_token`.
     pub fn open(&mut self, registry: &Registry, first_token: usize) -> io::Result<()> {
         for (at, connection) in self.connections.iter_mut().enumerate() {
-            connection.client = Client::open(self.route, registry, Token(first_token + at), clock::now())?;
+            connection.client =
+                Client::open(self.route, self.secure.as_ref(), registry, Token(first_token + at), clock::now())?;
         }
         Ok(())
     }
@@ -232,7 +243,7 @@ mod tests {
         let route = Route { server: "127.0.0.1:1".parse().unwrap(), source: None, receive_buffer: None };
         for size in 1..=whole.len() {
             // A schedule without due times: nobody asks again.
-            let mut web = Web::new(route, "a", "/", 1, Some(Schedule::default()));
+            let mut web = Web::new(route, None, "a", "/", 1, Some(Schedule::default()));
             web.idle.clear();
             web.connections[0].answer = Answer::Head(Vec::new());
             for piece in whole.chunks(size) {

@@ -24,6 +24,7 @@ use crate::ledger::Completion;
 use crate::monitor::{Monitor, Point};
 use crate::options::Settings;
 use crate::plan::{Part, Plan};
+use crate::process;
 use crate::scenario::Together;
 use crate::times::Times;
 
@@ -40,7 +41,7 @@ struct Errand {
     index: usize,
     of: usize,
     run: u32,
-    pid: Option<u32>,
+    pids: Vec<u32>,
     urls: Vec<String>,
 }
 
@@ -65,7 +66,7 @@ impl Worker {
     /// What is different in the settings of a worker.
     pub fn adjust(&self, settings: &mut Settings) {
         settings.spawn = None;
-        settings.pid = self.errand.pid;
+        settings.pid.clone_from(&self.errand.pids);
         settings.url.clone_from(&self.errand.urls);
     }
 
@@ -143,8 +144,10 @@ impl Drop for Crew {
 pub fn run(plan: &Plan, run: u32) -> io::Result<Facts> {
     let mut monitor = Monitor::new();
     monitor.phase(&format!("{} processes open {} connections", plan.part.of, plan.clients));
+    let resident_at_start = process::resident_bytes_of_all(&plan.pids);
     let mut crew = Crew::start(plan, run)?;
     let connected = crew.gather("connected")?;
+    let resident_connected = process::resident_bytes_of_all(&plan.pids);
     monitor.phase("measuring");
     crew.tell_all("begin", &(clock::now() + BEGIN_DELAY))?;
     let sent = crew.gather::<Vec<u32>>("sent")?;
@@ -155,7 +158,7 @@ pub fn run(plan: &Plan, run: u32) -> io::Result<Facts> {
     let parts: Vec<Facts> = crew.gather("facts")?.into_iter().flatten().collect();
     let with_members = connected.iter().flatten().filter(|connected: &&u32| **connected > 0).count();
     monitor.finish();
-    Ok(merge(parts, with_members))
+    Ok(Facts { resident_at_start, resident_connected, ..merge(parts, with_members) })
 }
 
 impl Crew {
@@ -164,7 +167,9 @@ impl Crew {
         let mut crew = Crew { children: Vec::new(), lines };
         for index in 0..plan.part.of {
             let urls = plan.targets.iter().map(ToString::to_string).collect();
-            let errand = Errand { index, of: plan.part.of, run, pid: plan.pid, urls };
+            // Looking at many processes is work: one worker does it for all.
+            let pids = if index == 0 { plan.pids.clone() } else { Vec::new() };
+            let errand = Errand { index, of: plan.part.of, run, pids, urls };
             let mut child = Command::new(env::current_exe()?)
                 .args(env::args().skip(1))
                 .env(VARIABLE, serde_json::to_string(&errand)?)
@@ -221,6 +226,7 @@ fn merge(parts: Vec<Facts>, with_members: usize) -> Facts {
     for part in parts {
         whole.connect_time = whole.connect_time.max(part.connect_time);
         whole.connected += part.connected;
+        whole.resident_of_generator = whole.resident_of_generator.zip(part.resident_of_generator).map(|(a, b)| a + b);
         whole.counts.add(&part.counts);
         whole.handshake_times.add(&part.handshake_times);
         whole.gaps += part.gaps;
@@ -257,12 +263,10 @@ fn add_interval(sum: &mut Interval, part: &Interval) {
     sum.to_each.add(&part.to_each);
     sum.lag.add(&part.lag);
     sum.unsent += part.unsent;
-    let worked = |interval: &Interval| {
-        let Interval { from, to, .. } = interval;
-        (to.thread_cpu - from.thread_cpu).saturating_sub(to.spun - from.spun) + to.waited.saturating_sub(from.waited)
-    };
+    sum.worked += part.worked;
+    let load = |Interval { from, to, .. }: &Interval| to.worked_since(from) + to.waited.saturating_sub(from.waited);
     // The busiest process tells how busy the generator was.
-    let is_busier = worked(part) > worked(sum);
+    let is_busier = load(part) > load(sum);
     for (sum, part) in [(&mut sum.from, &part.from), (&mut sum.to, &part.to)] {
         sum.sent += part.sent;
         sum.delivered += part.delivered;

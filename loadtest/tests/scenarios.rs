@@ -12,7 +12,7 @@ use loadtest::frame::{self, Opcode};
 use loadtest::handshake;
 use serde_json::{Value, json};
 
-use common::{Yardstick, chat_app, loadtest, measure, take_frame};
+use common::{Yardstick, chat_app, loadtest, measure, report, take_frame};
 
 /// What the stand-in does wrong, once: at position 4, to the member that came first.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -201,13 +201,8 @@ fn instances_that_are_not_one_chat_are_found() {
 
 /// Runs a scenario against a server that it starts itself.
 fn spawned(scenario: &str, arguments: &[&str]) -> (Option<i32>, String, Value) {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{scenario}-{}.json", std::process::id()));
     let spawn = format!("--spawn={}", chat_app());
-    let output = loadtest(&[&[scenario, &spawn, "--json", path.to_str().unwrap()], arguments].concat());
-    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    let json = serde_json::from_str(&std::fs::read_to_string(&path).expect(&text)).unwrap();
-    std::fs::remove_file(&path).unwrap();
-    (output.status.code(), text, json)
+    report(&[&[scenario, &spawn], arguments].concat(), &format!("{scenario}-{}", std::process::id()))
 }
 
 #[test]
@@ -271,6 +266,25 @@ fn processes_are_one_run() {
     }
     let refused = loadtest(&["--url=ws://127.0.0.1:1", "--processes=2", "--clients=4"]);
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+}
+
+#[test]
+fn instances_are_added_up() {
+    let yardstick = Yardstick::start();
+    let url = format!("--url=ws://127.0.0.1:{}/?room=instances", yardstick.port);
+    let pid = format!("--pid={}", yardstick.pid());
+    // One server is as good as two here.
+    let arguments = ["cluster", &url, &url, &pid, "--dialect=raw", "--clients=30", "--processes=2", "--seconds=0.2"];
+    let [one, two] = [&[][..], &[&pid[..]]].map(|more| {
+        let (code, text, json) = report(&[&arguments, more].concat(), &format!("instances-{}", yardstick.port));
+        assert_eq!((code, &json["connect"]["connected"]), (Some(0), &json!(30)), "{text}");
+        assert!(json["generator"]["resident_bytes"].as_u64() > Some(0), "{text}");
+        json["server"].clone()
+    });
+    let resident = |server: &Value| server["resident_bytes_connected"].as_u64().unwrap() as f64;
+    assert_eq!([&one, &two].map(|server| server["pids"].as_array().unwrap().len()), [1, 2]);
+    let ratio = resident(&two) / resident(&one);
+    assert!((1.5..2.5).contains(&ratio), "{one}, {two}");
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod gaps;
 mod inspect;
 mod publish;
 mod raw;
+mod recall;
 mod reports;
 mod rooms;
 mod seats;
@@ -28,7 +29,7 @@ mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use slab::Slab;
@@ -43,6 +44,7 @@ use super::entry::{
 };
 use super::identity::{Identities, Session};
 use super::presence::Presence;
+use super::recalled::Recalled;
 use super::tail::{Batch, PageSize, Tail};
 pub use converse::Moment;
 
@@ -88,6 +90,8 @@ pub struct Wanted {
     pub range: Range,
     /// At most so many entries.
     pub limit: usize,
+    /// How far the range is counted beyond them.
+    pub count: usize,
 }
 
 /// What was read.
@@ -101,7 +105,7 @@ pub struct Pages {
     pub matches: Vec<Vec<(u32, u32)>>,
     /// There is more in the range than this.
     pub more: bool,
-    /// How many entries the range has, if it was counted.
+    /// How many entries the range has, as far as it was to be counted.
     pub in_range: u64,
     /// Entries up to here are no longer kept.
     pub floor: Position,
@@ -166,6 +170,8 @@ pub struct Hub {
     ahead: ahead::Ahead,
     /// What has been asked of the store.
     reads: Slab<feed::Pending>,
+    recalls: recall::Recalls,
+    recalled: Recalled,
     next_read: u32,
     identities: Identities,
     /// The connections of each person.
@@ -194,6 +200,9 @@ struct Bounds {
     page_bytes: usize,
     page_entries: usize,
     backfill_entries: usize,
+    feed_entries: usize,
+    max_ahead: usize,
+    ahead_timeout: Duration,
     feeds_per_commit: usize,
     max_message_bytes: usize,
     max_text_bytes: usize,
@@ -285,6 +294,13 @@ pub enum Start {
     Newest,
     /// Everything after a position.
     After(Position),
+    /// Everything after a position that this instance may come to, since another one has been there.
+    Ahead {
+        /// The life of the journal to which it belongs.
+        epoch: Epoch,
+        /// The position.
+        after: Position,
+    },
     /// Everything after a position of which nothing is known any more.
     Lost,
 }
@@ -306,6 +322,8 @@ impl Hub {
             hungry: VecDeque::new(),
             ahead: ahead::Ahead::default(),
             reads: Slab::new(),
+            recalls: recall::Recalls::new(),
+            recalled: Recalled::default(),
             next_read: 0,
             identities,
             people: HashMap::new(),
@@ -324,6 +342,9 @@ impl Hub {
                 page_bytes: limits.outbox_high_water_bytes,
                 page_entries: limits.page_entries,
                 backfill_entries: limits.backfill_entries,
+                feed_entries: limits.feed_entries,
+                max_ahead: limits.max_ahead,
+                ahead_timeout: limits.ahead_timeout,
                 feeds_per_commit: limits.feeds_per_turn,
                 max_message_bytes: limits.max_message_bytes,
                 max_text_bytes: limits.max_text_bytes.min(limits.max_message_bytes),
@@ -366,10 +387,10 @@ impl Hub {
         self.rooms.len() - self.empty_rooms
     }
 
-    /// Bytes that all tails hold, about.
+    /// Bytes that all tails hold, about, and what was read from the store for those who are behind.
     #[must_use]
     pub fn tails_bytes(&self) -> usize {
-        self.tails_bytes
+        self.tails_bytes + self.recalled.bytes()
     }
 
     /// Whether [`commit`](Hub::commit) has work that nothing will announce.

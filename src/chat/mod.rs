@@ -11,6 +11,7 @@ pub mod hub;
 pub mod identity;
 pub mod name;
 pub mod presence;
+mod recalled;
 pub mod report;
 mod tail;
 pub mod v1;

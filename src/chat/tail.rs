@@ -43,7 +43,7 @@ impl Batch {
         self.entries.first().expect("a batch has an entry").position
     }
 
-    fn last(&self) -> Position {
+    pub(super) fn last(&self) -> Position {
         self.entries.last().expect("a batch has an entry").position
     }
 
@@ -71,7 +71,7 @@ impl Batch {
     }
 
     /// The part behind `after`, of about `max_bytes`, and the position it reaches.
-    fn page(&mut self, after: Position, max_bytes: usize, dialect: Dialect, encode: Encode<'_>) -> Page {
+    pub(super) fn page(&mut self, after: Position, max_bytes: usize, dialect: Dialect, encode: Encode<'_>) -> Page {
         let last = self.last();
         let from = self.entries.partition_point(|entry| entry.position <= after);
         self.encode(dialect, encode);
@@ -90,7 +90,7 @@ impl Batch {
     }
 
     /// What keeping this batch costs, about: its entries, and one encoding of them.
-    fn cost(&self) -> usize {
+    pub(super) fn cost(&self) -> usize {
         self.entries.iter().map(|entry| size_of::<Entry>() + 2 * entry.content.bytes().len()).sum()
     }
 }

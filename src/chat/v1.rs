@@ -299,6 +299,13 @@ pub enum Reply<'a> {
         /// Who it is.
         you: Person<'a>,
     },
+    /// The server has not heard yet what the client has: its join waits for that.
+    Behind {
+        /// The room that it joins.
+        room: &'a str,
+        /// How far the server is.
+        position: u64,
+    },
     /// Whether what is said gets through.
     Status {
         /// `ok` or `waiting`.

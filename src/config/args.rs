@@ -243,6 +243,16 @@ pub(super) struct Args {
     /// missed messages that are sent to whoever comes back; more are a gap (default: 1000)
     #[argh(option)]
     backfill: Option<Count>,
+    /// missed messages that are read at once for clients that have fallen behind (default: 1000)
+    #[argh(option)]
+    feed_entries: Option<Count>,
+    /// with --bus: clients that wait at once until this instance has heard what they have heard from another; further
+    /// ones are told of a gap (default: 10000)
+    #[argh(option)]
+    max_ahead: Option<Count<0>>,
+    /// time for that, while the bus is away or much is still to be read; then they are told of a gap (default: 30s)
+    #[argh(option)]
+    ahead_timeout: Option<Span>,
     /// clients that are sent missed messages in one turn of the loop (default: 500)
     #[argh(option)]
     feeds_per_turn: Option<Count>,
@@ -379,6 +389,9 @@ impl Args {
             max_rooms_per_member: or(self.max_rooms, default.max_rooms_per_member),
             page_entries: or(self.page, default.page_entries),
             backfill_entries: or(self.backfill, default.backfill_entries),
+            feed_entries: or(self.feed_entries, default.feed_entries),
+            max_ahead: or(self.max_ahead, default.max_ahead),
+            ahead_timeout: or(self.ahead_timeout, default.ahead_timeout),
             feeds_per_turn: or(self.feeds_per_turn, default.feeds_per_turn),
             presence_names: or(self.presence_names, default.presence_names),
             max_instances: or(self.max_instances, default.max_instances),

@@ -35,6 +35,8 @@ pub enum Event {
     Key([u8; 32]),
     /// Another instance has whispered this.
     Whisper(Bytes),
+    /// Everything has been told that was ordered when this question was asked.
+    Level(u64),
 }
 
 impl Event {
@@ -47,7 +49,8 @@ impl Event {
             | Event::Status(_)
             | Event::Lost(_)
             | Event::Key(_)
-            | Event::Whisper(_) => false,
+            | Event::Whisper(_)
+            | Event::Level(_) => false,
         }
     }
 }
@@ -112,10 +115,9 @@ pub struct Read {
     pub limit: usize,
     /// About so many payload bytes at the most, but always one entry.
     pub max_bytes: usize,
+    /// How far a [`Range::After`] is counted beyond the page; 0 where nobody wants to know.
+    pub count: usize,
 }
-
-/// So far a range is counted. Whoever missed more is not told how many they were.
-pub const COUNT_LIMIT: u64 = 100_000;
 
 /// What was read, the oldest entry first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,7 +130,7 @@ pub struct Page {
     pub entries: Result<Vec<Entry>, Refused>,
     /// There is more in the range than the page has.
     pub more: bool,
-    /// Entries in a [`Range::After`], counted up to [`COUNT_LIMIT`].
+    /// Entries of the page, or, if that was asked for, those of the [`Range::After`] up to [`Read::count`].
     pub in_range: u64,
     /// Entries of this room may be missing up to here, because they are no longer kept.
     pub floor: Position,

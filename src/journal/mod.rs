@@ -4,7 +4,7 @@
 //! time of a turn, `flush` once; then `poll_event` gives what is ordered, in order, our own drafts included. What is no
 //! longer in memory is read by `read`, and answered by an event.
 
-#[cfg_attr(not(any(feature = "redis", feature = "rabbitmq", feature = "nats")), allow(dead_code))]
+#[cfg_attr(not(any(feature = "redis", feature = "rabbitmq", feature = "nats")), allow(dead_code, unused_variables))]
 mod bus;
 pub mod contract;
 mod memory;
@@ -176,6 +176,18 @@ impl Journal {
             Journal::Bus(journal) => journal.whisper(message),
             #[cfg(test)]
             Journal::Simulated(journal) => journal.whisper(message),
+            Journal::Memory(_) | Journal::Sqlite(_) => {}
+        }
+    }
+
+    /// Asks for [`Event::Level`], which comes behind everything that the bus has put in order by now: so whoever knows of
+    /// an entry that has not come before it knows that it is not there. It comes when the bus is reached, and never
+    /// where there is none. Of questions that wait only the last is answered.
+    pub fn level(&mut self, question: u64) {
+        match self {
+            Journal::Bus(journal) => journal.level(question),
+            #[cfg(test)]
+            Journal::Simulated(journal) => journal.level(question),
             Journal::Memory(_) | Journal::Sqlite(_) => {}
         }
     }

@@ -120,6 +120,12 @@ impl SimulatedJournal {
         }
     }
 
+    pub(super) fn level(&mut self, question: u64) {
+        if let Kind::OnBus(on_bus) = &mut self.kind {
+            on_bus.journal.level(question);
+        }
+    }
+
     pub(super) fn epoch(&self) -> Epoch {
         match &self.kind {
             Kind::Memory(journal) => journal.epoch(),

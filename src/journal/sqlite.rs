@@ -13,6 +13,7 @@
 //! a while after it was made anew.
 
 mod append;
+mod counts;
 mod history;
 mod open;
 mod query;

@@ -92,7 +92,7 @@ impl Desk {
     }
 
     pub(super) fn page(&mut self, room: &str, range: Range, limit: usize, max_bytes: usize) -> Page {
-        self.journal.read(Read { ticket: 7, room: self::room(room), range, limit, max_bytes });
+        self.journal.read(Read { ticket: 7, room: self::room(room), range, limit, max_bytes, count: 1_000 });
         match self.event() {
             Event::Page(page) => page,
             other => panic!("{other:?}"),
@@ -101,7 +101,7 @@ impl Desk {
 
     pub(super) fn find(&mut self, room: &str, query: &str, before: u64, limit: usize) -> Found {
         let range = Range::Matching { before: Position(before), query: query.to_owned() };
-        self.journal.read(Read { ticket: 8, room: self::room(room), range, limit, max_bytes: usize::MAX });
+        self.journal.read(Read { ticket: 8, room: self::room(room), range, limit, max_bytes: usize::MAX, count: 0 });
         match self.event() {
             Event::Found(found) => found,
             other => panic!("{other:?}"),

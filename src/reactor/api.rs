@@ -63,6 +63,8 @@ enum Since {
     Unsaid,
     /// Everything up to this position.
     Position(Position),
+    /// Everything up to a position to which this instance may come, since another one has been there.
+    Ahead(EventId),
     /// Something in another life of the journal, or beyond the end of this one.
     Nowhere,
 }
@@ -73,7 +75,7 @@ impl Since {
         match self {
             Since::Unsaid => false,
             Since::Position(after) => after < floor,
-            Since::Nowhere => true,
+            Since::Ahead(_) | Since::Nowhere => true,
         }
     }
 }
@@ -205,18 +207,19 @@ impl Reactor {
         self.begin_stream(id, &response, now);
         let member = member_id(id);
         self.hub.enter(member, Dialect::Events);
-        let after = match since {
-            Since::Unsaid => self.hub.position(),
-            Since::Position(after) => after,
-            Since::Nowhere => self.hub.before_newest_page(&room),
-        };
-        let first = match since {
-            // Whoever is cut off before anything is said can come back to here.
-            Since::Unsaid | Since::Position(_) => format!("id: {}\n\n", self.hub.event_id(after)).into(),
-            Since::Nowhere => self.hub.gap_event(&room, after),
+        // Whoever is cut off before anything is said can come back to here.
+        let here = |id: EventId| format!("id: {id}\n\n").into();
+        let (first, start) = match since {
+            Since::Unsaid => (here(self.hub.event_id(self.hub.position())), Start::After(self.hub.position())),
+            Since::Position(after) => (here(self.hub.event_id(after)), Start::After(after)),
+            Since::Ahead(id) => (here(id), Start::Ahead { epoch: id.epoch, after: id.position }),
+            Since::Nowhere => {
+                let after = self.hub.before_newest_page(&room);
+                (self.hub.gap_event(&room, after), Start::After(after))
+            }
         };
         self.connections.push(id, first, now);
-        self.hub.sit(member, room, Start::After(after));
+        self.hub.sit(member, room, start);
         self.hub.wind(now);
         None
     }
@@ -235,6 +238,9 @@ impl Reactor {
             Ok(since) => since,
             Err(response) => return Some(response),
         };
+        if matches!(since, Since::Ahead(_)) && self.journal.readiness().is_err() {
+            return Some(unavailable("This server has not read yet what you have heard elsewhere."));
+        }
         let most = self.limits.page_entries;
         let limit = limit.map_or(most, |limit| usize::try_from(limit).unwrap_or(most)).clamp(1, most);
         let upto = self.hub.position();
@@ -242,7 +248,7 @@ impl Reactor {
             Since::Unsaid => Range::Before(before.map_or(upto.next(), v1::position)),
             Since::Position(after) => Range::After { after, upto },
             // Everything that is kept is news to it.
-            Since::Nowhere => Range::After { after: Position::START, upto },
+            Since::Ahead(_) | Since::Nowhere => Range::After { after: Position::START, upto },
         };
         if let Some(Looked { entries, more, floor }) = self.hub.look(&room, &range, limit) {
             return Some(self.messages(&room, &entries, since.is_gap(floor), more));
@@ -251,7 +257,7 @@ impl Reactor {
         let ticket = TICKET | self.desk.next_read;
         self.desk.reads.insert(ticket, Reading { asker: Asker::new(id, &request.headers), since });
         let max_bytes = self.limits.outbox_high_water_bytes;
-        self.journal.read(Read { ticket, room, range, limit, max_bytes });
+        self.journal.read(Read { ticket, room, range, limit, max_bytes, count: 0 });
         None
     }
 
@@ -274,8 +280,11 @@ impl Reactor {
     }
 
     fn since(&self, epoch: Option<Epoch>, position: Position) -> Since {
-        let is_ours = epoch.is_none_or(|epoch| epoch == self.hub.epoch()) && position <= self.hub.position();
-        if is_ours { Since::Position(position) } else { Since::Nowhere }
+        match self.hub.start_after(Some(epoch.unwrap_or_else(|| self.hub.epoch())), position) {
+            Start::After(after) if after <= self.hub.position() => Since::Position(after),
+            Start::Ahead { epoch, after } => Since::Ahead(EventId { epoch, position: after }),
+            Start::After(_) | Start::Present | Start::Newest | Start::Lost => Since::Nowhere,
+        }
     }
 
     /// Gives a page to the request that waits for it; `false` if it is for the hub.

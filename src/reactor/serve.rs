@@ -176,7 +176,7 @@ impl Reactor {
             bus: self.journal.bus_gauges().map(|bus| {
                 let BusGauges { is_up, lag, reconnects } = bus;
                 let (instances, elsewhere) = (self.hub.instances_elsewhere(), self.hub.remembered_elsewhere());
-                Bus { is_up, lag, reconnects, instances, elsewhere }
+                Bus { is_up, lag, reconnects, instances, elsewhere, ahead: self.hub.waiting_ahead() }
             }),
         };
         let mut text = String::new();

@@ -223,7 +223,8 @@ impl Reactor {
                 | journal::Event::Found(_)
                 | journal::Event::Status(_)
                 | journal::Event::Key(_)
-                | journal::Event::Whisper(_) => {}
+                | journal::Event::Whisper(_)
+                | journal::Event::Level(_) => {}
             }
             let commands = &mut self.scratch.commands;
             let mut stage = Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
@@ -243,15 +244,19 @@ impl Reactor {
                 }
                 journal::Event::Lost(journal::Lost { epoch, upto }) => self.hub.lost(epoch, upto, &mut stage),
                 journal::Event::Key(key) => self.hub.rekey(key),
+                journal::Event::Level(question) => self.hub.level(question),
                 journal::Event::Whisper(report) => self.hub.hear_report(&report, &mut stage, now),
             }
         }
     }
 
-    /// Tells the other instances who is here, if it is time for it.
+    /// Tells the other instances who is here, if it is time for it, and asks the bus for what they may have heard.
     pub(super) fn report(&mut self, now: Instant) {
         while let Some(report) = self.hub.poll_report(now) {
             self.journal.whisper(report);
+        }
+        if let Some(question) = self.hub.poll_level() {
+            self.journal.level(question);
         }
     }
 
@@ -291,8 +296,8 @@ pub(super) fn wall_clock() -> Timestamp {
 
 /// What the hub wants, as the journal is asked for it.
 fn read_of(wanted: Wanted, limits: &Limits) -> journal::Read {
-    let Wanted { ticket, room, range, limit } = wanted;
-    journal::Read { ticket, room, range, limit, max_bytes: limits.outbox_high_water_bytes }
+    let Wanted { ticket, room, range, limit, count } = wanted;
+    journal::Read { ticket, room, range, limit, max_bytes: limits.outbox_high_water_bytes, count }
 }
 
 /// What the journal has read, as the hub takes it.

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 /// A file that is open for all who are being sent it. Reads name their offset, so they share it.
 #[derive(Debug)]
 pub struct OpenFile {
     file: File,
-    /// It is a copy of ours in memory, that neither changes nor has to be waited for.
+    /// It is a copy of ours, just written, that does not change and is not waited for.
     pub(super) is_copy: bool,
     /// How many there are of its kind. Only the worker makes them, everybody ends them.
     count: Arc<AtomicUsize>,
@@ -34,10 +34,18 @@ impl OpenFile {
         OpenFile { file, is_copy, count: Arc::clone(count) }
     }
 
-    /// A copy of this content as a file in memory, which the kernel can send without copying it once more.
+    /// A copy of this content as a file without a name, which the kernel can send without copying it once more.
+    ///
+    /// It is made in the folder for temporary files, if that is there: the kernel finds pages of a disk's file several at a
+    /// time, and those of a file in memory one by one, which shows when it sends them.
     pub(super) fn copy_of(content: &[u8], count: &Arc<AtomicUsize>) -> io::Result<Self> {
-        let mut file = File::from(memfd_create("chat-app", MemfdFlags::CLOEXEC)?);
-        file.write_all(content)?;
+        let filled = |mut file: File| file.write_all(content).map(|()| file);
+        let nameless = OFlags::TMPFILE | OFlags::RDWR | OFlags::NOATIME | OFlags::CLOEXEC;
+        let file = open(std::env::temp_dir(), nameless, Mode::RUSR | Mode::WUSR).map_err(io::Error::from);
+        let file = file.and_then(|file| filled(file.into())).or_else(|_| {
+            let file = memfd_create("chat-app", MemfdFlags::CLOEXEC)?;
+            filled(file.into())
+        })?;
         Ok(OpenFile::counted(file, true, count))
     }
 

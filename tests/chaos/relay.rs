@@ -1,5 +1,7 @@
 //! A network that can fail, between an instance and its broker.
 
+#![allow(dead_code, unreachable_pub, reason = "each test crate uses its own part")]
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +20,8 @@ pub struct Relay {
 struct Shared {
     broker: SocketAddr,
     is_closed: AtomicBool,
+    /// Whoever comes is sent away.
+    refuses: AtomicBool,
     lines: Mutex<Vec<Arc<Line>>>,
 }
 
@@ -56,7 +60,12 @@ impl Relay {
     pub fn start(broker: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        let shared = Arc::new(Shared { broker, is_closed: AtomicBool::new(false), lines: Mutex::default() });
+        let shared = Arc::new(Shared {
+            broker,
+            is_closed: AtomicBool::new(false),
+            refuses: AtomicBool::new(false),
+            lines: Mutex::default(),
+        });
         let theirs = Arc::clone(&shared);
         let acceptor = thread::spawn(move || {
             for instance in listener.incoming().map_while(Result::ok) {
@@ -64,7 +73,9 @@ impl Relay {
                     break;
                 }
                 // Without a broker the connection ends at once.
-                if let Ok(broker) = TcpStream::connect(theirs.broker) {
+                if !theirs.refuses.load(Ordering::Relaxed)
+                    && let Ok(broker) = TcpStream::connect(theirs.broker)
+                {
                     theirs.join(instance, broker);
                 }
             }
@@ -90,6 +101,12 @@ impl Relay {
             line.flow().held = None;
             line.changed.notify_all();
         }
+    }
+
+    /// As if the broker could not be reached, or as before. What is held is lost.
+    pub fn refuse(&self, refuses: bool) {
+        self.shared.refuses.store(refuses, Ordering::Relaxed);
+        self.cut();
     }
 
     /// Ends all connections there are. What is held is lost.

@@ -348,7 +348,7 @@ impl Person {
             }
             // The connection ends soon, and whoever comes back goes elsewhere.
             "draining" => return Err(Error::ConnectionClosed),
-            "presence" | "typing" | "status" => {}
+            "presence" | "typing" | "status" | "behind" => {}
             _ => panic!("{}: {told}", self.name),
         }
         Ok(())

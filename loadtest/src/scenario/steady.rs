@@ -86,7 +86,7 @@ impl Fleet {
             let interval = self.at_rate(rate)?;
             facts.resident_at_end = interval.resident;
             let verdict = self.verdict(&interval, hold, self.ledger.counts().faults() - faults)?;
-            let limited = IntervalReport::new(&interval, self.plan.pid).generator.limited;
+            let limited = IntervalReport::new(&interval, &self.plan.pids).generator.limited;
             facts.intervals.push(interval);
             match verdict {
                 None => held = Some((rate, facts.intervals.len() - 1)),
@@ -140,7 +140,7 @@ impl Fleet {
         if !self.ledger.is_settled() {
             return Ok(Some("messages that had not come when the patience was over".into()));
         }
-        let figures = figures::of_interval(&IntervalReport::new(interval, self.plan.pid));
+        let figures = figures::of_interval(&IntervalReport::new(interval, &self.plan.pids));
         for assertion in hold {
             match assertion.check(&figures) {
                 Outcome::Holds => {}

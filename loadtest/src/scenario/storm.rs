@@ -3,9 +3,10 @@
 use std::io;
 
 use crate::clock::{self, MILLISECOND, SECOND};
-use crate::facts::{Facts, Interval, Sample, StormFacts};
+use crate::facts::{Facts, Interval, StormFacts};
 use crate::fleet::Fleet;
 use crate::plan::Dialect;
+use crate::process;
 use crate::talk::Awaited;
 
 /// Handshakes under way at once: fewer than servers for many clients let wait, so that it is them who are measured and not
@@ -57,6 +58,7 @@ impl Fleet {
         facts.storm = Some(storm);
         facts.connected = self.connected();
         facts.resident_connected = self.resident();
+        facts.resident_of_generator = process::resident_bytes(std::process::id()).ok();
         facts.resident_at_end = self.resident();
         Ok(())
     }
@@ -79,7 +81,7 @@ impl Fleet {
         let to = self.sample();
         self.monitor.phase("what they are told of each other");
         self.idle_until(clock::now() + ECHO_PATIENCE)?;
-        let settled: Sample = self.sample();
+        let settled = self.sample();
         let (times, last) = self.returns.take();
         let facts = StormFacts {
             clients: places.len() as u64,
@@ -89,8 +91,10 @@ impl Fleet {
             last,
             bytes: to.bytes_received - from.bytes_received,
             bytes_settled: settled.bytes_received - from.bytes_received,
-            cpu_settled: settled.server.zip(from.server).map(|(now, then)| now.since(then).total),
+            cpu_settled: (!settled.servers.is_empty()).then(|| settled.cpu_of_servers_since(&from)),
         };
-        Ok((Interval { name: "storm".into(), from, to, resident: self.resident(), ..Interval::default() }, facts))
+        let worked = to.worked_since(&from);
+        let resident = self.resident();
+        Ok((Interval { name: "storm".into(), from, to, worked, resident, ..Interval::default() }, facts))
     }
 }

@@ -30,7 +30,14 @@ impl Fleet {
         let start = clock::now();
         let schedule = per_second.map(|rate| Schedule::new(start, start + self.plan.warmup + self.plan.measure, rate));
         let route = Route { server: self.servers[0], source: None, receive_buffer: None };
-        self.attach(Web::new(route, &self.plan.targets[0].authority, path, *connections, schedule))?;
+        self.attach(Web::new(
+            route,
+            self.secure[0].clone(),
+            &self.plan.targets[0].authority,
+            path,
+            *connections,
+            schedule,
+        ))?;
         let beside = self.talk_from(start, "the site beside it", self.plan.pace, &mut Asking)?;
         let web = self.web.as_mut().map(Web::finish).unwrap_or_default();
         facts.resident_at_end = beside.resident;

@@ -52,11 +52,16 @@ pub(crate) fn loadtest(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_loadtest")).args(arguments).output().unwrap()
 }
 
-/// Runs against `port` and gives the exit code, what was printed, and the JSON file.
+/// Runs against the room `name` at `port` and gives the exit code, what was printed, and the JSON file.
 pub(crate) fn measure(port: u16, name: &str, arguments: &[&str]) -> (Option<i32>, String, Value) {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{port}.json"));
     let url = format!("--url=ws://127.0.0.1:{port}/?room={name}");
-    let output = loadtest(&[&[&url, "--json", path.to_str().unwrap()], arguments].concat());
+    report(&[arguments, &[&url]].concat(), &format!("{name}-{port}"))
+}
+
+/// Runs with `arguments` and gives the exit code, what was printed, and the JSON file, which is called `name` meanwhile.
+pub(crate) fn report(arguments: &[&str], name: &str) -> (Option<i32>, String, Value) {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.json"));
+    let output = loadtest(&[arguments, &["--json", path.to_str().unwrap()]].concat());
     let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     let json = serde_json::from_str(&std::fs::read_to_string(&path).expect(&text)).unwrap();
     std::fs::remove_file(&path).unwrap();

@@ -1,75 +1,177 @@
 //! Members that have heard more than this instance: they come from another one that is ahead of it on the bus.
 //!
-//! What they have heard comes here as well, usually within milliseconds. So their join waits for it, a while at the most;
-//! then it is as if nobody knew of the position.
+//! What they have heard comes here as well, usually within milliseconds, and after a while if the bus is away or much is
+//! still to be read. So their joins wait for it. Whether it will come is not guessed from the time that has passed: the
+//! journal is asked to tell when it has emitted [everything that was ordered by now](Hub::poll_level), and what has not
+//! come before that [never will](Hub::level). The number of those who wait, and their time, have bounds; whoever is beyond
+//! them is told of a gap, as if nobody knew of the position.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::{Hub, MemberId, Position, Standing, Start};
-
-/// How long such a join waits.
-const PATIENCE: Duration = Duration::from_secs(5);
+use super::ephemeral::framed;
+use super::{Dialect, Epoch, Hub, MemberId, Position, Stage, Standing, Start};
+use crate::chat::v1::Reply;
 
 /// Joins that wait, by member and room.
 #[derive(Debug, Default)]
-pub(super) struct Ahead(HashMap<(MemberId, usize), Waiting>);
+pub(super) struct Ahead {
+    waiting: HashMap<(MemberId, usize), Waiting>,
+    /// None of them waits for a position before this one, so that a turn need not look at them all.
+    lowest: Position,
+    /// The last question that was given a number.
+    asked: u64,
+    /// It has not been put.
+    has_question: bool,
+}
 
 #[derive(Debug)]
 struct Waiting {
+    epoch: Epoch,
     awaited: Position,
-    /// Unknown until the first tick after it came.
-    until: Option<Instant>,
+    /// Set by the first tick after it came: until then it most often has gone on.
+    doubt: Option<Doubt>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Doubt {
+    /// It waits no longer than this.
+    until: Instant,
+    /// The answer to this question tells whether it waits in vain.
+    question: u64,
 }
 
 impl Ahead {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.waiting.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// A member has left a room.
+    pub(super) fn forget(&mut self, member: MemberId, room: usize) {
+        if !self.waiting.is_empty() {
+            self.waiting.remove(&(member, room));
+        }
+    }
+
+    /// Takes out those of whom this holds, each with where it waits.
+    fn take(&mut self, mut is_taken: impl FnMut(&Waiting) -> bool) -> Vec<((MemberId, usize), Waiting)> {
+        let taken = self.waiting.extract_if(|_, waiting| is_taken(waiting)).collect();
+        self.lowest = self.waiting.values().map(|waiting| waiting.awaited).min().unwrap_or_default();
+        taken
     }
 }
 
 impl Hub {
-    /// Lets a join wait for a position that is not known here yet. `false` if nobody else can have given it.
-    pub(super) fn await_position(&mut self, id: MemberId, key: usize, start: Start) -> bool {
-        let Start::After(awaited) = start else { return false };
-        let may_come = self.reports.is_some() && awaited > self.journaled.position;
-        if may_come {
-            self.ahead.0.entry((id, key)).or_insert(Waiting { awaited, until: None });
+    /// From where somebody goes on who has heard everything up to `after` in a life of the journal.
+    ///
+    /// A position that is not known here, or a life, may be known to the other instances.
+    #[must_use]
+    pub fn start_after(&self, epoch: Option<Epoch>, after: Position) -> Start {
+        match epoch {
+            Some(epoch) if self.has_come_to(epoch, after) => Start::After(after),
+            Some(epoch) if self.reports.is_some() => Start::Ahead { epoch, after },
+            // It may come in this very turn. If not, it is beyond the end.
+            Some(epoch) if epoch == self.journaled.epoch => Start::After(after),
+            Some(_) | None => Start::Lost,
         }
-        may_come
+    }
+
+    /// Joins that wait until this instance has heard what whoever joins has heard.
+    #[must_use]
+    pub fn waiting_ahead(&self) -> usize {
+        self.ahead.len()
+    }
+
+    fn has_come_to(&self, epoch: Epoch, position: Position) -> bool {
+        epoch == self.journaled.epoch && position <= self.journaled.position
+    }
+
+    /// From where a join goes on now, or `None` if it waits.
+    pub(super) fn await_position(&mut self, id: MemberId, key: usize, start: Start) -> Option<Start> {
+        let Start::Ahead { epoch, after: awaited } = start else { return Some(start) };
+        let place = (id, key);
+        let start = if self.has_come_to(epoch, awaited) {
+            Start::After(awaited)
+        } else if self.ahead.waiting.contains_key(&place) {
+            return None;
+        } else if self.ahead.len() < self.bounds.max_ahead {
+            let lowest = if self.ahead.is_empty() { awaited } else { self.ahead.lowest.min(awaited) };
+            self.ahead.lowest = lowest;
+            self.ahead.waiting.insert(place, Waiting { epoch, awaited, doubt: None });
+            return None;
+        } else {
+            Start::Lost
+        };
+        self.ahead.forget(id, key);
+        self.stand(id, key, Standing::Joining(start));
+        Some(start)
     }
 
     /// Goes on with those whose position has come.
     pub(super) fn welcome_awaited(&mut self) {
-        let present = self.journaled.position;
-        let come = self.ahead.0.extract_if(|_, waiting| waiting.awaited <= present);
-        let come: Vec<_> = come.map(|((id, _), _)| id).collect();
-        for id in come {
-            self.drained(id);
+        if self.ahead.lowest <= self.journaled.position {
+            self.settle_ahead(|_| false);
         }
     }
 
-    /// Gives up those whose position does not come in time.
-    pub(super) fn tick_ahead(&mut self, now: Instant) {
-        self.give_up_ahead(|waiting| *waiting.until.get_or_insert(now + PATIENCE) <= now);
-    }
-
-    /// What all of them wait for will never come.
-    pub(super) fn lose_ahead(&mut self) {
-        self.give_up_ahead(|_| true);
-    }
-
-    fn give_up_ahead(&mut self, mut is_over: impl FnMut(&mut Waiting) -> bool) {
-        let over = self.ahead.0.extract_if(|_, waiting| is_over(waiting));
-        let over: Vec<_> = over.map(|(place, waiting)| (place, waiting.awaited)).collect();
-        for ((id, key), awaited) in over {
-            // It may have left the room, and come back, in the meantime.
-            if let Some(seat) = self.seat_mut(id, key)
-                && seat.standing == Standing::Joining(Start::After(awaited))
-            {
-                seat.standing = Standing::Joining(Start::Lost);
-                self.drained(id);
+    /// Tells those who have to wait for longer than a moment, asks for them, and gives up those whose time is over.
+    pub(super) fn tick_ahead<S: Stage>(&mut self, stage: &mut S, now: Instant) {
+        if self.ahead.is_empty() {
+            return;
+        }
+        let question = self.ahead.asked + 1;
+        let mut new = Vec::new();
+        for (place, waiting) in &mut self.ahead.waiting {
+            if waiting.doubt.is_none() {
+                waiting.doubt = Some(Doubt { until: now + self.bounds.ahead_timeout, question });
+                new.push(*place);
             }
+        }
+        if !new.is_empty() {
+            (self.ahead.asked, self.ahead.has_question) = (question, true);
+        }
+        for (id, key) in new {
+            // A stream of events has no words for it.
+            if self.dialect(id) == Some(Dialect::V1) {
+                let (room, position) = (self.rooms[key].name.as_str(), self.journaled.position.0);
+                stage.send(id, framed::<S>(&Reply::Behind { room, position }));
+            }
+        }
+        self.settle_ahead(|waiting| waiting.doubt.is_some_and(|doubt| doubt.until <= now));
+    }
+
+    /// A question for the journal, if somebody waits for the answer: it is to be brought to [`level`](Hub::level) when
+    /// everything has been emitted that is ordered by now. There is one for each tick at the most.
+    #[must_use]
+    pub fn poll_level(&mut self) -> Option<u64> {
+        std::mem::take(&mut self.ahead.has_question).then_some(self.ahead.asked)
+    }
+
+    /// Everything has been taken that was ordered when a question was asked: whoever has been waiting since before, and
+    /// waits still, waits for something that is not in the journal.
+    pub fn level(&mut self, answered: u64) {
+        self.settle_ahead(|waiting| waiting.doubt.is_some_and(|doubt| doubt.question <= answered));
+    }
+
+    /// A life of the journal is over. Whoever waits for more of it waits in vain.
+    pub(super) fn lose_ahead(&mut self, former: Epoch) {
+        let present = self.journaled.epoch;
+        self.settle_ahead(|waiting| waiting.epoch == former && former != present);
+    }
+
+    /// Goes on with those whose position has come, and with those who wait in vain.
+    fn settle_ahead(&mut self, is_vain: impl Fn(&Waiting) -> bool) {
+        let Position(present) = self.journaled.position;
+        let epoch = self.journaled.epoch;
+        let has_come = |waiting: &Waiting| waiting.epoch == epoch && waiting.awaited.0 <= present;
+        for ((id, key), waiting) in self.ahead.take(|waiting| has_come(waiting) || is_vain(waiting)) {
+            let start = if has_come(&waiting) { Start::After(waiting.awaited) } else { Start::Lost };
+            self.stand(id, key, Standing::Joining(start));
+            self.drained(id);
         }
     }
 }

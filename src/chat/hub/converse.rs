@@ -254,11 +254,9 @@ impl Hub {
             let message = format!("you are in {most} rooms, which is as many as can be");
             return Err(Refusal::new(Code::TooManyRooms, message));
         }
-        let is_this_life = epoch.and_then(v1::epoch) == Some(self.journaled.epoch);
         let start = match after {
             None => Start::Newest,
-            Some(after) if is_this_life => Start::After(v1::position(after)),
-            Some(_) => Start::Lost,
+            Some(after) => self.start_after(epoch.and_then(v1::epoch), v1::position(after)),
         };
         self.sit(id, name, start);
         Ok(())

@@ -109,7 +109,7 @@ impl Hub {
             }
             self.stir_if_restless(key);
         }
-        self.tick_ahead(now);
+        self.tick_ahead(stage, now);
         self.next_tick = self.needs_tick().then_some(now + TICK);
     }
 

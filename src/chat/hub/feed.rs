@@ -1,6 +1,7 @@
 //! How a member that is behind gets what it has not heard: from the tail of the room, or from the store.
 
 use super::ephemeral::framed;
+use super::recall::Recall;
 use super::{
     Command, Dialect, Entry, Hub, Looked, MemberId, Pages, Position, Range, RoomName, Seat, Stage, Standing, Start,
     Wanted,
@@ -11,17 +12,23 @@ use crate::chat::v1::{Hit, Members, Person, Reply, Said};
 /// Something asked of the store.
 #[derive(Debug)]
 pub(super) struct Pending {
-    serial: u32,
-    member: MemberId,
-    room: RoomName,
-    purpose: Purpose,
+    pub(super) serial: u32,
+    pub(super) room: RoomName,
+    pub(super) whom: Whom,
+}
+
+/// For whom something is read.
+#[derive(Debug)]
+pub(super) enum Whom {
+    /// For those who are behind.
+    Behind(Recall),
+    /// For one member.
+    Member(MemberId, Purpose),
 }
 
 /// What is done with a page when it comes.
 #[derive(Debug)]
-enum Purpose {
-    /// The member is given it, and goes on from `after`.
-    Feed { after: Position, upto: Position },
+pub(super) enum Purpose {
     /// The member is told what it missed since `after`; everything up to `upto` is in the range that is read.
     Resume { after: Position, upto: Position },
     /// The member is told the newest entries up to `upto`; `start` is what it asked for.
@@ -38,7 +45,7 @@ pub(super) struct OutboxFull;
 
 /// Why a member is given nothing more of a room for now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fed {
+pub(super) enum Fed {
     /// It is level, or waits for the store.
     Enough,
     /// Its outbox is full.
@@ -65,8 +72,11 @@ impl Hub {
             let Some(seat) = self.member(id).and_then(|member| member.seats.get(place)) else { return };
             let (room, standing) = (seat.room, seat.standing);
             let welcomed = match standing {
-                Standing::Joining(start) if self.await_position(id, room, start) => Fed::Enough,
-                Standing::Joining(start) => self.welcome(id, room, start, stage, commands),
+                Standing::Joining(start) => match (self.await_position(id, room, start), self.dialect(id)) {
+                    (None, _) => Fed::Enough,
+                    (Some(start), Some(Dialect::Events)) => self.resume_stream(id, room, start, stage),
+                    (Some(start), _) => self.welcome(id, room, start, stage, commands),
+                },
                 Standing::CatchingUp { .. } | Standing::Reading { .. } | Standing::Live { .. } => Fed::Enough,
             };
             if welcomed == Fed::Full
@@ -91,7 +101,12 @@ impl Hub {
             let mut encode = |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| {
                 dialect.encode(entry, epoch, S::frame, scratch, out);
             };
-            match self.rooms[key].tail.page(after, page_bytes, dialect, &mut encode) {
+            let mut page = self.rooms[key].tail.page(after, page_bytes, dialect, &mut encode);
+            if matches!(page, Page::Gone) {
+                let recalled = self.recalled.page(&self.rooms[key].name, after, page_bytes, dialect, &mut encode);
+                page = recalled.unwrap_or(Page::Gone);
+            }
+            match page {
                 // It has heard some of this turn's news elsewhere: it is given the others from the tail.
                 Page::Level if self.rooms[key].news.first().is_some_and(|first| first.position <= after) => {
                     self.drained(id);
@@ -108,9 +123,7 @@ impl Hub {
                     self.stand(id, key, Standing::CatchingUp { after: reaches });
                 }
                 Page::Gone if self.journaled.keeps_history => {
-                    let upto = self.journaled.position;
-                    let range = Range::After { after, upto };
-                    self.read_for(id, key, range, Purpose::Feed { after, upto }, commands);
+                    self.recall(id, key, after, commands);
                     return Fed::Enough;
                 }
                 Page::Gone => {
@@ -189,9 +202,28 @@ impl Hub {
                 self.read_for(id, key, Range::After { after, upto }, Purpose::Resume { after, upto }, commands);
                 Fed::Enough
             }
-            Start::After(_) | Start::Lost => self.welcome_newest(id, key, Start::Lost, stage, commands),
+            Start::After(_) | Start::Ahead { .. } | Start::Lost => {
+                self.welcome_newest(id, key, Start::Lost, stage, commands)
+            }
             Start::Newest | Start::Present => self.welcome_newest(id, key, Start::Newest, stage, commands),
         }
+    }
+
+    /// A stream that had to wait goes on from where it was, or is told that this cannot be.
+    fn resume_stream<S: Stage>(&mut self, id: MemberId, key: usize, start: Start, stage: &mut S) -> Fed {
+        let after = match start {
+            Start::After(after) => after,
+            Start::Present | Start::Newest | Start::Ahead { .. } | Start::Lost => {
+                let name = &self.rooms[key].name;
+                let after = self.before_newest_page(name);
+                if !stage.offer(id, &self.gap_event(name, after), 0) {
+                    return Fed::Full;
+                }
+                after
+            }
+        };
+        self.stand(id, key, Standing::CatchingUp { after });
+        Fed::Enough
     }
 
     fn welcome_newest<S: Stage>(
@@ -279,7 +311,7 @@ impl Hub {
     ) -> Result<(), OutboxFull> {
         let (name, range) = (self.rooms[key].name.clone(), Range::Before(before));
         let Some(Looked { entries, more, .. }) = self.look(&name, &range, limit) else {
-            self.read(id, key, range, limit, Purpose::History, commands);
+            self.read(key, range, limit, Whom::Member(id, Purpose::History), commands);
             return Ok(());
         };
         let reply = Reply::History { room: name.as_str(), entries: Said::all_within(&entries), more };
@@ -300,35 +332,42 @@ impl Hub {
         commands: &mut Vec<Command>,
     ) {
         let range = Range::Matching { before, query: query.clone() };
-        self.read(id, key, range, limit, Purpose::Search { query }, commands);
+        self.read(key, range, limit, Whom::Member(id, Purpose::Search { query }), commands);
     }
 
     /// Reads a page that a seat waits for.
     fn read_for(&mut self, id: MemberId, key: usize, range: Range, purpose: Purpose, commands: &mut Vec<Command>) {
-        let serial = self.read(id, key, range, self.bounds.page_entries, purpose, commands);
+        let (serial, _) = self.read(key, range, self.bounds.page_entries, Whom::Member(id, purpose), commands);
         self.stand(id, key, Standing::Reading { serial });
     }
 
-    fn read(
+    /// Asks for a page. Gives the serial and the place of what is pending then.
+    pub(super) fn read(
         &mut self,
-        member: MemberId,
         key: usize,
         range: Range,
         limit: usize,
-        purpose: Purpose,
+        whom: Whom,
         commands: &mut Vec<Command>,
-    ) -> u32 {
+    ) -> (u32, usize) {
         let room = self.rooms[key].name.clone();
+        let count = match whom {
+            // More than that is a gap, however many they are.
+            Whom::Member(_, Purpose::Resume { .. }) => self.bounds.backfill_entries.saturating_add(1),
+            Whom::Member(..) | Whom::Behind(_) => 0,
+        };
         // The highest bit of a ticket is left to others who read.
         self.next_read = self.next_read.wrapping_add(1) & (u32::MAX >> 1);
         let serial = self.next_read;
-        if let (Purpose::History | Purpose::Search { .. }, Some(speaker)) = (&purpose, self.speaker_mut(member)) {
+        if let Whom::Member(member, Purpose::History | Purpose::Search { .. }) = whom
+            && let Some(speaker) = self.speaker_mut(member)
+        {
             speaker.reads += 1;
         }
-        let place = self.reads.insert(Pending { serial, member, room: room.clone(), purpose });
+        let place = self.reads.insert(Pending { serial, room: room.clone(), whom });
         let ticket = u64::from(serial) << 32 | place as u64;
-        commands.push(Command::Read(Wanted { ticket, room, range, limit }));
-        serial
+        commands.push(Command::Read(Wanted { ticket, room, range, limit, count }));
+        (serial, place)
     }
 
     /// Takes what was read. Comes before [`commit`](Hub::commit), in which whoever it is for goes on.
@@ -337,11 +376,15 @@ impl Hub {
         if self.reads.get(place).is_none_or(|pending| pending.serial != serial) {
             return;
         }
-        let Pending { member: id, room, purpose, .. } = self.reads.remove(place);
+        let Pending { room, whom, .. } = self.reads.remove(place);
+        let (id, purpose) = match whom {
+            Whom::Member(id, purpose) => (id, purpose),
+            Whom::Behind(recall) => return self.take_recall(&recall, (place, serial), room, pages, stage, commands),
+        };
         if let (Purpose::History | Purpose::Search { .. }, Some(speaker)) = (&purpose, self.speaker_mut(id)) {
             speaker.reads -= 1;
         }
-        let (Some(dialect), Some(key)) = (self.dialect(id), self.by_name.get(&room).copied()) else { return };
+        let (Some(_), Some(key)) = (self.dialect(id), self.by_name.get(&room).copied()) else { return };
         match purpose {
             Purpose::History => match pages.entries {
                 Ok(entries) => {
@@ -362,11 +405,6 @@ impl Hub {
             },
             // It may have left the room, and come back, in the meantime: then this is not what it waits for.
             _ if self.seat_mut(id, key).is_none_or(|seat| seat.standing != Standing::Reading { serial }) => {}
-            Purpose::Feed { after, upto } => {
-                if self.take_feed(id, key, dialect, (after, upto), pages, stage, commands) == Fed::Enough {
-                    self.drained(id);
-                }
-            }
             Purpose::Resume { after, upto } => {
                 let is_told = pages.entries.is_ok()
                     && pages.floor <= after
@@ -401,42 +439,6 @@ impl Hub {
                     self.drained(id);
                 }
             }
-        }
-    }
-
-    /// Gives a member that is behind what was read for it.
-    #[expect(clippy::too_many_arguments, reason = "it is the other half of catch_up, split by the wait for the store")]
-    fn take_feed<S: Stage>(
-        &mut self,
-        id: MemberId,
-        key: usize,
-        dialect: Dialect,
-        (after, upto): (Position, Position),
-        pages: Pages,
-        stage: &mut S,
-        commands: &mut Vec<Command>,
-    ) -> Fed {
-        self.stand(id, key, Standing::CatchingUp { after });
-        let Ok(entries) = pages.entries else {
-            let floor = self.rooms[key].tail.known_from();
-            self.skip(id, key, dialect, floor, stage, commands);
-            return Fed::Enough;
-        };
-        if pages.floor > after {
-            self.skip(id, key, dialect, pages.floor.min(upto), stage, commands);
-            return Fed::Enough;
-        }
-        let mut bytes = Vec::new();
-        for entry in &entries {
-            dialect.encode(entry, self.journaled.epoch, S::frame, &mut self.scratch, &mut bytes);
-        }
-        let reaches = entries.last().filter(|_| pages.more).map_or(upto, |entry| entry.position);
-        if entries.is_empty() || stage.offer(id, &bytes.into(), entries.len()) {
-            self.stand(id, key, Standing::CatchingUp { after: reaches });
-            Fed::Enough
-        } else {
-            // What was read is read again when there is room for it, and not before.
-            Fed::Full
         }
     }
 }

@@ -47,10 +47,11 @@ impl Hub {
     ///
     /// What was emitted before must have been handed out by [`commit`](Hub::commit).
     pub fn lost<S: Stage>(&mut self, epoch: Epoch, upto: Position, stage: &mut S) {
-        self.journaled.epoch = epoch;
+        let former = std::mem::replace(&mut self.journaled.epoch, epoch);
         self.journaled.position = self.journaled.position.max(upto);
         self.forgotten = self.forgotten.max(upto);
-        self.lose_ahead();
+        self.lose_ahead(former);
+        self.recalled.clear();
         for (_, room) in &mut self.rooms {
             debug_assert!(room.news.is_empty(), "what came before the loss is heard before it is told");
             room.tail.lose(upto);

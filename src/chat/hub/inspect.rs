@@ -18,6 +18,8 @@ impl Hub {
             ("seats that are catching up", self.catching_up),
             ("hungry members", self.hungry.len()),
             ("pending reads", self.reads.len()),
+            ("recalls", self.recalls.len()),
+            ("bytes of what was recalled", self.recalled.bytes()),
             ("rooms with news", self.talked.len()),
             ("restless rooms", self.restless.len()),
             ("ticks", usize::from(self.next_tick.is_some())),

@@ -36,6 +36,9 @@ impl Hub {
         for room in std::mem::take(&mut self.talked) {
             self.publish(room, stage);
         }
+        if self.catching_up == 0 || self.tails_bytes() > self.bounds.tails_total_bytes {
+            self.recalled.clear();
+        }
         if self.tails_bytes > self.bounds.tails_total_bytes {
             self.trim_tails();
         }

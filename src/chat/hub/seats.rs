@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use super::ahead::Ahead;
 use super::{
     DIALECTS, Dialect, Hub, Member, MemberId, PersonId, Presence, RoomName, Seat, SmallVec, Standing, Start, ephemeral,
 };
@@ -45,7 +44,7 @@ impl Hub {
         let present = self.journaled.position;
         let found = self.member_mut(member).expect("looked up above");
         let standing = match (found.dialect, start) {
-            (Dialect::V1, start) => Standing::Joining(start),
+            (Dialect::V1, start) | (Dialect::Events, start @ Start::Ahead { .. }) => Standing::Joining(start),
             (_, Start::After(after)) if after <= present => Standing::CatchingUp { after },
             (_, _) => Standing::CatchingUp { after: present },
         };
@@ -62,6 +61,7 @@ impl Hub {
         let Some(place) = found.seats.iter().position(|seat| seat.room == room) else { return false };
         let (seat, dialect) = (found.seats.remove(place), found.dialect);
         let author = found.speaker.as_ref().map(|speaker| speaker.author.id);
+        self.ahead.forget(member, room);
         self.vacate(&seat, dialect, author, now);
         true
     }
@@ -75,13 +75,13 @@ impl Hub {
         self.present -= 1;
         if self.present == 0 {
             self.members = Vec::new();
-            self.ahead = Ahead::default();
         }
         let author = gone.speaker.as_ref().map(|speaker| speaker.author.id);
         if let Some(person) = author {
             self.disconnect(person, member);
         }
         for seat in &gone.seats {
+            self.ahead.forget(member, seat.room);
             self.vacate(seat, gone.dialect, author, now);
         }
         // It may be the last that happens for a long time.

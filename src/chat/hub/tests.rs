@@ -1,5 +1,6 @@
 //! The hub without a socket in sight.
 
+mod ahead;
 mod joining;
 mod people;
 mod refusals;

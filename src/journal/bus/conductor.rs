@@ -26,8 +26,8 @@ use crate::journal::outbound::Outbound;
 use crate::journal::sqlite::Keeper;
 
 use super::Unready;
-use super::driver::{Driver, Ears, Failure, Record, Session, Tail};
-use super::sequence::{Found, Keeping, Route, Sequence, Verdict};
+use super::driver::{Driver, Ears, Failure, Record, Run, Session, Tail};
+use super::sequence::{Found, Keeping, Route, Sequence, Trust, Verdict};
 use super::shared::Shared;
 use super::state::{Pending, State};
 use super::wire::{self, Declared, Meta};
@@ -64,6 +64,8 @@ pub(super) enum Order {
     Append(Vec<Draft>),
     /// Tell the other instances.
     Whisper(Bytes),
+    /// Tell when everything has been told that is in the log by now.
+    Level(u64),
     /// Publish what was sent before, if it can be, and end.
     Close,
 }
@@ -149,6 +151,7 @@ impl<D: Driver> Conductor<D> {
             match order {
                 Order::Append(drafts) => self.accept(drafts),
                 Order::Whisper(message) => self.queue_whisper(message),
+                Order::Level(question) => self.be_asked(question),
                 Order::Close => break,
             }
         }
@@ -168,6 +171,21 @@ impl<D: Driver> Conductor<D> {
             state.whispers.pop_front();
         }
         self.whispered.notify_one();
+    }
+
+    fn be_asked(&self, question: u64) {
+        self.state.borrow_mut().question = Some(question);
+        self.ask();
+    }
+
+    /// Has a mark published for the question that waits, unless one is on its way already: what was in the log when it
+    /// was asked comes before that.
+    fn ask(&self) {
+        let state = &mut *self.state.borrow_mut();
+        if state.question.is_some() && state.asked.is_none() && state.opening.is_none() {
+            state.is_mark_due = true;
+            self.publishable.notify_one();
+        }
     }
 
     fn accept(&self, drafts: Vec<Draft>) {
@@ -265,6 +283,7 @@ impl<D: Driver> Conductor<D> {
     /// Connects, agrees with the others on the life of the log and the key, and finds out where to go on.
     async fn begin(&self) -> Result<Begun<D>, Failure> {
         let session = self.driver.connect().await?;
+        let run = session.run().await?;
         let mut meta = Meta::read(&session.meta().await?);
         if let Some(key) = self.key_to_propose {
             if meta.key.is_none() {
@@ -290,18 +309,29 @@ impl<D: Driver> Conductor<D> {
                     None => Found::Nothing,
                 },
             };
-            let verdict = self.state.borrow().sequence.judge(&meta, bounds, found);
+            let trust = meta.trust(&run);
+            let verdict = self.state.borrow().sequence.judge(&meta, bounds, found, trust);
             match verdict {
                 Verdict::Declare { base } => {
                     let epoch = Epoch(getrandom::u64().map_err(Failure::new)?);
                     if mark.is_some() {
                         tracing::warn!("the bus has lost messages that are known here: a new epoch begins at {base}");
+                    } else if trust == Trust::Doubtful {
+                        tracing::warn!(
+                            "the bus was restarted, and nobody is there who knows whether it has lost messages: \
+                             a new epoch begins at {base}"
+                        );
                     }
                     let life = Declared { stamp: Stamp { epoch, base }, after: bounds.last };
-                    session.append_meta(wire::encode_life(&life)).await?;
+                    session.append_meta(wire::encode_life(&life, &run)).await?;
                     meta = Meta::read(&session.meta().await?);
                 }
                 Verdict::Follow(route) => {
+                    if let Run::Named(run) = run
+                        && meta.run.as_deref() != Some(&*run)
+                    {
+                        session.append_meta(wire::encode_run(&run)).await?;
+                    }
                     let tail = session.tail(route.after).await?;
                     let ears = session.listen().await?;
                     return Ok(Begun { session, tail, ears, life: meta.best(), route });
@@ -329,6 +359,8 @@ impl<D: Driver> Conductor<D> {
         state.sequence.follow(route);
         (state.life, state.sent, state.sent_since) = (life, 0, None);
         (state.last_return, state.last_own_return, state.mark_since) = (now, now, None);
+        // Its mark may be lost.
+        state.question = state.question.or(state.asked.take().map(|(_, question)| question));
         state.is_mark_due = true;
         state.opening = Some(DraftId { instance: self.instance, number: state.next_number });
     }
@@ -379,6 +411,9 @@ impl<D: Driver> Conductor<D> {
                 *opening = id;
             }
             state.next_number += 1;
+            if state.asked.is_none() {
+                state.asked = state.question.take().map(|question| (id.number, question));
+            }
             state.mark_since.get_or_insert(now);
             batch.push(wire::encode_mark(stamp, id));
         }
@@ -441,6 +476,11 @@ impl<D: Driver> Conductor<D> {
                     (state.last_own_return, state.mark_since) = (state.last_return, None);
                 }
                 state.take(self.instance, offset, message, now, &mut events);
+                if let Some(id) = id.filter(|id| id.instance == self.instance)
+                    && let Some((_, question)) = state.asked.take_if(|(number, _)| *number == id.number)
+                {
+                    events.push(Event::Level(question));
+                }
             }
             if is_up {
                 state.opening = None;
@@ -453,6 +493,7 @@ impl<D: Driver> Conductor<D> {
         if is_up {
             self.came_up();
         }
+        self.ask();
     }
 
     /// Gives events to whatever keeps them. Where the log stands is kept with them, and now and then without any, so that

@@ -52,6 +52,11 @@ pub(super) trait Session: Sized + 'static {
     /// Appends a record to the meta log. When this returns, [`meta`](Self::meta) gives it, to everybody.
     async fn append_meta(&self, record: Bytes) -> Result<(), Failure>;
 
+    /// The run of the broker to which this session belongs.
+    async fn run(&self) -> Result<Run, Failure> {
+        Ok(Run::Unmarked)
+    }
+
     /// What the log has now.
     async fn bounds(&self) -> Result<Bounds, Failure>;
 
@@ -93,6 +98,15 @@ pub(super) struct Record {
     pub(super) offset: u64,
     /// Its content. It owns its bytes: a slice of a read buffer would keep all of the buffer alive.
     pub(super) bytes: Bytes,
+}
+
+/// What a broker tells of its own restarts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Run {
+    /// It keeps what it has taken through them, or does not tell of them.
+    Unmarked,
+    /// They may have cost it the end of the log. The name is that of the present run, and of no other.
+    Named(String),
 }
 
 /// What the log has.

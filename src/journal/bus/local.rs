@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use tokio::sync::{Notify, broadcast};
 
-use super::driver::{Bounds, Driver, Ears, Failure, Record, Session, Tail};
+use super::driver::{Bounds, Driver, Ears, Failure, Record, Run, Session, Tail};
 
 /// Records of one batch.
 const BATCH: usize = 100;
@@ -27,6 +27,10 @@ struct State {
     meta: Vec<Bytes>,
     /// Sessions of another number are cut.
     generation: u64,
+    /// Restarts.
+    runs: u64,
+    /// Whatever it was given it has after a restart.
+    is_lasting: bool,
     is_down: bool,
     /// Publishes of so many records succeed and are answered with a failure; `None` if all is well.
     unclear_after: Option<usize>,
@@ -99,11 +103,17 @@ impl LocalBus {
         Snapshot { log, trimmed, meta }
     }
 
+    /// Restarts cost nothing, which it says.
+    pub(super) fn last(&self) {
+        self.change(|state| state.is_lasting = true);
+    }
+
     /// The broker has come back with what it had then.
     pub(super) fn restore(&self, snapshot: Snapshot) {
         self.change(|state| {
             (state.log, state.trimmed, state.meta) = (snapshot.log, snapshot.trimmed, snapshot.meta);
             state.generation += 1;
+            state.runs += 1;
         });
     }
 
@@ -155,6 +165,11 @@ impl Session for LocalSession {
     async fn append_meta(&self, record: Bytes) -> Result<(), Failure> {
         self.state()?.meta.push(record);
         Ok(())
+    }
+
+    async fn run(&self) -> Result<Run, Failure> {
+        let state = self.state()?;
+        Ok(if state.is_lasting { Run::Unmarked } else { Run::Named(state.runs.to_string()) })
     }
 
     async fn bounds(&self) -> Result<Bounds, Failure> {

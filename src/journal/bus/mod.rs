@@ -355,6 +355,11 @@ impl BusJournal {
         let _ = self.to_bus.send(Order::Whisper(message));
     }
 
+    /// Asks for everything that is on the bus by now.
+    pub(super) fn level(&mut self, question: u64) {
+        let _ = self.to_bus.send(Order::Level(question));
+    }
+
     pub(super) fn read(&mut self, read: Read) {
         if let Some(store) = &mut self.store {
             return of_kept!(store, it => it.read(read));
@@ -398,6 +403,7 @@ impl BusJournal {
                     }
                     return Some(Event::Status(self.status()));
                 }
+                Event::Level(_) => self.land(&event, false),
                 Event::Page(_) | Event::Found(_) | Event::Key(_) | Event::Whisper(_) => {}
             }
             return Some(event);

@@ -135,23 +135,48 @@ impl RabbitMq {
     /// A stream that is there and keeps more or less than we would like is good enough.
     fn judge(&self, name: &ShortString, error: &lapin::Error) -> Result<(), Failure> {
         let reason = error.to_string();
-        if reason.contains("inequivalent arg 'x-max") || reason.contains("inequivalent arg 'x-stream") {
-            if !self.is_told.swap(true, Ordering::Relaxed) {
-                tracing::warn!(
-                    "the stream {name} of RabbitMQ was made to keep something else: a policy can change that"
-                );
+        match Undeclared::of(&reason) {
+            Undeclared::OtherBounds => {
+                if !self.is_told.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        "the stream {name} of RabbitMQ was made to keep something else: a policy can change that"
+                    );
+                }
+                Ok(())
             }
-            return Ok(());
-        }
-        if reason.contains("inequivalent arg") {
-            return Err(foreign(name));
-        }
-        if reason.contains("x-queue-type") || reason.contains("stream_queue") || reason.contains("feature flag") {
-            return Err(Failure::new(format_args!(
+            Undeclared::Foreign => Err(foreign(name)),
+            Undeclared::NoStreams => Err(Failure::new(format_args!(
                 "this RabbitMQ has no streams: 3.9 or later is needed, with the feature flag stream_queue ({reason})"
-            )));
+            ))),
+            Undeclared::Other => Err(failure(error)),
         }
-        Err(failure(error))
+    }
+}
+
+/// Why a stream was not declared, as far as RabbitMQ's sentence tells. It has no codes for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Undeclared {
+    /// It is there, and keeps something else.
+    OtherBounds,
+    /// There is something else of that name.
+    Foreign,
+    /// The server is too old for streams, or was told not to have any.
+    NoStreams,
+    Other,
+}
+
+impl Undeclared {
+    fn of(reason: &str) -> Self {
+        let has = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+        if has(&["inequivalent arg 'x-max", "inequivalent arg 'x-stream"]) {
+            Undeclared::OtherBounds
+        } else if has(&["inequivalent arg"]) {
+            Undeclared::Foreign
+        } else if has(&["x-queue-type", "stream_queue", "feature flag"]) {
+            Undeclared::NoStreams
+        } else {
+            Undeclared::Other
+        }
     }
 }
 
@@ -378,6 +403,15 @@ fn table(entries: impl IntoIterator<Item = (&'static str, AMQPValue)>) -> FieldT
         table.insert(name.into(), value);
     }
     table
+}
+
+/// A queue that was to be a stream has messages without offsets. A server that is so old that it does not know what a
+/// queue can be makes one of its own kind, without a word.
+fn no_stream(queue: &ShortString) -> Failure {
+    Failure::new(format_args!(
+        "the queue {queue} is no stream: RabbitMQ 3.9 or later is needed, or another --bus-prefix if the queue is not one \
+         of chat-app"
+    ))
 }
 
 fn foreign(queue: &ShortString) -> Failure {

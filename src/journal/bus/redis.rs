@@ -17,7 +17,7 @@ use redis::aio::{MultiplexedConnection, PubSubStream};
 use redis::io::tcp::TcpSettings;
 use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, RedisError, Value, cmd, pipe};
 
-use super::driver::{Bounds, Driver, Ears, Failure, Record, Session, Tail};
+use super::driver::{Bounds, Driver, Ears, Failure, Record, Run, Session, Tail};
 
 /// The first version that gives ids of the form `0-n` by itself.
 const LEAST_VERSION: u32 = 7;
@@ -76,8 +76,8 @@ impl Driver for Redis {
 
     async fn connect(&self) -> Result<RedisSession, Failure> {
         let commands = connection(&self.client).await?;
-        check_version(commands.clone()).await?;
-        Ok(RedisSession { client: self.client.clone(), commands, keys: self.keys.clone(), keep: self.keep })
+        let run = present_run(commands.clone()).await?;
+        Ok(RedisSession { client: self.client.clone(), commands, keys: self.keys.clone(), keep: self.keep, run })
     }
 }
 
@@ -87,14 +87,34 @@ async fn connection(client: &Client) -> Result<MultiplexedConnection, Failure> {
     client.get_multiplexed_async_connection_with_config(&config).await.map_err(|error| failure(&error))
 }
 
-async fn check_version(mut commands: MultiplexedConnection) -> Result<(), Failure> {
-    // Whoever may not ask finds out by the first record.
-    let Ok(info) = cmd("INFO").arg("server").query_async::<String>(&mut commands).await else { return Ok(()) };
-    let field = |name| info.lines().find_map(|line| line.strip_prefix(name));
-    if field("valkey_version:").is_some() {
+/// Finds out whether the server can be used, and what it says of its restarts. Nothing needs to be allowed but to use it:
+/// whoever may not ask finds out by the first record that a server is too old, and believes that it loses nothing.
+async fn present_run(mut commands: MultiplexedConnection) -> Result<Run, Failure> {
+    let Ok(server) = cmd("INFO").arg("server").query_async::<String>(&mut commands).await else {
+        return Ok(Run::Unmarked);
+    };
+    check_version(&server)?;
+    let Some(run) = field(&server, "run_id").filter(|run| !run.is_empty()) else { return Ok(Run::Unmarked) };
+    let persistence = cmd("INFO").arg("persistence").query_async::<String>(&mut commands).await.unwrap_or_default();
+    let config = cmd("CONFIG").arg("GET").arg("appendfsync").query_async::<Vec<String>>(&mut commands).await;
+    let is_always = config.is_ok_and(|config| config.get(1).is_some_and(|value| value == "always"));
+    if is_always && field(&persistence, "aof_enabled") == Some("1") {
+        return Ok(Run::Unmarked);
+    }
+    Ok(Run::Named(run.to_owned()))
+}
+
+/// A field of what `INFO` tells.
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+/// Whether a server of which `INFO` tells this has what is needed. One that does not tell its version is tried.
+fn check_version(info: &str) -> Result<(), Failure> {
+    if field(info, "valkey_version").is_some() {
         return Ok(());
     }
-    let version = field("redis_version:").unwrap_or_default();
+    let version = field(info, "redis_version").unwrap_or_default();
     match version.split('.').next().and_then(|major| major.parse::<u32>().ok()) {
         Some(major) if major < LEAST_VERSION => Err(too_old(version)),
         _ => Ok(()),
@@ -123,6 +143,7 @@ pub(super) struct RedisSession {
     commands: MultiplexedConnection,
     keys: Keys,
     keep: u64,
+    run: Run,
 }
 
 impl Session for RedisSession {
@@ -136,6 +157,10 @@ impl Session for RedisSession {
 
     async fn append_meta(&self, record: Bytes) -> Result<(), Failure> {
         self.ask(cmd("XADD").arg(&self.keys.meta).arg("*").arg(FIELD).arg(&record[..])).await.map(drop)
+    }
+
+    async fn run(&self) -> Result<Run, Failure> {
+        Ok(self.run.clone())
     }
 
     async fn bounds(&self) -> Result<Bounds, Failure> {

@@ -9,6 +9,10 @@
 //! positions go on increasing, for everybody. Of two such lives the higher one wins, and whoever knows still higher
 //! positions declares another.
 //!
+//! Nobody may be left who knows what was lost: instances without a store that were restarted together with a broker that
+//! came back with less than it had. So whoever knows nothing, and finds the broker in another run than the last for which
+//! somebody has vouched, declares a life as well. Whoever finds in the log what it knows, vouches.
+//!
 //! A record is a repeat if the window knows its draft, or its author and nonce. The window is counted in positions and
 //! begins with a life, so all instances decide alike, also one that starts later: it reads that part of the log first.
 
@@ -21,7 +25,16 @@ use crate::journal::ordered::{DraftId, Mark, Stamp};
 use super::driver::Bounds;
 use super::wire::{Body, Message, Meta};
 
-/// Positions behind an entry in which a repeat of it is recognised. All instances have the same, whatever their options.
+/// Positions behind an entry in which a repeat of it is recognised.
+///
+/// It is no option. Each instance decides by itself which record is a repeat, and all must decide alike for as long as the
+/// log lasts, those of other versions included: two that do not agree tell different histories, and nobody notices. A
+/// number that the first one wrote to the meta log would hold for ever, whatever an operator says later, so it would be
+/// an option that nearly always does nothing. And there is little to choose. What an instance has published itself is not
+/// recognised by this, however long the bus was away: it reads the log up to its own mark first. What is left are people
+/// who say something again after they have lost their connection, which is a matter of seconds; so many positions are
+/// those of half a minute at 1,600 messages per second, cost an instance some 10 MB, and are read again in a moment by one
+/// that starts. They must be fewer than the least that a bus may be told to keep (`--bus-keep`).
 pub(super) const WINDOW: u64 = 50_000;
 /// Records from which an instance without a store fills the tails of its rooms.
 const FILL: u64 = 250_000;
@@ -70,6 +83,15 @@ pub(super) enum Keeping {
     Store,
     /// Only the newest is in memory.
     Memory,
+}
+
+/// Whether the log may be taken as it is by whoever knows nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// The broker keeps what it has, or somebody who knew where it stood has found it there.
+    Sure,
+    /// The broker has been restarted, and nobody who was there before has said that nothing is missing.
+    Doubtful,
 }
 
 /// What became of a record.
@@ -149,8 +171,8 @@ impl Sequence {
     }
 
     /// What to do with a log that has these `bounds`, where `found` is what is at the place of our mark.
-    pub(super) fn judge(&self, meta: &Meta, bounds: Bounds, found: Found) -> Verdict {
-        let Some(mark) = self.mark else { return self.judge_stranger(meta, bounds) };
+    pub(super) fn judge(&self, meta: &Meta, bounds: Bounds, found: Found, trust: Trust) -> Verdict {
+        let Some(mark) = self.mark else { return self.judge_stranger(meta, bounds, trust) };
         let best = meta.best();
         let is_other = match found {
             Found::Unknown => false,
@@ -173,15 +195,16 @@ impl Sequence {
         if best.is_none_or(|best| best.base < self.last || best.base <= mark.stamp.base) {
             return Verdict::Declare { base: self.last };
         }
-        self.follow_lives_above(mark.stamp.base, meta, bounds)
+        self.follow_lives_above(mark.stamp.base, meta, bounds, trust)
     }
 
     /// We know nothing of this log, but perhaps positions that were given without it.
-    fn judge_stranger(&self, meta: &Meta, bounds: Bounds) -> Verdict {
+    fn judge_stranger(&self, meta: &Meta, bounds: Bounds, trust: Trust) -> Verdict {
         match (meta.best(), self.own) {
             (None, _) => Verdict::Declare { base: self.last },
             (Some(best), Some(own)) if best.base <= own.base => Verdict::Declare { base: self.last },
-            (Some(_), Some(own)) => self.follow_lives_above(own.base, meta, bounds),
+            (Some(_), Some(own)) => self.follow_lives_above(own.base, meta, bounds, trust),
+            (Some(best), None) if trust == Trust::Doubtful => Verdict::Declare { base: beyond(best, bounds) },
             (Some(_), None) => {
                 let first = bounds.first - 1;
                 let known = match self.keeping {
@@ -195,7 +218,10 @@ impl Sequence {
     }
 
     /// Everything of the lives above a base, wherever it begins.
-    fn follow_lives_above(&self, base: Position, meta: &Meta, bounds: Bounds) -> Verdict {
+    fn follow_lives_above(&self, base: Position, meta: &Meta, bounds: Bounds, trust: Trust) -> Verdict {
+        if let Some(best) = meta.best().filter(|_| trust == Trust::Doubtful) {
+            return Verdict::Declare { base: self.last.max(beyond(best, bounds)) };
+        }
         let lives = meta.lives.iter().filter(|life| life.stamp.base > base);
         let after = lives.map(|life| life.after).min().unwrap_or(0).min(bounds.last).max(bounds.first - 1);
         Verdict::Follow(Route { after, known: after, in_force: None, goes_on: false, has_skipped: true })
@@ -268,6 +294,11 @@ impl Sequence {
             (self.mark, self.last) = (Some(mark), mark.position());
         }
     }
+}
+
+/// A base above all positions that a log has given in the best of its lives, as far as it still knows.
+fn beyond(best: Stamp, bounds: Bounds) -> Position {
+    Position(best.base.0.saturating_add(bounds.last.max(1)))
 }
 
 /// What was said lately.
@@ -373,7 +404,7 @@ mod tests {
     }
 
     fn meta(lives: &[Declared]) -> Meta {
-        Meta { lives: lives.to_vec(), key: None }
+        Meta { lives: lives.to_vec(), ..Meta::default() }
     }
 
     fn bounds(first: u64, last: u64) -> Bounds {
@@ -455,14 +486,44 @@ mod tests {
             ("but not far enough", store, 130, Some(at(FIRST, 130, 50)), &both, bounds(1, 95), unknown, declare(130)),
         ] {
             let sequence = Sequence::new(keeping, true, Position(last), mark);
-            assert_eq!(sequence.judge(&meta(lives), bounds, found), expected, "{name}");
+            assert_eq!(sequence.judge(&meta(lives), bounds, found, Trust::Sure), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_done_with_a_log_of_which_nobody_knows_whether_it_is_whole() {
+        let declare = |base| Some(Position(base));
+        let (lives, both) = ([life(FIRST, 0)], [life(FIRST, 0), life(SECOND, 80)]);
+        let mark = Some(at(FIRST, 50, 50));
+        let (ours, other) = (Found::Record(Some(id(50))), Found::Record(Some(id(9))));
+        let (memory, store) = (Keeping::Memory, Keeping::Store);
+        for (name, keeping, last, mark, lives, bounds, found, declared) in [
+            ("who has it all vouches", store, 50, mark, &lives[..], bounds(1, 60), ours, None),
+            ("whatever is in memory", memory, 50, mark, &lives, bounds(1, 60), ours, None),
+            ("who knows nothing begins anew", memory, 0, None, &lives, bounds(1, 60), Found::Unknown, declare(60)),
+            ("and so does an empty store", store, 0, None, &lives, bounds(1, 60), Found::Unknown, declare(60)),
+            ("above the best life", memory, 0, None, &both, bounds(1, 90), Found::Unknown, declare(190)),
+            ("of an empty log", memory, 0, None, &both, bounds(1, 0), Found::Unknown, declare(101)),
+            ("who has something else", store, 50, mark, &both, bounds(1, 95), other, declare(195)),
+            ("who was alone before", store, 30, None, &both, bounds(1, 95), Found::Unknown, declare(195)),
+            ("who knows of more", store, 250, Some(at(FIRST, 250, 9)), &both, bounds(1, 95), other, declare(250)),
+        ] {
+            let sequence = Sequence::new(keeping, true, Position(last), mark);
+            let verdict = match sequence.judge(&meta(lives), bounds, found, Trust::Doubtful) {
+                Verdict::Declare { base } => Some(base),
+                Verdict::Follow(route) => {
+                    assert!(route.goes_on, "{name}");
+                    None
+                }
+            };
+            assert_eq!(verdict, declared, "{name}");
         }
     }
 
     #[test]
     fn records_in_their_places() {
         let mut sequence = Sequence::new(Keeping::Store, true, Position::START, None);
-        sequence.follow(route(sequence.judge(&meta(&[life(FIRST, 0)]), bounds(1, 0), Found::Unknown)));
+        sequence.follow(route(sequence.judge(&meta(&[life(FIRST, 0)]), bounds(1, 0), Found::Unknown, Trust::Sure)));
         for (name, offset, message, expected) in [
             ("the first tells the life", 1, message(FIRST, 1, "one"), "lost 0 in 1, 1 one"),
             ("the next", 2, message(FIRST, 2, "two"), "2 two"),
@@ -489,12 +550,12 @@ mod tests {
     #[test]
     fn offsets_with_holes_are_no_loss_where_they_may_have_some() {
         let mut sequence = Sequence::new(Keeping::Store, false, Position::START, None);
-        sequence.follow(route(sequence.judge(&meta(&[life(FIRST, 0)]), bounds(1, 0), Found::Unknown)));
+        sequence.follow(route(sequence.judge(&meta(&[life(FIRST, 0)]), bounds(1, 0), Found::Unknown, Trust::Sure)));
         for (offset, expected) in [(2, "lost 1 in 1, 2 a2"), (7, "7 a7"), (8, "8 a8")] {
             assert_eq!(told(sequence.take(offset, message(FIRST, offset, &format!("a{offset}")))), expected);
         }
         // It is one when the log says that it begins later.
-        sequence.follow(route(sequence.judge(&meta(&[life(FIRST, 0)]), bounds(11, 20), Found::Unknown)));
+        sequence.follow(route(sequence.judge(&meta(&[life(FIRST, 0)]), bounds(11, 20), Found::Unknown, Trust::Sure)));
         assert_eq!(told(sequence.take(12, message(FIRST, 12, "b"))), "lost 11 in 1, 12 b");
     }
 
@@ -507,7 +568,7 @@ mod tests {
                 None => Found::Unknown,
             }
         });
-        let route = route(sequence.judge(&meta(lives), bounds, found));
+        let route = route(sequence.judge(&meta(lives), bounds, found, Trust::Sure));
         sequence.follow(route);
         let rest = log.iter().filter(|(offset, ..)| *offset > route.after);
         rest.map(|(offset, stamp, number, text)| told(sequence.take(*offset, message(*stamp, *number, text))))
@@ -542,7 +603,9 @@ mod tests {
         let mark = at(FIRST, 4, 4);
         for cut_after in 0..=4 {
             let mut sequence = Sequence::new(Keeping::Store, true, mark.position(), Some(mark));
-            let judge = |sequence: &Sequence| route(sequence.judge(&meta(&lives), log, Found::Record(Some(id(4)))));
+            let judge = |sequence: &Sequence| {
+                route(sequence.judge(&meta(&lives), log, Found::Record(Some(id(4))), Trust::Sure))
+            };
             let learn = |sequence: &mut Sequence, after: u64, upto: u64| {
                 for offset in after + 1..=upto {
                     assert_eq!(sequence.take(offset, message(FIRST, offset, &format!("a{offset}"))), None);
@@ -613,6 +676,17 @@ mod tests {
         window.forget_before(Position(9 * WINDOW));
         assert!(window.is_empty() && window.drafts.is_empty() && window.said.is_empty() && window.originals.is_empty());
         assert_eq!(window.original_bytes, 0);
+    }
+
+    #[test]
+    fn whoever_writes_a_client_or_runs_a_cluster_is_told_of_the_window() {
+        let told = "50,000 positions";
+        assert_eq!(told.replace([',', ' '], "").trim_end_matches("positions").parse(), Ok(WINDOW));
+        for (name, text) in
+            [("README", include_str!("../../../README.md")), ("PROTOCOL", include_str!("../../../docs/PROTOCOL.md"))]
+        {
+            assert!(text.split_whitespace().collect::<Vec<_>>().join(" ").contains(told), "{name}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use fastrand::Rng;
 
 use crate::chat::entry::{Draft, Epoch};
 
-use super::driver::{Bounds, Driver, Ears, Failure, Record, Session, Tail};
+use super::driver::{Bounds, Driver, Ears, Failure, Record, Run, Session, Tail};
 use super::wire::{Body, Decoder};
 
 /// Publishes of sessions that have ended, which still may arrive.
@@ -52,6 +52,8 @@ pub(crate) struct Broker {
     is_away: bool,
     /// Counts its processes: what was sent to one does not reach the next.
     life: u32,
+    /// Restarts that may have cost it something.
+    runs: u32,
     /// Whispers are lost.
     pub(crate) is_forgetful: bool,
     /// All that it is asked is done, and at once.
@@ -92,6 +94,7 @@ impl Broker {
             places: (0..places).map(|_| Place::default()).collect(),
             is_away: false,
             life: 0,
+            runs: 0,
             is_forgetful: false,
             is_calm: false,
             snapshot: None,
@@ -175,6 +178,7 @@ impl Broker {
             snapshot.unwrap_or(Snapshot { log: VecDeque::new(), trimmed: 0, meta: Vec::new() });
         let before = (self.last(), self.meta.len());
         (self.log, self.trimmed, self.meta) = (log, trimmed, meta);
+        self.runs += 1;
         self.cut_all();
         self.news.push(News::Rewound { last: self.last() });
         before != (self.last(), self.meta.len())
@@ -310,6 +314,11 @@ impl Session for SimulatedSession {
         self.pause().await?;
         self.broker.borrow_mut().meta.push(record);
         self.pause().await
+    }
+
+    async fn run(&self) -> Result<Run, Failure> {
+        self.pause().await?;
+        Ok(Run::Named(self.broker.borrow().runs.to_string()))
     }
 
     async fn bounds(&self) -> Result<Bounds, Failure> {

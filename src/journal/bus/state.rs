@@ -34,6 +34,10 @@ pub(super) struct State {
     pub(super) key: Option<[u8; 32]>,
     /// The mark with which the session began, as long as it has not come back.
     pub(super) opening: Option<DraftId>,
+    /// The last question whether we are level, for which no mark has been published.
+    pub(super) question: Option<u64>,
+    /// The number of the mark that answers a question when it comes back, and the question.
+    pub(super) asked: Option<(u64, u64)>,
     /// A mark is to be published.
     pub(super) is_mark_due: bool,
     /// Since when a mark is to come back. It may still wait behind what the broker does not answer.
@@ -65,6 +69,8 @@ impl State {
             life: None,
             key: None,
             opening: None,
+            question: None,
+            asked: None,
             is_mark_due: false,
             mark_since: None,
             last_return: now,

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::conductor::ANSWER_TIMEOUT;
-use super::local::LocalBus;
+use super::local::{LocalBus, Snapshot};
 use super::*;
 use crate::chat::entry::{Entry, MemberId};
 use crate::journal::Journal;
@@ -56,7 +56,7 @@ impl Instance {
                 Event::Entry(entry) => self.heard.entries.push((entry.position.0, text(&entry))),
                 Event::Lost(lost) => self.heard.losses.push(lost),
                 Event::Status(status) => self.heard.statuses.push(status),
-                Event::Key(_) | Event::Repeat(_) => {}
+                Event::Key(_) | Event::Repeat(_) | Event::Level(_) => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -331,6 +331,61 @@ fn a_bus_that_comes_back_as_it_was_is_noticed() {
 }
 
 #[test]
+fn instances_that_keep_nothing_find_out_that_the_bus_was_restarted_when_they_were() {
+    let restart = |bus: &LocalBus, had: Snapshot, lasts: bool| {
+        if lasts {
+            bus.last();
+        }
+        bus.restore(had);
+    };
+    for (name, is_whole, lasts, stays, is_new) in [
+        ("its end is lost", false, false, false, true),
+        ("nobody knows that it is not", true, false, false, true),
+        ("it says that it keeps everything", true, true, false, false),
+        ("somebody is there who knows it", true, false, true, false),
+        ("somebody is there who knows better", false, false, true, true),
+    ] {
+        let bus = LocalBus::new();
+        let mut one = Instance::new(&bus, None);
+        one.say("kept");
+        one.until_heard("kept");
+        let snapshot = bus.snapshot();
+        one.say("heard");
+        one.until_heard("heard");
+        let (epoch, known) = (one.desk.journal.epoch(), one.heard.entries[1].0);
+        let snapshot = if is_whole { bus.snapshot() } else { snapshot };
+        if !stays {
+            drop(one);
+            restart(&bus, snapshot, lasts);
+        } else {
+            restart(&bus, snapshot, lasts);
+            one.say("again");
+            one.until_heard("again");
+            drop(one);
+        }
+        let mut all = [Instance::new(&bus, None), Instance::new(&bus, None)];
+        for number in 0..5 {
+            all[number % 2].say(&format!("new {number}"));
+        }
+        for instance in &mut all {
+            instance.until("everything", |it| it.texts().iter().filter(|text| text.starts_with("new")).count() == 5);
+        }
+        assert_eq!(all[0].heard.entries, all[1].heard.entries, "{name}");
+        let epochs = all.each_ref().map(|it| it.desk.journal.epoch());
+        assert_eq!((epochs[0] == epochs[1], epochs[0] != epoch), (true, is_new), "{name}");
+        let again =
+            all[0].heard.entries.iter().filter(|(position, text)| *position <= known && text.starts_with("new"));
+        assert_eq!(again.count(), 0, "{name}: no position is given again");
+        assert!(all[0].heard.entries.is_sorted_by(|one, next| one.0 < next.0), "{name}");
+        // Whoever restarts while the bus stays finds it as it was.
+        drop(all);
+        let mut late = Instance::new(&bus, None);
+        late.until_ready();
+        assert_eq!(late.desk.journal.epoch(), epochs[0], "{name}");
+    }
+}
+
+#[test]
 fn what_was_trimmed_before_it_was_read_is_told() {
     let (bus, folder) = (LocalBus::new(), Folder::new());
     let file = folder.file("a.db");
@@ -419,6 +474,45 @@ fn whispers_reach_the_others() {
         }
     };
     assert_eq!((whisper(&mut one.desk), whisper(&mut other.desk)), ("yes?".into(), "psst".into()));
+}
+
+#[test]
+fn whoever_asks_learns_when_everything_has_been_told() {
+    let (bus, folder) = (LocalBus::new(), Folder::new());
+    let level = |instance: &mut Instance, question: u64| loop {
+        match instance.desk.event() {
+            Event::Level(answered) if answered == question => return,
+            Event::Entry(entry) => instance.heard.entries.push((entry.position.0, text(&entry))),
+            Event::Level(answered) => assert!(answered < question),
+            _ => {}
+        }
+    };
+    for path in [None, Some(folder.file("a.db"))] {
+        let (mut one, mut other) = (Instance::new(&bus, None), Instance::new(&bus, path.as_deref()));
+        one.until_ready();
+        other.until_ready();
+        other.heard.entries.clear();
+        bus.stick(true);
+        for number in 0..500 {
+            one.say(&format!("{} {number}", path.is_some()));
+        }
+        // It is asked while nothing comes, and while sessions end.
+        other.desk.journal.level(1);
+        other.desk.journal.level(2);
+        other.until("the silence is noticed", |it| it.desk.journal.readiness().is_err());
+        bus.down();
+        other.desk.journal.level(3);
+        bus.stick(false);
+        bus.up();
+        one.until("it is published", |it| it.desk.journal.in_flight() == 0);
+        other.desk.journal.level(4);
+        level(&mut other, 4);
+        assert_eq!(other.heard.entries.len(), 500, "everything that was there before");
+        other.desk.journal.level(5);
+        level(&mut other, 5);
+        one.until_ready();
+        other.until_ready();
+    }
 }
 
 #[test]

@@ -22,6 +22,9 @@ use serde::{Deserialize, Serialize};
 use crate::chat::entry::{Author, Content, Draft, Epoch, Nonce, PersonId, Position, RoomName, Timestamp};
 use crate::journal::ordered::{DraftId, Stamp};
 
+use super::driver::Run;
+use super::sequence::Trust;
+
 const FORMAT: u8 = 1;
 /// A kind is never used for anything else again; what a change of format makes unreadable to older programs is a new kind.
 const TEXT: u8 = 1;
@@ -212,7 +215,16 @@ impl Rest {
 #[serde(tag = "record", rename_all = "snake_case")]
 enum MetaRecord {
     /// A life of the log.
-    Epoch { epoch: String, base: u64, after: u64 },
+    Epoch {
+        epoch: String,
+        base: u64,
+        after: u64,
+        /// The run of the broker in which it was declared.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run: Option<String>,
+    },
+    /// Somebody who knew where the log stood has found it there in this run of the broker.
+    Run { run: String },
     /// What signs the tokens of people, in base64.
     Key { key: String },
 }
@@ -232,6 +244,8 @@ pub(super) struct Meta {
     pub(super) lives: Vec<Declared>,
     /// The first one that was given.
     pub(super) key: Option<[u8; 32]>,
+    /// The last run of the broker of which it is known what it had.
+    pub(super) run: Option<String>,
 }
 
 impl Meta {
@@ -240,11 +254,13 @@ impl Meta {
         let mut meta = Meta::default();
         for record in records {
             match serde_json::from_slice(record) {
-                Ok(MetaRecord::Epoch { epoch, base, after }) => {
+                Ok(MetaRecord::Epoch { epoch, base, after, run }) => {
+                    meta.run = run.or(meta.run);
                     if let Ok(epoch) = epoch.parse() {
                         meta.lives.push(Declared { stamp: Stamp { epoch, base: Position(base) }, after });
                     }
                 }
+                Ok(MetaRecord::Run { run }) => meta.run = Some(run),
                 Ok(MetaRecord::Key { key }) => {
                     meta.key = meta.key.or_else(|| STANDARD.decode(key).ok()?.try_into().ok());
                 }
@@ -254,6 +270,14 @@ impl Meta {
         meta
     }
 
+    /// Whether nobody can say what a run of the broker has lost. A log of older programs has no runs, and is believed.
+    pub(super) fn trust(&self, run: &Run) -> Trust {
+        match (run, &self.run) {
+            (Run::Named(present), Some(known)) if present != known => Trust::Doubtful,
+            (Run::Named(_) | Run::Unmarked, _) => Trust::Sure,
+        }
+    }
+
     /// The life that holds: the one with the highest base, the first of equals.
     pub(super) fn best(&self) -> Option<Stamp> {
         let lives = self.lives.iter().map(|life| life.stamp);
@@ -261,10 +285,19 @@ impl Meta {
     }
 }
 
-/// The record that declares a life.
-pub(super) fn encode_life(life: &Declared) -> Bytes {
+/// The record that declares a life, in a run of the broker.
+pub(super) fn encode_life(life: &Declared, run: &Run) -> Bytes {
     let Declared { stamp, after } = *life;
-    json(&MetaRecord::Epoch { epoch: stamp.epoch.to_string(), base: stamp.base.0, after })
+    let run = match run {
+        Run::Named(run) => Some(run.clone()),
+        Run::Unmarked => None,
+    };
+    json(&MetaRecord::Epoch { epoch: stamp.epoch.to_string(), base: stamp.base.0, after, run })
+}
+
+/// The record that vouches for a run of the broker.
+pub(super) fn encode_run(run: &str) -> Bytes {
+    json(&MetaRecord::Run { run: run.to_owned() })
 }
 
 /// The record that proposes a key.
@@ -352,17 +385,36 @@ mod tests {
         let (one, two, three) = (life(1, 0, 0), life(2, 70, 9), life(u64::MAX, 70, 8));
         let records = [
             encode_key(&[3; 32]),
-            encode_life(&one),
+            encode_life(&one, &Run::Unmarked),
             Bytes::from_static(b"{\"record\": \"epoch\", \"epoch\": \"x\", \"base\": 99, \"after\": 0}"),
-            encode_life(&two),
+            encode_life(&two, &Run::Unmarked),
             Bytes::from_static(b"{\"record\": \"of tomorrow\"}"),
             Bytes::from_static(b"\xff"),
             encode_key(&[4; 32]),
-            encode_life(&three),
+            encode_life(&three, &Run::Unmarked),
         ];
         let meta = Meta::read(&records);
-        assert_eq!(meta, Meta { lives: vec![one, two, three], key: Some([3; 32]) });
+        assert_eq!(meta, Meta { lives: vec![one, two, three], key: Some([3; 32]), run: None });
         assert_eq!(meta.best(), Some(two.stamp), "the highest base, the first of equals");
         assert_eq!(Meta::read(&[]).best(), None);
+    }
+    #[test]
+    fn the_meta_log_names_the_run_for_which_somebody_vouches() {
+        let life = Declared { stamp: STAMP, after: 5 };
+        let named = |run: &str| Run::Named(run.to_owned());
+        for (name, records, known) in [
+            ("of an older program", vec![encode_life(&life, &Run::Unmarked)], None),
+            ("declared in it", vec![encode_life(&life, &named("a"))], Some("a")),
+            ("gone on with", vec![encode_life(&life, &named("a")), encode_run("b")], Some("b")),
+            ("and declared anew", vec![encode_run("b"), encode_life(&life, &named("c"))], Some("c")),
+            ("and that does not tell", vec![encode_run("b"), encode_life(&life, &Run::Unmarked)], Some("b")),
+        ] {
+            let meta = Meta::read(&records);
+            assert_eq!(meta.run.as_deref(), known, "{name}");
+            assert_eq!(meta.trust(&Run::Unmarked), Trust::Sure, "{name}");
+            assert_eq!(meta.trust(&named(known.unwrap_or("any"))), Trust::Sure, "{name}");
+            let doubted = if known.is_some() { Trust::Doubtful } else { Trust::Sure };
+            assert_eq!(meta.trust(&named("another")), doubted, "{name}");
+        }
     }
 }

@@ -199,7 +199,7 @@ impl Store {
     }
 
     pub(super) fn read(&mut self, read: Read) -> Event {
-        let Read { ticket, room, range, limit, max_bytes } = read;
+        let Read { ticket, room, range, limit, max_bytes, count } = read;
         let floor = self.floor(&room);
         if self.is_unreadable {
             self.unread += 1;
@@ -216,7 +216,6 @@ impl Store {
             }
         };
         chosen.retain(|entry| entry.room == room);
-        let in_range = chosen.len() as u64;
         let mut bytes = 0;
         let fits = |entry: &&&Entry| {
             let is_first = bytes == 0;
@@ -225,6 +224,7 @@ impl Store {
         };
         let mut entries: Vec<Entry> = chosen.iter().take(limit.max(1)).take_while(fits).copied().cloned().collect();
         let more = entries.len() < chosen.len();
+        let in_range = chosen.len().min(count).max(entries.len()) as u64;
         if is_backwards {
             entries.reverse();
         }

@@ -69,6 +69,7 @@ impl Appender {
     }
 
     /// Stores the drafts. What came of them is in the file when this returns `Ok`.
+    #[inline(never)] // It is counted by its name (benches/counts).
     pub(super) fn append(&mut self, connection: &Connection, drafts: Vec<Draft>) -> Result<Vec<Event>, Box<Failed>> {
         let mut batch = Batch { outcomes: Vec::with_capacity(drafts.len()), drafts };
         let stored = match self.fill(connection, &mut batch) {
@@ -90,26 +91,30 @@ impl Appender {
 
     /// Keeps what a bus has put in order, with what it needs to be followed from there. It is in the file when this
     /// returns `Ok`; if not, it may be, and doing it again does no harm.
-    pub(super) fn keep(&mut self, connection: &Connection, batch: &[Ordered]) -> rusqlite::Result<()> {
-        let kept = self.fill_ordered(connection, batch).and_then(|last| execute(connection, "COMMIT").map(|()| last));
+    /// Gives how many entries were not there before.
+    pub(super) fn keep(&mut self, connection: &Connection, batch: &[Ordered]) -> rusqlite::Result<u64> {
+        let kept = self.fill_ordered(connection, batch).and_then(|kept| execute(connection, "COMMIT").map(|()| kept));
         match kept {
-            Ok(last) => self.last = last,
+            Ok((last, new)) => {
+                self.last = last;
+                Ok(new)
+            }
             Err(error) => {
                 self.roll_back(connection);
-                return Err(error);
+                Err(error)
             }
         }
-        Ok(())
     }
 
-    fn fill_ordered(&mut self, connection: &Connection, batch: &[Ordered]) -> rusqlite::Result<Position> {
+    /// Gives the last position, and how many entries are new.
+    fn fill_ordered(&mut self, connection: &Connection, batch: &[Ordered]) -> rusqlite::Result<(Position, u64)> {
         roll_back(connection);
         execute(connection, "BEGIN IMMEDIATE")?;
-        let mut last = self.last;
+        let (mut last, mut new) = (self.last, 0);
         for event in batch.iter().flat_map(|ordered| &ordered.events) {
             match event {
                 Event::Entry(entry) => {
-                    self.insert_entry(connection, entry)?;
+                    new += self.insert_entry(connection, entry)? as u64;
                     last = last.max(entry.position);
                 }
                 Event::Lost(lost) if lost.upto > Position::START => {
@@ -121,10 +126,11 @@ impl Appender {
         if let Some(Ordered { mark, .. }) = batch.last() {
             schema::set_mark(connection, mark)?;
         }
-        Ok(last)
+        Ok((last, new))
     }
 
-    fn insert_entry(&mut self, connection: &Connection, entry: &Entry) -> rusqlite::Result<()> {
+    /// Gives how many rows were added: one, or none if it was there.
+    fn insert_entry(&mut self, connection: &Connection, entry: &Entry) -> rusqlite::Result<usize> {
         let mut insert = connection.prepare_cached(
             "INSERT INTO entries (position, room, at, kind, author, author_name, nonce, content)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -143,13 +149,14 @@ impl Appender {
             nonce,
             &**entry.content.bytes(),
         ];
-        if insert.execute(row)? == 0 && nonce.is_some() {
+        let mut added = insert.execute(row)?;
+        if added == 0 && nonce.is_some() {
             // It is there already, or the same was said so long ago that for all instances it is something new.
             let sql = "UPDATE entries SET nonce = NULL WHERE author = ? AND nonce = ? AND position <> ?";
             connection.prepare_cached(sql)?.execute(params![id, nonce, schema::number(entry.position)])?;
-            insert.execute(row)?;
+            added = insert.execute(row)?;
         }
-        Ok(())
+        Ok(added)
     }
 
     /// What came of a batch that is in the file.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, params};
 
 use crate::chat::entry::{Entry, Position, RoomName};
-use crate::journal::contract::{COUNT_LIMIT, Event, Found, Hit, Page, Range, Read, Refused, SearchError};
+use crate::journal::contract::{Event, Found, Hit, Page, Range, Read, Refused, SearchError};
 
 use super::append;
 use super::query::Query;
@@ -96,7 +96,9 @@ impl Reader {
             (Range::Matching { .. }, _) | (_, None) => {}
         }
         let in_range = match (&read.range, room.id) {
-            (Range::After { after, upto }, Some(id)) if more => self.count(id, *after, *upto)?,
+            (Range::After { after, upto }, Some(id)) if more && read.count > entries.len() => {
+                self.count(id, *after, *upto, read.count)?
+            }
             _ => entries.len() as u64,
         };
         if matches!(read.range, Range::Before(_)) {
@@ -106,13 +108,13 @@ impl Reader {
         Ok(Event::Page(Page { ticket, room, entries: Ok(entries), more, in_range, floor }))
     }
 
-    /// Entries of a room behind `after`, up to and with `upto`, as far as they are counted.
-    fn count(&self, room: i64, after: Position, upto: Position) -> rusqlite::Result<u64> {
+    /// Entries of a room behind `after`, up to and with `upto`, but not more than `limit`.
+    fn count(&self, room: i64, after: Position, upto: Position, limit: usize) -> rusqlite::Result<u64> {
         let sql =
             "SELECT count(*) FROM (SELECT 1 FROM entries WHERE room = ? AND position > ? AND position <= ? LIMIT ?)";
         let mut statement = self.connection.prepare_cached(sql)?;
         let count: i64 = statement.query_row(
-            params![room, schema::number(after), schema::number(upto), schema::number(Position(COUNT_LIMIT))],
+            params![room, schema::number(after), schema::number(upto), schema::number(Position(limit as u64))],
             |row| row.get(0),
         )?;
         Ok(count.unsigned_abs())

@@ -9,6 +9,7 @@
 //! words apart by nearly the same rule. Only the index decides what is found; the places are found by [`Query::places`],
 //! in one pass over the text.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use unicode_normalization::UnicodeNormalization;
@@ -131,7 +132,10 @@ pub(super) fn room_word(room: i64) -> String {
 }
 
 /// A text as the index is to see it: characters that are words of their own stand apart.
-pub(super) fn indexed(text: &str) -> String {
+pub(super) fn indexed(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return text.into();
+    }
     let mut apart = String::with_capacity(text.len());
     for c in text.chars() {
         if is_word_of_its_own(c) {
@@ -140,7 +144,7 @@ pub(super) fn indexed(text: &str) -> String {
             apart.push(c);
         }
     }
-    apart
+    apart.into()
 }
 
 /// Han and kana.

@@ -9,6 +9,8 @@ use crate::chat::entry::Position;
 use crate::histogram::{COUNTS, Histogram, SECONDS};
 use crate::journal::contract::StoreStats;
 
+use super::counts::Counts;
+
 /// What was reported last. Whoever holds it does nothing but copy.
 #[derive(Debug, Clone)]
 pub(super) struct Board(Arc<Mutex<StoreStats>>);
@@ -29,8 +31,6 @@ pub(super) struct Reporter {
     board: Board,
     file: PathBuf,
     log: PathBuf,
-    /// What was trimmed when the file was opened.
-    first_floor: Position,
     told: Option<Marks>,
 }
 
@@ -38,8 +38,7 @@ pub(super) struct Reporter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Marks {
     pub(super) last: Position,
-    pub(super) floor: Position,
-    pub(super) indexed: Position,
+    pub(super) counts: Counts,
 }
 
 impl Reporter {
@@ -56,8 +55,7 @@ impl Reporter {
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");
         let board = Board(Arc::new(Mutex::new(nothing)));
-        let mut reporter =
-            Reporter { board, file: path.to_owned(), log: log.into(), first_floor: marks.floor, told: None };
+        let mut reporter = Reporter { board, file: path.to_owned(), log: log.into(), told: None };
         reporter.tell(marks);
         reporter
     }
@@ -80,12 +78,11 @@ impl Reporter {
         }
         let bytes = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
         let (file_bytes, log_bytes) = (bytes(&self.file), bytes(&self.log));
-        let Marks { last, floor, indexed } = marks;
+        let counts = marks.counts;
         let mut stats = self.board.lock();
-        // Positions have no holes: nobody but us gives them.
-        stats.entries = last.0.saturating_sub(floor.0);
-        stats.unindexed = last.0.saturating_sub(indexed.0);
-        stats.trimmed = floor.0.saturating_sub(self.first_floor.0);
+        stats.entries = counts.kept();
+        stats.unindexed = counts.unindexed();
+        stats.trimmed = counts.trimmed();
         (stats.file_bytes, stats.log_bytes) = (file_bytes, log_bytes);
     }
 }

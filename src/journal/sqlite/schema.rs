@@ -72,6 +72,9 @@ pub(super) const LOST: &str = "lost";
 /// The last entry that the search index knows.
 pub(super) const INDEXED: &str = "indexed";
 
+/// How many entries there are up to there, and for which state of the file that holds: see `counts`.
+pub(super) const COUNTED: &str = "counted";
+
 /// Where the log of a bus stood behind the last entry.
 const BUS: &str = "bus";
 const EPOCH: &str = "epoch";

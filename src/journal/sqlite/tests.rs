@@ -1,5 +1,7 @@
-//! What is kept, what is read of it and found in it. `keeping` is about what goes, `trouble` about what goes wrong.
+//! What is kept, what is read of it and found in it. `counting` is about how
+//! many there are, `keeping` about what goes, `trouble` about what goes wrong.
 
+mod counting;
 mod keeping;
 mod trouble;
 
@@ -151,7 +153,7 @@ fn nothing_is_read_before_it_was_emitted() {
         Range::Matching { before: END, query: "two ".into() },
     ];
     for range in ranges {
-        desk.journal.read(Read { ticket: 0, room: room("lobby"), range, limit: 10, max_bytes: 1000 });
+        desk.journal.read(Read { ticket: 0, room: room("lobby"), range, limit: 10, max_bytes: 1000, count: 0 });
     }
     let (mut entries, mut read) = (Vec::new(), Vec::new());
     for event in desk.events(5) {

@@ -13,6 +13,7 @@ use crate::chat::entry::Position;
 use crate::limits::Limits;
 
 use super::append::{self, Appender};
+use super::counts::Counts;
 use super::query;
 use super::rows;
 use super::schema::{self, FLOOR, INDEXED};
@@ -23,10 +24,12 @@ const STEP_TIME: Duration = Duration::from_millis(8);
 const STEP_ENTRIES: usize = 2_048;
 /// Bytes of the entries that one step removes.
 const STEP_BYTES: i64 = 1 << 20;
-/// Entries are indexed when there are so many, or when the first of them has waited for so long: one transaction for
-/// each message would cost as much as the message.
-const INDEX_ENTRIES: u64 = 2_048;
+/// Entries are indexed when nothing has come for a moment, so that a burst has the processor to itself and many of them
+/// share a transaction; at the latest when the first of them has waited for so long, or when there are so many. A search
+/// does not wait for any of this.
 const INDEX_AFTER: Duration = Duration::from_millis(100);
+const INDEX_LATEST: Duration = Duration::from_secs(2);
+const INDEX_ENTRIES: u64 = 100_000;
 /// How often it is looked whether anything is to be trimmed.
 const TRIM_EVERY: Duration = Duration::from_secs(1);
 /// When a step has failed, nothing more is done for this long.
@@ -48,9 +51,11 @@ const MAX_PAGES: u32 = 8_000;
 #[derive(Debug)]
 pub(super) struct Upkeep {
     keep: Keep,
+    counts: Counts,
+    /// Storing has failed, and it is not known whether it had been done before it did.
+    is_count_unsure: bool,
     indexed: Position,
-    /// When the first entry came that is not indexed.
-    index_since: Option<Instant>,
+    unindexed: Option<Unindexed>,
     floor: Position,
     /// The floor when it was last looked for rooms that can be forgotten.
     forgotten: Position,
@@ -60,6 +65,13 @@ pub(super) struct Upkeep {
     checkpointer: SyncSender<()>,
     /// Of two checkpoints at once, SQLite lets the second fail.
     checkpoints: Arc<Mutex<()>>,
+}
+
+/// Since when there are entries that are not indexed.
+#[derive(Debug, Clone, Copy)]
+struct Unindexed {
+    first: Instant,
+    last: Instant,
 }
 
 /// What the thread needs that moves pages from the write-ahead log into the file.
@@ -102,12 +114,14 @@ impl Upkeep {
         let (checkpointer, told) = sync_channel(1);
         let checkpoints = Arc::new(Mutex::new(()));
         let now = Instant::now();
-        let indexed = schema::mark(connection, INDEXED)?;
+        let (indexed, floor) = (schema::mark(connection, INDEXED)?, schema::mark(connection, FLOOR)?);
         let upkeep = Upkeep {
             keep: Keep { age: limits.keep_age, entries: limits.keep_entries, bytes: limits.keep_bytes },
+            counts: Counts::open(connection, indexed, floor)?,
+            is_count_unsure: false,
             indexed,
-            index_since: (indexed < schema::last(connection)?).then_some(now),
-            floor: schema::mark(connection, FLOOR)?,
+            unindexed: (indexed < schema::last(connection)?).then_some(Unindexed { first: now, last: now }),
+            floor,
             forgotten: Position::START,
             trim_at: now,
             paused_until: None,
@@ -118,29 +132,38 @@ impl Upkeep {
         Ok((upkeep, Checkpointer { told, checkpoints }))
     }
 
-    /// Up to where entries were removed.
-    pub(super) fn floor(&self) -> Position {
-        self.floor
+    /// How many entries there are.
+    pub(super) fn counts(&self) -> Counts {
+        self.counts
     }
 
-    /// Up to where entries are in the search index.
-    pub(super) fn indexed(&self) -> Position {
-        self.indexed
+    /// So many entries are new.
+    pub(super) fn appended(&mut self, connection: &Connection, entries: u64, now: Instant) {
+        self.counts.stored(entries);
+        if self.is_count_unsure {
+            self.is_count_unsure = self.counts.recount(connection, self.indexed).is_err();
+        }
+        let first = self.unindexed.map_or(now, |unindexed| unindexed.first);
+        self.unindexed = Some(Unindexed { first, last: now });
     }
 
-    /// There is something new.
-    pub(super) fn appended(&mut self, now: Instant) {
-        self.index_since.get_or_insert(now);
+    /// Something may have been stored, and it will be stored again.
+    pub(super) fn doubt_count(&mut self) {
+        self.is_count_unsure = true;
     }
 
     /// When the next step is due.
     pub(super) fn due(&self, last: Position, now: Instant) -> Option<Instant> {
-        let index = self.index_since.map(|since| {
-            if last.0.saturating_sub(self.indexed.0) >= INDEX_ENTRIES { now } else { since + INDEX_AFTER }
-        });
+        let index = self.index_due(last, now);
         let trim = (!self.keep.is_everything()).then_some(self.trim_at);
         let due = [index, trim].into_iter().flatten().min()?;
         Some(self.paused_until.map_or(due, |until| until.max(due)))
+    }
+
+    fn index_due(&self, last: Position, now: Instant) -> Option<Instant> {
+        let Unindexed { first, last: newest } = self.unindexed?;
+        let is_far_behind = last.0.saturating_sub(self.indexed.0) >= INDEX_ENTRIES;
+        Some(if is_far_behind { now } else { (newest + INDEX_AFTER).min(first + INDEX_LATEST) })
     }
 
     /// Takes the steps that are due, one of each.
@@ -150,9 +173,7 @@ impl Upkeep {
             return;
         }
         self.paused_until = None;
-        let is_index_due = self.index_since.is_some_and(|since| {
-            since + INDEX_AFTER <= now || appender.last().0.saturating_sub(self.indexed.0) >= INDEX_ENTRIES
-        });
+        let is_index_due = self.index_due(appender.last(), now).is_some_and(|due| due <= now);
         let index = if is_index_due { self.index(connection, appender.last()) } else { Ok(()) };
         let is_trim_due = !self.keep.is_everything() && self.trim_at <= now;
         let trim = if is_trim_due { self.trim(connection, appender, now) } else { Ok(()) };
@@ -178,11 +199,12 @@ impl Upkeep {
 
     /// Tells the index of the next entries. They and the mark are written together, so after a crash it goes on where
     /// it was.
+    #[inline(never)] // It is counted by its name (benches/counts).
     fn index(&mut self, connection: &mut Connection, last: Position) -> rusqlite::Result<()> {
         let begun = Instant::now();
         let transaction = connection.transaction()?;
         let mut mark = self.indexed;
-        let mut is_complete = true;
+        let (mut count, mut is_complete) = (0, true);
         {
             let mut entries = transaction.prepare_cached(
                 "SELECT position, room, kind, author_name, content FROM entries WHERE position > ? ORDER BY position",
@@ -190,7 +212,6 @@ impl Upkeep {
             let mut insert =
                 transaction.prepare_cached("INSERT INTO search (rowid, room, author, content) VALUES (?, ?, ?, ?)")?;
             let mut rows = entries.query([schema::number(mark)])?;
-            let mut count = 0;
             while let Some(row) = rows.next()? {
                 if count == STEP_ENTRIES || count > 0 && begun.elapsed() > STEP_TIME {
                     is_complete = false;
@@ -200,7 +221,12 @@ impl Upkeep {
                 if row.get::<_, i64>(2)? == rows::TEXT {
                     let text = String::from_utf8_lossy(row.get_ref(4)?.as_bytes()?);
                     let author = row.get_ref(3)?.as_str_or_null()?.map(query::indexed);
-                    insert.execute(params![position, query::room_word(row.get(1)?), author, query::indexed(&text)])?;
+                    insert.execute(params![
+                        position,
+                        query::room_word(row.get(1)?),
+                        author,
+                        &*query::indexed(&text)
+                    ])?;
                 }
                 mark = schema::position(position);
                 count += 1;
@@ -210,9 +236,13 @@ impl Upkeep {
             mark = mark.max(last);
         }
         schema::set(&transaction, INDEXED, schema::number(mark))?;
+        let counts = self.counts.after_indexing(count as u64);
+        counts.note(&transaction, mark, self.floor)?;
         transaction.commit()?;
-        self.indexed = mark;
-        self.index_since = (mark < last).then_some(begun);
+        (self.indexed, self.counts) = (mark, counts);
+        if mark >= last {
+            self.unindexed = None;
+        }
         Ok(())
     }
 
@@ -220,7 +250,7 @@ impl Upkeep {
     /// room misses nothing behind its own floor.
     fn trim(&mut self, connection: &mut Connection, appender: &mut Appender, now: Instant) -> rusqlite::Result<()> {
         let transaction = connection.transaction()?;
-        let Some((floor, rooms)) = self.excess(&transaction, appender.last())? else {
+        let Some((floor, rooms)) = self.excess(&transaction)? else {
             drop(transaction);
             let is_done = self.tidy(connection, appender)?;
             self.trim_at = if is_done { now + TRIM_EVERY } else { now };
@@ -229,35 +259,32 @@ impl Upkeep {
         transaction
             .prepare_cached("DELETE FROM search WHERE rowid <= ?")?
             .execute([schema::number(floor.min(self.indexed))])?;
-        transaction.prepare_cached("DELETE FROM entries WHERE position <= ?")?.execute([schema::number(floor)])?;
+        let trimmed =
+            transaction.prepare_cached("DELETE FROM entries WHERE position <= ?")?.execute([schema::number(floor)])?;
         for (room, floor) in rooms {
             transaction.prepare_cached("UPDATE rooms SET floor = ? WHERE id = ?")?.execute([floor, room])?;
         }
         let indexed = self.indexed.max(floor);
         schema::set(&transaction, FLOOR, schema::number(floor))?;
         schema::set(&transaction, INDEXED, schema::number(indexed))?;
+        let counts = self.counts.after_trimming(trimmed as u64);
+        counts.note(&transaction, indexed, floor)?;
         // What the index has forgotten takes space until it is merged.
         transaction.prepare_cached("INSERT INTO search (search, rank) VALUES ('merge', 16)")?.execute([])?;
         transaction.commit()?;
-        self.floor = floor;
-        self.indexed = indexed;
+        (self.floor, self.indexed, self.counts) = (floor, indexed, counts);
         Ok(())
     }
 
     /// Up to where the next step trims, and the new floors of the rooms that lose something.
-    fn excess(
-        &self,
-        connection: &Connection,
-        last: Position,
-    ) -> rusqlite::Result<Option<(Position, BTreeMap<i64, i64>)>> {
-        // Positions have no holes: nobody but us gives them.
-        let by_count = self.keep.entries.map(|entries| Position(last.0.saturating_sub(entries)));
+    fn excess(&self, connection: &Connection) -> rusqlite::Result<Option<(Position, BTreeMap<i64, i64>)>> {
+        let too_many = self.keep.entries.map_or(0, |entries| self.counts.kept().saturating_sub(entries));
         let before = self.keep.age.map(|age| milliseconds(SystemTime::now()).saturating_sub(milliseconds_of(age)));
         let is_too_large = match self.keep.bytes {
             Some(bytes) => used_bytes(connection)? > bytes,
             None => false,
         };
-        if by_count.is_none_or(|floor| floor <= self.floor) && before.is_none() && !is_too_large {
+        if too_many == 0 && before.is_none() && !is_too_large {
             return Ok(None);
         }
         let mut oldest =
@@ -276,7 +303,7 @@ impl Upkeep {
             seen.insert(room, position);
             // Clocks differ: one entry that comes from the future does not keep those before and behind it alive.
             let is_old = before.is_some_and(|before| at.cast_unsigned() < before);
-            if is_old || is_too_large || by_count.is_some_and(|floor| schema::position(position) <= floor) {
+            if is_old || is_too_large || count as u64 <= too_many {
                 floor = Some(schema::position(position));
                 rooms.append(&mut seen);
             }

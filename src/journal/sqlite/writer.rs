@@ -31,8 +31,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// What is written to see whether the disk takes anything: more than what may be left of its last block.
 const PROBE_BYTES: i64 = 64 * 1024;
-/// How long a search makes appends wait while it brings the index up to date.
+/// How long a search makes appends wait while it brings the index up to date, if there are none when it begins, and if
+/// there are.
 const INDEX_TIME: Duration = Duration::from_millis(20);
+const INDEX_TIME_AMONG_APPENDS: Duration = Duration::from_millis(5);
 /// Nothing is due so late that this would not wake the thread earlier.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -134,9 +136,7 @@ impl Writer {
             if matches!(self.health, Health::Fine) {
                 self.upkeep.step(&mut self.connection, &mut self.appender, Instant::now());
             }
-            if self.waiting.is_empty() && !self.may_keep(Instant::now()) {
-                self.serve_searches();
-            }
+            self.serve_searches();
             self.reporter.tell(marks(&self.appender, &self.upkeep));
         }
         self.close();
@@ -189,8 +189,9 @@ impl Writer {
             Ok(events) => {
                 self.reporter.stored(count, now.elapsed());
                 self.recovered();
+                let new = events.iter().filter(|event| matches!(event, Event::Entry(_))).count();
                 self.events.send(events);
-                self.upkeep.appended(now);
+                self.upkeep.appended(&self.connection, new as u64, now);
             }
             Err(failed) => {
                 self.failed(&failed.error);
@@ -219,14 +220,15 @@ impl Writer {
             }
         }
         match self.appender.keep(&self.connection, &self.ordered.make_contiguous()[..batches]) {
-            Ok(()) => {
+            Ok(new) => {
                 self.recovered();
                 self.events.send(self.ordered.drain(..batches).flat_map(|ordered| ordered.events).collect());
-                self.upkeep.appended(Instant::now());
+                self.upkeep.appended(&self.connection, new, Instant::now());
             }
             Err(error) => {
                 // What has gone into the file makes space in the log.
                 super::upkeep::checkpoint(&self.connection);
+                self.upkeep.doubt_count();
                 self.failed(&error);
             }
         }
@@ -310,7 +312,9 @@ impl Writer {
             return;
         }
         let last = self.appender.last();
-        let is_complete = self.upkeep.index_now(&mut self.connection, last, INDEX_TIME);
+        let is_idle = self.waiting.is_empty() && !self.may_keep(Instant::now());
+        let time = if is_idle { INDEX_TIME } else { INDEX_TIME_AMONG_APPENDS };
+        let is_complete = self.upkeep.index_now(&mut self.connection, last, time);
         for search in self.searches.drain(..) {
             // Whoever does not wait any more has given up.
             let _ = search.send(is_complete);
@@ -334,5 +338,5 @@ impl Writer {
 }
 
 fn marks(appender: &Appender, upkeep: &Upkeep) -> Marks {
-    Marks { last: appender.last(), floor: upkeep.floor(), indexed: upkeep.indexed() }
+    Marks { last: appender.last(), counts: upkeep.counts() }
 }

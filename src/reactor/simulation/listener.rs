@@ -153,7 +153,6 @@ impl Stream {
 
     /// An id alone says where the stream begins.
     fn begin(&mut self, room: usize, id: &str, scene: &Scene) {
-        self.is_new = false;
         let position = position_of(id);
         let truth = &scene.truths[self.line.at.0];
         match &self.view {

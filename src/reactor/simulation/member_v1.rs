@@ -320,6 +320,8 @@ impl Page {
                 }
             }
             ("error", _) => self.refused(message, room, scene),
+            // It waits for what it knows already.
+            ("behind", Some(_)) => {}
             ("left" | "gap" | "presence" | "typing", Some(room)) => {
                 self.seats[room].told(message, place, scene);
                 if kind == "gap" {

@@ -1,7 +1,5 @@
 //! What a joiner is told, from the tail and from the store, and what of former times can be asked for.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::talk::{Talk, former, positions};
@@ -267,6 +265,44 @@ fn a_slow_joiner_has_one_page_read_at_a_time() {
 }
 
 #[test]
+fn those_who_are_behind_at_about_the_same_place_are_fed_by_one_read() {
+    let limits = Limits { page_entries: 3, backfill_entries: 100, feed_entries: 10, ..Limits::default() };
+    let mut talk = Talk::stored(&limits, former("a", 1..=40));
+    for slot in 0..5 {
+        talk.hello(slot, "Ann");
+        resume(&mut talk, slot, 10 + u64::from(slot), EPOCH);
+    }
+    talk.turn();
+    assert_eq!(talk.reads.len(), 5, "each is told how much it has missed");
+    let mut told = [const { Vec::new() }; 5];
+    let mut feeds = 0;
+    while talk.hub.catching_up() > 0 {
+        while !talk.reads.is_empty() {
+            feeds += usize::from(talk.reads[0].count == 0);
+            let pages = talk.read();
+            talk.bring(pages);
+        }
+        talk.turn();
+        for (slot, told) in told.iter_mut().enumerate() {
+            talk.drain(member(slot as u32));
+            for event in talk.heard(slot as u32) {
+                match event["entries"].as_array() {
+                    Some(entries) => told.extend(positions(entries)),
+                    None => told.push(event["position"].as_u64().unwrap()),
+                }
+            }
+        }
+    }
+    for (slot, told) in told.iter().enumerate() {
+        assert!(told.iter().copied().eq(11 + slot as u64..=40), "{told:?}");
+    }
+    // 14 to 40 in steps of ten, and then nothing more.
+    assert!(feeds <= 6, "{feeds} reads for five members");
+    talk.turn();
+    assert_eq!(talk.hub.tails_bytes(), 0, "nothing is kept for nobody");
+}
+
+#[test]
 fn who_falls_behind_what_is_kept_is_told_of_the_gap() {
     let limits = Limits { tail_entries: 3, outbox_high_water_bytes: 1, ..limits() };
     let mut talk = spoken(&limits, 0);
@@ -508,45 +544,4 @@ fn who_joins_many_rooms_at_once_is_told_as_fast_as_it_takes() {
     rooms.sort_unstable();
     rooms.dedup();
     assert_eq!(rooms.len(), 30);
-}
-
-#[test]
-fn who_comes_from_an_instance_that_is_ahead_waits_for_this_one() {
-    let mut talk = spoken(&limits(), 3);
-    let now = talk.now;
-    talk.hub.report_as(crate::chat::report::InstanceId(1), now);
-    talk.hello(1, "Bob");
-    resume(&mut talk, 1, 5, EPOCH);
-    talk.turn();
-    for number in 4..=5 {
-        assert_eq!(talk.heard(1), [] as [Value; 0], "it is told nothing before the instance has come so far");
-        talk.say(0, "a", &format!("text {number}"), &format!("n{number}"));
-        talk.turn();
-    }
-    talk.say(0, "a", "text 6", "n6");
-    talk.turn();
-    talk.turn();
-    let heard = talk.heard(1);
-    let (joined, said) = heard.split_first().unwrap();
-    let (entries, gap, ..) = told(joined);
-    assert!(!gap, "{joined}");
-    assert_eq!([entries, positions(said)].concat(), [6], "what follows, once");
-    assert!(talk.hub.ahead.is_empty());
-}
-
-#[test]
-fn who_knows_a_position_that_never_comes_is_told_of_a_gap_in_the_end() {
-    let mut talk = spoken(&limits(), 3);
-    let now = talk.now;
-    talk.hub.report_as(crate::chat::report::InstanceId(1), now);
-    talk.hello(1, "Bob");
-    resume(&mut talk, 1, 99, EPOCH);
-    talk.turn();
-    talk.pass_to(now + Duration::from_secs(4));
-    assert!(talk.heard(1).iter().all(|heard| heard["type"] != "joined"));
-    talk.pass_to(now + Duration::from_secs(7));
-    talk.turn();
-    let joined = talk.heard(1).into_iter().find(|heard| heard["type"] == "joined").expect("it is told");
-    assert_eq!(told(&joined), (vec![1, 2, 3], true, false, None, false));
-    assert!(talk.hub.ahead.is_empty());
 }

@@ -219,7 +219,7 @@ impl Talk {
                 kept.filter(|it| it.position < *before && text(it).contains(query.as_str())).cloned().collect()
             }
         };
-        let in_range = part.len() as u64;
+        let in_range = part.len().min(wanted.count.max(wanted.limit)) as u64;
         let more = part.len() > wanted.limit;
         match &wanted.range {
             Range::After { .. } => part.truncate(wanted.limit),

@@ -56,6 +56,7 @@ impl Walk {
             tails_total_bytes: rng.usize(500..20_000),
             max_tails: rng.usize(1..4),
             outbox_high_water_bytes: rng.usize(1..2000),
+            feed_entries: rng.usize(1..10),
             feeds_per_turn: rng.usize(1..5),
             max_rooms_per_member: 2,
             say_rate: 0,

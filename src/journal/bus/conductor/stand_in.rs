@@ -154,6 +154,7 @@ impl StandIn {
             match order {
                 Order::Append(drafts) => self.conductor.accept(drafts),
                 Order::Whisper(message) => self.conductor.queue_whisper(message),
+                Order::Level(question) => self.conductor.be_asked(question),
                 Order::Close => {}
             }
         }

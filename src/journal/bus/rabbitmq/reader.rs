@@ -8,7 +8,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 
 use super::super::driver::{Failure, Record, Tail};
-use super::{BATCH, MARK, OFFSET, PREFETCH, failure, foreign};
+use super::{BATCH, MARK, OFFSET, PREFETCH, failure, no_stream};
 
 /// A stream from a place on, with its marks.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Message {
     fn new(delivery: Delivery) -> Result<Self, Failure> {
         let headers = delivery.properties.headers().as_ref();
         let Some(AMQPValue::LongLongInt(offset)) = headers.and_then(|headers| headers.inner().get(OFFSET)) else {
-            return Err(foreign(&delivery.routing_key));
+            return Err(no_stream(&delivery.routing_key));
         };
         let offset = offset.cast_unsigned() + 1;
         let is_mark = delivery.properties.content_type().as_ref().is_some_and(|kind| kind.as_str() == MARK);

@@ -53,6 +53,36 @@ fn it_may_have_no_streams() {
     assert!(refusal.starts_with("this RabbitMQ has no streams: 3.9 or later is needed"), "{refusal}");
 }
 
+#[test]
+fn what_is_wrong_with_a_stream_is_told_apart() {
+    for (reason, expected) in [
+        (
+            "PRECONDITION_FAILED - inequivalent arg 'x-max-length-bytes' for queue 'chat-app.log' in vhost '/': received \
+             '1024' but current is '2048'",
+            Undeclared::OtherBounds,
+        ),
+        (
+            "PRECONDITION_FAILED - inequivalent arg 'x-stream-max-segment-size-bytes' for queue 'chat-app.log' in vhost '/'",
+            Undeclared::OtherBounds,
+        ),
+        (
+            "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'chat-app.log' in vhost '/': received the \
+             value 'stream' of type 'longstr' but current is none",
+            Undeclared::Foreign,
+        ),
+        // 3.8 knows the argument, and not the value; later ones may have been told not to.
+        (
+            "PRECONDITION_FAILED - invalid arg 'x-queue-type' for queue 'chat-app.log' in vhost '/': \
+             \"unsupported queue type 'stream'\"",
+            Undeclared::NoStreams,
+        ),
+        ("INTERNAL_ERROR - feature flag stream_queue is disabled", Undeclared::NoStreams),
+        ("ACCESS_REFUSED - access to queue 'chat-app.log' in vhost '/' refused for user 'guest'", Undeclared::Other),
+    ] {
+        assert_eq!(Undeclared::of(reason), expected, "{reason}");
+    }
+}
+
 /// However many marks are at the end or at the beginning, bounds are those of records.
 async fn marks_are_passed_over(driver: &RabbitMq) {
     let session = driver.connect().await.unwrap();

@@ -74,3 +74,48 @@ fn urls() {
         assert_eq!(Redis::new(url, "chat", 1).is_ok(), is_fine, "{url}");
     }
 }
+
+#[test]
+fn versions() {
+    for (info, version) in [
+        ("# Server\r\nredis_version:7.0.15\r\nredis_git_sha1:0\r\n", None),
+        ("redis_version:7.4.0-v1\r\n", None),
+        ("redis_version:8.0.0\r\n", None),
+        ("redis_version:10.2.1\r\n", None),
+        ("# Server\r\nredis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.1.1\r\n", None),
+        // It says what it is compatible with.
+        ("redis_version:6.9.9\r\nvalkey_version:9.0.0\r\n", None),
+        ("redis_version:6.2.14\r\n", Some("6.2.14")),
+        ("# Server\r\nredis_version:5.0.3\r\n", Some("5.0.3")),
+        ("redis_version:255.255.255\r\n", None),
+        ("redis_version:unknown\r\n", None),
+        ("", None),
+    ] {
+        let told = check_version(info).map_err(|failure| failure.to_string());
+        let expected = version.map(|it| format!("Redis {it} is too old: 7 or later is needed, or Valkey"));
+        assert_eq!(told.err(), expected, "{info}");
+    }
+}
+
+#[test]
+fn a_server_tells_its_runs_apart_unless_they_lose_nothing() {
+    let run_of = |server: &RedisServer| {
+        let driver = Redis::new(&server.url(), "chat", 100).unwrap();
+        run(async { driver.connect().await.unwrap().run().await.unwrap() })
+    };
+    for (arguments, is_named) in [
+        (&[][..], true),
+        (&["--save", "1", "1"], true),
+        (&["--appendonly", "yes", "--appendfsync", "everysec"], true),
+        (&["--appendonly", "yes", "--appendfsync", "always"], false),
+        (&["--appendonly", "no", "--appendfsync", "always"], true),
+    ] {
+        let mut server = RedisServer::start(arguments);
+        let first = run_of(&server);
+        assert_eq!(first != Run::Unmarked, is_named, "{arguments:?}");
+        assert_eq!(run_of(&server), first);
+        server.kill();
+        server.start_again();
+        assert_eq!(run_of(&server) != first, is_named, "{arguments:?}");
+    }
+}

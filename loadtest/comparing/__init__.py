@@ -1,0 +1,1 @@
+"""What loadtest/compare is made of."""

@@ -1,0 +1,121 @@
+//! Members that are further behind than the tail of a room reaches are fed from the store, many of them by one read.
+
+use std::collections::BTreeMap;
+
+use smallvec::SmallVec;
+
+use super::feed::{Fed, Whom};
+use super::{Command, Dialect, Entry, Hub, MemberId, Pages, Position, Range, RoomName, Stage, Standing};
+use crate::chat::recalled::Stretch;
+use crate::chat::tail::Page;
+
+/// A part of a room that is being read for those who are behind.
+#[derive(Debug)]
+pub(super) struct Recall {
+    key: usize,
+    after: Position,
+    upto: Position,
+    /// Who waits for it, and where each of them is.
+    waiting: SmallVec<[(MemberId, Position); 1]>,
+}
+
+/// Which of the pending reads are recalls, by room and the position from which they read.
+pub(super) type Recalls = BTreeMap<(usize, Position), usize>;
+
+impl Hub {
+    /// Lets a member wait for what follows `after`: for a read that is under way, if it will bring that, or for one of its
+    /// own.
+    pub(super) fn recall(&mut self, id: MemberId, key: usize, after: Position, commands: &mut Vec<Command>) {
+        let limit = self.bounds.feed_entries;
+        let nearest = self.recalls.range((key, Position::START)..=(key, after)).next_back();
+        if let Some(pending) = nearest.and_then(|(_, place)| self.reads.get_mut(*place))
+            && pending.room == self.rooms[key].name
+            && let Whom::Behind(recall) = &mut pending.whom
+            // As many positions as it brings entries hold no more entries than that.
+            && after.0 - recall.after.0 < limit as u64
+            && after < recall.upto
+        {
+            recall.waiting.push((id, after));
+            let serial = pending.serial;
+            self.stand(id, key, Standing::Reading { serial });
+            return;
+        }
+        let upto = self.journaled.position;
+        let recall = Recall { key, after, upto, waiting: SmallVec::from_buf([(id, after)]) };
+        let (serial, place) = self.read(key, Range::After { after, upto }, limit, Whom::Behind(recall), commands);
+        self.recalls.insert((key, after), place);
+        self.stand(id, key, Standing::Reading { serial });
+    }
+
+    /// Gives those who wait for it what was read, and keeps it for others.
+    pub(super) fn take_recall<S: Stage>(
+        &mut self,
+        recall: &Recall,
+        (place, serial): (usize, u32),
+        room: RoomName,
+        pages: Pages,
+        stage: &mut S,
+        commands: &mut Vec<Command>,
+    ) {
+        if self.recalls.get(&(recall.key, recall.after)) == Some(&place) {
+            self.recalls.remove(&(recall.key, recall.after));
+        }
+        let Some(&key) = self.by_name.get(&room) else { return };
+        let floor = pages.floor.min(recall.upto);
+        let (mut stretch, unreadable) = match pages.entries {
+            // Up to the floor entries may be missing: it is for nobody who has not heard those.
+            Ok(entries) => ((!entries.is_empty()).then(|| Stretch::new(room, recall.after.max(floor), entries)), None),
+            Err(_) => (None, Some(self.rooms[key].tail.known_from())),
+        };
+        // Of somebody who has left the room and come back while this was read, only the last place counts.
+        for &(id, after) in recall.waiting.iter().rev() {
+            let waits = self.seat_mut(id, key).is_some_and(|seat| seat.standing == Standing::Reading { serial });
+            let Some(dialect) = self.dialect(id).filter(|_| waits) else { continue };
+            self.stand(id, key, Standing::CatchingUp { after });
+            let fed = match (unreadable.or((floor > after).then_some(floor)), &mut stretch) {
+                (Some(gone_upto), _) => {
+                    self.skip(id, key, dialect, gone_upto, stage, commands);
+                    Fed::Enough
+                }
+                (None, Some(stretch)) => self.give(id, key, dialect, after, stretch, stage),
+                // Everything up to the end of the range was read, and there was nothing.
+                (None, None) => {
+                    self.stand(id, key, Standing::CatchingUp { after: recall.upto });
+                    Fed::Enough
+                }
+            };
+            if fed == Fed::Enough {
+                self.drained(id);
+            }
+        }
+        if let Some(stretch) = stretch {
+            self.recalled.keep(stretch, self.bounds.tails_total_bytes / 4);
+        }
+    }
+
+    /// Gives a member that is behind a page of what was read.
+    fn give<S: Stage>(
+        &mut self,
+        id: MemberId,
+        key: usize,
+        dialect: Dialect,
+        after: Position,
+        stretch: &mut Stretch,
+        stage: &mut S,
+    ) -> Fed {
+        let (scratch, epoch) = (&mut self.scratch, self.journaled.epoch);
+        let mut encode = |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| {
+            dialect.encode(entry, epoch, S::frame, scratch, out);
+        };
+        match stretch.page(after, self.bounds.page_bytes, dialect, &mut encode) {
+            Some(Page::Bytes { bytes, entries, reaches }) if stage.offer(id, &bytes, entries) => {
+                self.stand(id, key, Standing::CatchingUp { after: reaches });
+                Fed::Enough
+            }
+            // It goes on from here when there is room for it, and not before.
+            Some(Page::Bytes { .. }) => Fed::Full,
+            // The page ended before the place where it is: it needs another.
+            Some(Page::Level | Page::Gone) | None => Fed::Enough,
+        }
+    }
+}
