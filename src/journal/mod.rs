@@ -103,7 +103,7 @@ impl Journal {
             Journal::Sqlite(journal) => Some(journal.secret()),
             Journal::Bus(journal) => Some(journal.secret()),
             #[cfg(test)]
-            Journal::Simulated(_) => None,
+            Journal::Simulated(journal) => journal.secret(),
         }
     }
 
@@ -146,7 +146,7 @@ impl Journal {
         match self {
             Journal::Memory(_) | Journal::Sqlite(_) => Ok(()),
             #[cfg(test)]
-            Journal::Simulated(_) => Ok(()),
+            Journal::Simulated(journal) => journal.readiness(),
             Journal::Bus(journal) => journal.readiness(),
         }
     }
@@ -172,8 +172,11 @@ impl Journal {
     /// Tells all other instances something that is not kept, and may be lost: they get it as [`Event::Whisper`]. Nobody
     /// hears it where there is no bus.
     pub fn whisper(&mut self, message: Bytes) {
-        if let Journal::Bus(journal) = self {
-            journal.whisper(message);
+        match self {
+            Journal::Bus(journal) => journal.whisper(message),
+            #[cfg(test)]
+            Journal::Simulated(journal) => journal.whisper(message),
+            Journal::Memory(_) | Journal::Sqlite(_) => {}
         }
     }
 
@@ -181,8 +184,11 @@ impl Journal {
     /// an entry that has not come before it knows that it is not there. It comes when the bus is reached, and never
     /// where there is none. Of questions that wait only the last is answered.
     pub fn level(&mut self, question: u64) {
-        if let Journal::Bus(journal) = self {
-            journal.level(question);
+        match self {
+            Journal::Bus(journal) => journal.level(question),
+            #[cfg(test)]
+            Journal::Simulated(journal) => journal.level(question),
+            Journal::Memory(_) | Journal::Sqlite(_) => {}
         }
     }
 

@@ -116,6 +116,30 @@ impl Keeper {
     pub(super) fn keep_key(&self, key: [u8; 32]) {
         let _ = self.work.send(Work::KeepKey(key));
     }
+
+    /// One behind which the simulation keeps what is handed over.
+    #[cfg(test)]
+    pub(super) fn simulated() -> (Keeper, Handed) {
+        let (work, handed) = channel();
+        (Keeper { work }, Handed(handed))
+    }
+}
+
+/// What is handed over in the simulation.
+#[cfg(test)]
+#[derive(Debug)]
+pub(super) struct Handed(Receiver<Work>);
+
+#[cfg(test)]
+impl Handed {
+    /// The next that is in order, or the key.
+    pub(super) fn poll(&mut self) -> Option<Result<Ordered, [u8; 32]>> {
+        match self.0.try_recv().ok()? {
+            Work::Keep(ordered) => Some(Ok(ordered)),
+            Work::KeepKey(key) => Some(Err(key)),
+            _ => panic!("a bus asks for nothing else"),
+        }
+    }
 }
 
 /// Who puts in order what is kept.

@@ -36,6 +36,10 @@ impl Reactor {
             let Protocol::Http(http) = &mut connection.protocol else { return };
             if http.backlog == Backlog::Turn || http.answering.is_some() {
                 self.take_post(id, now);
+                if self.may_serve_next(id) {
+                    // What was posted was refused at once, and more may have come behind it.
+                    continue;
+                }
                 return;
             }
             if http.machine.is_mid_head() && (!has_room || share == 0 || self.budgets.requests == 0) {
@@ -84,6 +88,14 @@ impl Reactor {
                     return self.refuse(id, &Response::refusal(&fault), CloseReason::Refused(fault.status), now);
                 }
             }
+        }
+    }
+
+    /// Whether nothing is being answered on a connection, and it need not wait for the next turn.
+    fn may_serve_next(&self, id: ConnectionId) -> bool {
+        match self.connections.get(id).map(|connection| &connection.protocol) {
+            Some(Protocol::Http(http)) => http.answering.is_none() && http.backlog != Backlog::Turn,
+            Some(Protocol::WebSocket(_) | Protocol::Events) | None => false,
         }
     }
 

@@ -1,21 +1,37 @@
 //! The whole server in a seeded simulation: the real reactor and all below it, over sockets, a store and a clock that exist
 //! in memory.
 //!
+//! Or several of them: on a bus that exists in memory as well, with the real journal of the bus over it, of which only the
+//! tasks are stood in for (`journal::bus::conductor::stand_in`).
+//!
 //! What is simulated: clients of every dialect ([`member_v1`] with its [`seat`]s in rooms, [`member_raw`], [`listener`],
 //! [`poster`], [`visitor`]), which join, talk, read slowly or not at all, stop in mid-frame, half-close, cut their
 //! connections or leave them behind as ghosts, come back, resume, and say again what was not confirmed; a store that fails,
 //! cannot be read, is trimmed, and loses what was not synced (`journal::simulated`); servers that are drained, killed, and
 //! started again over the same store; time ([`scene`]), in which a server sleeps until an edge, its journal or a deadline
-//! wakes it. What is not: the kernel's sockets, files of the site, the threads and the SQL of the real store, the bus.
+//! wakes it. On a bus, clients go from one instance to another; the broker (`journal::bus::simulated`) is away, cuts
+//! sessions with what was being published there in part, now or later, holds back what it brings or answers to one
+//! instance, loses whispers, trims its log, and comes back as it once was, or empty; each instance keeps all, or nothing,
+//! and its store may come back behind what was heard. What is not simulated: the kernel's sockets, files of the site, the
+//! threads and the SQL of the real store, the clients of real brokers and the timing of their tasks.
 //!
 //! What is judged ([`oracle`]): each client's view of a room, entry by entry, against what the journal emitted; that what was
-//! heard is stored; that nonces are said once; pages of history; memory at each turn. At the end of a run all fall quiet:
-//! then everybody has heard everything, knows what became of what they said, and has the same picture of who is there. When
-//! they have left, nothing remains.
+//! heard is stored; that nonces are said once; pages of history; memory at each turn. On a bus, what each instance emits
+//! against what the log has had ([`common`]), and in the end that nobody, instance or client, has passed over anything
+//! without being told so, wherever they went. At the end of a run all fall quiet: then everybody has heard everything, knows
+//! what became of what they said, has the same picture of who is there, at all instances, and these stand at the same
+//! place. When they have left, nothing remains.
+//!
+//! What is known, and let pass: where the log has lost its end, and goes on in the same life because no instance that knew
+//! the end has come back, two entries share a position; whoever has heard the first does not hear of the second. A log that
+//! is trimmed within the window of repeats makes a repeat new to an instance that starts later; and one that begins just
+//! behind the first record of a life may be in the life before for a moment. A client that comes to an instance which is
+//! far behind may be told of a gap where there is none.
 //!
 //! A failure prints its seed. `CHAT_SIM_SEED` runs that one, `CHAT_SIM_RUNS` so many of them, `CHAT_SIM_STEPS` with so many
 //! steps each: `CHAT_SIM_SEED=7 cargo nextest run --lib simulation`.
 
+mod common;
 mod line;
 mod listener;
 mod member_raw;
@@ -82,8 +98,13 @@ fn everybody_hears_the_same_over_a_store_that_fails() {
 }
 
 #[test]
+fn everybody_hears_the_same_at_all_instances_on_a_bus() {
+    run_all(Under::Bus, |tally| tally.is_lively() && tally.is_clustered());
+}
+
+#[test]
 fn the_same_seed_is_the_same_run() {
-    for under in [Under::Memory, Under::Store] {
+    for under in [Under::Memory, Under::Store, Under::Bus] {
         assert_eq!(run(under, 4, 300), run(under, 4, 300), "{under:?}");
     }
 }

@@ -308,6 +308,19 @@ fn whoever_pipelines_without_end_has_a_share_of_each_turn() {
 
 /// Every flooder alone would use up the budget of a turn.
 #[test]
+fn a_post_that_is_refused_at_once_does_not_hold_up_what_came_behind_it() {
+    let mut stand = Stand::new(Limits::default());
+    let peer = stand.connect(100_000);
+    // There is nothing in it.
+    let post = "POST /rooms/r/messages HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 1\r\n\r\n ";
+    stand.send(&peer, format!("{post}{post}{}", get("/healthz")));
+    stand.settle();
+    let received = stand.received(&peer);
+    let statuses = received.split("HTTP/1.1 ").skip(1).map(|response| &response[..3]);
+    assert_eq!(statuses.collect::<Vec<_>>(), ["400", "400", "200"], "{received}");
+}
+
+#[test]
 fn a_quiet_member_is_read_however_many_flood() {
     const FLOODERS: usize = 12;
     for max_drafts_in_flight in [10_000, 1] {

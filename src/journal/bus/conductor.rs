@@ -5,6 +5,9 @@
 //! again. When for some time nothing comes, another mark is published. A log that brings none back is as good as gone,
 //! however friendly the connection is: the session ends.
 
+#[cfg(test)]
+mod stand_in;
+
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,6 +31,9 @@ use super::sequence::{Found, Keeping, Route, Sequence, Trust, Verdict};
 use super::shared::Shared;
 use super::state::{Pending, State};
 use super::wire::{self, Declared, Meta};
+
+#[cfg(test)]
+pub(in crate::journal) use stand_in::StandIn;
 
 /// Pauses between attempts are random up to this: the first time, and at the most.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -145,18 +151,8 @@ impl<D: Driver> Conductor<D> {
         while let Some(order) = orders.recv().await {
             match order {
                 Order::Append(drafts) => self.accept(drafts),
-                Order::Whisper(message) => {
-                    let mut state = self.state.borrow_mut();
-                    state.whispers.push_back(message);
-                    if state.whispers.len() > WHISPERS {
-                        state.whispers.pop_front();
-                    }
-                    self.whispered.notify_one();
-                }
-                Order::Level(question) => {
-                    self.state.borrow_mut().question = Some(question);
-                    self.ask();
-                }
+                Order::Whisper(message) => self.queue_whisper(message),
+                Order::Level(question) => self.be_asked(question),
                 Order::Close => break,
             }
         }
@@ -167,6 +163,20 @@ impl<D: Driver> Conductor<D> {
             }
         };
         let _ = timeout(DOWN_GRACE, published).await;
+    }
+
+    fn queue_whisper(&self, message: Bytes) {
+        let mut state = self.state.borrow_mut();
+        state.whispers.push_back(message);
+        if state.whispers.len() > WHISPERS {
+            state.whispers.pop_front();
+        }
+        self.whispered.notify_one();
+    }
+
+    fn be_asked(&self, question: u64) {
+        self.state.borrow_mut().question = Some(question);
+        self.ask();
     }
 
     /// Has a mark published for the question that waits, unless one is on its way already: what was in the log when it
@@ -202,7 +212,8 @@ impl<D: Driver> Conductor<D> {
         let mut pause = FIRST_PAUSE;
         loop {
             let failure = match timeout(ANSWER_TIMEOUT, self.begin()).await {
-                Ok(Ok((session, tail, ears))) => {
+                Ok(Ok(Begun { session, tail, ears, life, route })) => {
+                    self.open(life, route, Instant::now());
                     let failure = self.converse(&session, tail, ears).await;
                     if self.state.borrow().opening.is_none() {
                         pause = FIRST_PAUSE;
@@ -212,7 +223,7 @@ impl<D: Driver> Conductor<D> {
                 Ok(Err(failure)) => failure,
                 Err(_) => Failure::new(format_args!("it has not answered within {ANSWER_TIMEOUT:?}")),
             };
-            self.went_down(&failure);
+            self.went_down(&failure, Instant::now());
             let _ = self.begin.send(());
             // Full jitter: instances that lost the bus together do not come back together.
             let share = getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX));
@@ -222,11 +233,11 @@ impl<D: Driver> Conductor<D> {
         }
     }
 
-    fn went_down(&self, failure: &Failure) {
+    fn went_down(&self, failure: &Failure, now: Instant) {
         self.shared.went_away();
         self.keep_mark();
         let mut state = self.state.borrow_mut();
-        state.down_since.get_or_insert_with(Instant::now);
+        state.down_since.get_or_insert(now);
         if state.is_down_logged {
             tracing::debug!("the bus still cannot be used: {failure}");
         } else {
@@ -256,24 +267,30 @@ impl<D: Driver> Conductor<D> {
     async fn complain(&self) {
         loop {
             sleep(TICK).await;
-            let mut state = self.state.borrow_mut();
-            let is_long = state.down_since.is_some_and(|since| since.elapsed() >= DOWN_GRACE);
-            // What is read at the beginning may take longer.
-            let is_away = self.shared.readiness() == Err(Unready::Away);
-            if is_long && is_away && !state.is_down_told {
-                state.is_down_told = true;
-                self.outbound.send(vec![Event::Status(Status::BusDown)]);
-            }
+            self.complain_if_down(Instant::now());
+        }
+    }
+
+    fn complain_if_down(&self, now: Instant) {
+        let mut state = self.state.borrow_mut();
+        let is_long = state.down_since.is_some_and(|since| now.duration_since(since) >= DOWN_GRACE);
+        // What is read at the beginning may take longer.
+        let is_away = self.shared.readiness() == Err(Unready::Away);
+        if is_long && is_away && !state.is_down_told {
+            state.is_down_told = true;
+            self.outbound.send(vec![Event::Status(Status::BusDown)]);
         }
     }
 
     /// Connects, agrees with the others on the life of the log and the key, and finds out where to go on.
-    async fn begin(&self) -> Result<SessionOf<D>, Failure> {
+    async fn begin(&self) -> Result<Begun<D>, Failure> {
         let session = self.driver.connect().await?;
         let run = session.run().await?;
         let mut meta = Meta::read(&session.meta().await?);
         if let Some(key) = self.key_to_propose {
             if meta.key.is_none() {
+                // A bus that has lost the key is given it again, so that people stay who they are.
+                let key = self.state.borrow().key.unwrap_or(key);
                 session.append_meta(wire::encode_key(&key)).await?;
                 meta = Meta::read(&session.meta().await?);
             }
@@ -321,8 +338,7 @@ impl<D: Driver> Conductor<D> {
                     }
                     let tail = session.tail(route.after).await?;
                     let ears = session.listen().await?;
-                    self.open(meta.best(), route);
-                    return Ok((session, tail, ears));
+                    return Ok(Begun { session, tail, ears, life: meta.best(), route });
                 }
             }
         }
@@ -341,12 +357,11 @@ impl<D: Driver> Conductor<D> {
     }
 
     /// Everything is as at the beginning of a session.
-    fn open(&self, life: Option<Stamp>, route: Route) {
+    fn open(&self, life: Option<Stamp>, route: Route, now: Instant) {
         self.shared.fell_behind();
         let state = &mut *self.state.borrow_mut();
         state.sequence.follow(route);
         (state.life, state.sent, state.sent_since) = (life, 0, None);
-        let now = Instant::now();
         (state.last_return, state.last_own_return, state.mark_since) = (now, now, None);
         // Its mark may be lost.
         state.question = state.question.or(state.asked.take().map(|(_, question)| question));
@@ -374,7 +389,7 @@ impl<D: Driver> Conductor<D> {
     /// Publishes drafts and marks, as many at once as there are.
     async fn publish(&self, session: &D::Session) -> Failure {
         loop {
-            let batch = self.next_batch();
+            let batch = self.next_batch(Instant::now());
             if batch.is_empty() {
                 self.publishable.notified().await;
                 continue;
@@ -385,7 +400,7 @@ impl<D: Driver> Conductor<D> {
         }
     }
 
-    fn next_batch(&self) -> Vec<Bytes> {
+    fn next_batch(&self, now: Instant) -> Vec<Bytes> {
         let state = &mut *self.state.borrow_mut();
         let mut batch = Vec::new();
         // A life that the log has shown holds, whatever was known when the session began.
@@ -403,7 +418,7 @@ impl<D: Driver> Conductor<D> {
             if state.asked.is_none() {
                 state.asked = state.question.take().map(|question| (id.number, question));
             }
-            state.mark_since.get_or_insert_with(Instant::now);
+            state.mark_since.get_or_insert(now);
             batch.push(wire::encode_mark(stamp, id));
         }
         if state.opening.is_some() {
@@ -420,7 +435,7 @@ impl<D: Driver> Conductor<D> {
             state.sent += 1;
         }
         if state.sent > 0 {
-            state.sent_since.get_or_insert_with(Instant::now);
+            state.sent_since.get_or_insert(now);
         }
         batch
     }
@@ -432,7 +447,7 @@ impl<D: Driver> Conductor<D> {
                 Ok(records) => records,
                 Err(failure) => return failure,
             };
-            self.take(records);
+            self.take(records, Instant::now());
             while self.is_ahead() {
                 let _ = self.begin.send(());
                 self.shared.hold(|| self.is_ahead()).await;
@@ -448,7 +463,7 @@ impl<D: Driver> Conductor<D> {
     }
 
     /// Takes records of the log, and hands on what they bring.
-    fn take(&self, records: Vec<Record>) {
+    fn take(&self, records: Vec<Record>, now: Instant) {
         if records.is_empty() {
             return;
         }
@@ -456,7 +471,7 @@ impl<D: Driver> Conductor<D> {
         let mut is_up = false;
         let mark = {
             let state = &mut *self.state.borrow_mut();
-            state.last_return = Instant::now();
+            state.last_return = now;
             for Record { offset, bytes } in records {
                 let message = state.decoder.decode(&bytes);
                 let id = message.as_ref().map(|message| message.id);
@@ -465,7 +480,7 @@ impl<D: Driver> Conductor<D> {
                 if ours.is_some() {
                     (state.last_own_return, state.mark_since) = (state.last_return, None);
                 }
-                state.take(self.instance, offset, message, &mut events);
+                state.take(self.instance, offset, message, now, &mut events);
                 if let Some(id) = ours
                     && let Some((_, question)) = state.asked.take_if(|(number, _)| *number == id.number)
                 {
@@ -512,7 +527,7 @@ impl<D: Driver> Conductor<D> {
     async fn watch(&self) -> Failure {
         loop {
             sleep(TICK.min(self.canary / 4)).await;
-            if let Some(failure) = self.check() {
+            if let Some(failure) = self.check(Instant::now()) {
                 return failure;
             }
         }
@@ -532,28 +547,28 @@ impl<D: Driver> Conductor<D> {
         }
     }
 
-    fn check(&self) -> Option<Failure> {
+    fn check(&self, now: Instant) -> Option<Failure> {
         if self.shared.is_held() {
             return None;
         }
         let state = &mut *self.state.borrow_mut();
         let patience = self.canary.max(Duration::from_secs(1));
         // Others may still be heard; and while much is read, our own is behind it.
-        let waited = state.mark_since.map_or(Duration::ZERO, |since| since.elapsed());
+        let waited = state.mark_since.map_or(Duration::ZERO, |since| now.duration_since(since));
         let is_behind = state.opening.is_some();
         if waited.max(if is_behind { patience } else { Duration::ZERO }) >= patience
-            && state.last_return.elapsed() > patience
+            && now.duration_since(state.last_return) > patience
             || waited > patience.max(ANSWER_TIMEOUT) && !is_behind
         {
             return Some(Failure::new(format_args!("what is published does not come back within {patience:?}")));
         }
-        if state.sent_since.is_some_and(|since| since.elapsed() > ANSWER_TIMEOUT) {
+        if state.sent_since.is_some_and(|since| now.duration_since(since) > ANSWER_TIMEOUT) {
             return Some(Failure::new(format_args!("messages have not come back within {ANSWER_TIMEOUT:?}")));
         }
-        let is_silent = state.last_return.elapsed() >= self.canary;
-        let is_mute = state.last_own_return.elapsed() >= self.canary * OWN_INTERVALS;
+        let is_silent = now.duration_since(state.last_return) >= self.canary;
+        let is_mute = now.duration_since(state.last_own_return) >= self.canary * OWN_INTERVALS;
         if (is_silent || is_mute) && state.opening.is_none() && state.mark_since.is_none() {
-            (state.is_mark_due, state.mark_since) = (true, Some(Instant::now()));
+            (state.is_mark_due, state.mark_since) = (true, Some(now));
             self.publishable.notify_one();
         }
         None
@@ -582,20 +597,28 @@ impl<D: Driver> Conductor<D> {
     async fn listen(&self, mut ears: impl Ears) -> Failure {
         loop {
             match ears.next().await {
-                Ok(mut message) if message.len() >= 8 => {
-                    if message.split_to(8)[..] != self.instance.to_be_bytes() {
-                        self.outbound.send(vec![Event::Whisper(message)]);
-                    }
-                }
-                Ok(_) => {}
+                Ok(message) => self.hear(message),
                 Err(failure) => return failure,
             }
         }
     }
+
+    fn hear(&self, mut message: Bytes) {
+        if message.len() >= 8 && message.split_to(8)[..] != self.instance.to_be_bytes() {
+            self.outbound.send(vec![Event::Whisper(message)]);
+        }
+    }
 }
 
-type SessionOf<D> =
-    (<D as Driver>::Session, <<D as Driver>::Session as Session>::Tail, <<D as Driver>::Session as Session>::Ears);
+/// A session that can be opened.
+struct Begun<D: Driver> {
+    session: D::Session,
+    tail: <D::Session as Session>::Tail,
+    ears: <D::Session as Session>::Ears,
+    /// The life to publish in.
+    life: Option<Stamp>,
+    route: Route,
+}
 
 /// What the broker answers, if it does so in time.
 async fn answered<T>(answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

@@ -34,6 +34,8 @@ mod contract;
 #[cfg(test)]
 mod local;
 #[cfg(test)]
+pub(super) mod simulated;
+#[cfg(test)]
 mod tests;
 #[cfg(all(test, any(feature = "nats", feature = "rabbitmq")))]
 mod trials;
@@ -56,6 +58,8 @@ use crate::limits::Limits;
 use super::contract::{Event, Found, Lost, Page, Range, Read, Refused, SearchError, Status, StoreStats};
 use super::outbound::Outbound;
 use super::sqlite::{OpenError, SqliteJournal, SyncMode};
+#[cfg(test)]
+pub(super) use conductor::StandIn;
 use conductor::{Conductor, Keeps, Order};
 use driver::Driver;
 use shared::Shared;
@@ -129,11 +133,29 @@ pub struct BusGauges {
     pub reconnects: u64,
 }
 
+/// What keeps for this instance what the bus has put in order.
+enum Kept {
+    File(Box<SqliteJournal>),
+    #[cfg(test)]
+    Simulated(Box<super::simulated::KeptForBus>),
+}
+
+/// Does the same with a store of any kind.
+macro_rules! of_kept {
+    ($kept:expr, $it:ident => $what:expr) => {
+        match $kept {
+            Kept::File($it) => $what,
+            #[cfg(test)]
+            Kept::Simulated($it) => $what,
+        }
+    };
+}
+
 /// A journal whose order comes from a bus.
 pub struct BusJournal {
     epoch: Epoch,
     key: [u8; 32],
-    store: Option<Box<SqliteJournal>>,
+    store: Option<Kept>,
     to_bus: UnboundedSender<Order>,
     /// The turn's drafts.
     drafts: Vec<Draft>,
@@ -237,7 +259,7 @@ impl BusJournal {
         Ok(BusJournal {
             epoch,
             key,
-            store,
+            store: store.map(Kept::File),
             to_bus,
             drafts: Vec::new(),
             in_flight: VecDeque::new(),
@@ -265,7 +287,7 @@ impl BusJournal {
     }
 
     pub(super) fn opened_at(&self) -> Position {
-        self.store.as_ref().map_or(Position::START, |store| store.opened_at())
+        self.store.as_ref().map_or(Position::START, |store| of_kept!(store, it => it.opened_at()))
     }
 
     pub(super) fn keeps_history(&self) -> bool {
@@ -299,7 +321,11 @@ impl BusJournal {
 
     /// How the store fares, if there is one.
     pub(super) fn store_stats(&self) -> Option<StoreStats> {
-        self.store.as_ref().map(|store| store.stats())
+        match self.store.as_ref()? {
+            Kept::File(store) => Some(store.stats()),
+            #[cfg(test)]
+            Kept::Simulated(_) => None,
+        }
     }
 
     /// How long drafts took to come back since this was last asked.
@@ -336,7 +362,7 @@ impl BusJournal {
 
     pub(super) fn read(&mut self, read: Read) {
         if let Some(store) = &mut self.store {
-            return store.read(read);
+            return of_kept!(store, it => it.read(read));
         }
         let Read { ticket, room, range, .. } = read;
         let (more, floor) = (false, self.emitted);
@@ -393,7 +419,10 @@ impl BusJournal {
         }
         match self.ready.pop_front() {
             Some(event) => Some((event, false)),
-            None => self.store.as_mut()?.poll_event().map(|event| (event, true)),
+            None => {
+                let event = of_kept!(self.store.as_mut()?, it => it.poll_event())?;
+                Some((event, true))
+            }
         }
     }
 

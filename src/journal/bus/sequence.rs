@@ -712,6 +712,31 @@ mod tests {
     }
 
     #[test]
+    fn whoever_is_cut_off_while_it_learns_what_was_before_begins_again() {
+        let (lives, log) = ([life(FIRST, 0)], bounds(1, 5));
+        let mark = at(FIRST, 4, 4);
+        for cut_after in 0..=4 {
+            let mut sequence = Sequence::new(Keeping::Store, true, mark.position(), Some(mark));
+            let judge = |sequence: &Sequence| {
+                route(sequence.judge(&meta(&lives), log, Found::Record(Some(id(4))), Trust::Sure))
+            };
+            let learn = |sequence: &mut Sequence, after: u64, upto: u64| {
+                for offset in after + 1..=upto {
+                    assert_eq!(sequence.take(offset, message(FIRST, offset, &format!("a{offset}"))), None);
+                }
+            };
+            let first = judge(&sequence);
+            sequence.follow(first);
+            learn(&mut sequence, first.after, cut_after);
+            let second = judge(&sequence);
+            assert_eq!(second.after, if cut_after == 4 { 4 } else { 0 }, "cut off behind {cut_after}");
+            sequence.follow(second);
+            learn(&mut sequence, second.after, 4);
+            assert_eq!(told(sequence.take(5, message(FIRST, 5, "a3"))), "again 3 a3", "cut off behind {cut_after}");
+        }
+    }
+
+    #[test]
     fn whoever_lags_does_not_bring_back_a_life_that_is_over() {
         let mark = at(SECOND, 50, 50);
         let sequence = Sequence::new(Keeping::Store, true, mark.position(), Some(mark));

@@ -92,11 +92,18 @@ impl State {
     }
 
     /// Takes a record of the log.
-    pub(super) fn take(&mut self, instance: u64, offset: u64, message: Option<Message>, events: &mut Vec<Event>) {
+    pub(super) fn take(
+        &mut self,
+        instance: u64,
+        offset: u64,
+        message: Option<Message>,
+        now: Instant,
+        events: &mut Vec<Event>,
+    ) {
         let is_unknown = message.as_ref().is_some_and(|message| message.body == Body::Unknown);
         let Some(taken) = self.sequence.take(offset, message) else { return };
         events.extend(taken.lost.map(Event::Lost));
-        let ours = (taken.id.instance == instance).then(|| self.settle(taken.id.number)).flatten();
+        let ours = (taken.id.instance == instance).then(|| self.settle(taken.id.number, now)).flatten();
         let origin = ours.as_ref().and_then(|draft| draft.origin);
         match (taken.what, ours) {
             (What::Entry(entry), _) => {
@@ -114,7 +121,7 @@ impl State {
     }
 
     /// A draft of ours has come back.
-    pub(super) fn settle(&mut self, number: u64) -> Option<Draft> {
+    pub(super) fn settle(&mut self, number: u64, now: Instant) -> Option<Draft> {
         let place = match self.pending.front() {
             Some(first) if first.number == number => 0,
             _ => self.pending.binary_search_by_key(&number, |pending| pending.number).ok()?,
@@ -123,7 +130,7 @@ impl State {
         if place < self.sent {
             self.sent -= 1;
         }
-        self.sent_since = (self.sent > 0).then(Instant::now);
+        self.sent_since = (self.sent > 0).then_some(now);
         Some(pending.draft)
     }
 }

@@ -482,7 +482,12 @@ fn all_instances_get_one_key_and_keep_it() {
     let (mut one, mut other) = (open(&bus, None, &limits()), open(&bus, Some(&folder.file("a.db")), &limits()));
     let common = key(&mut one);
     assert_eq!(key(&mut other), common);
-    drop((one, other));
+    drop(one);
+    bus.wipe();
+    other.say([by(1, raw("room", "again"))]);
+    while !matches!(other.event(), Event::Entry(_)) {}
+    assert_eq!(key(&mut open(&bus, None, &limits())), common, "also when the bus has lost it");
+    drop(other);
     bus.down();
     let other = open(&bus, Some(&folder.file("a.db")), &limits());
     assert_eq!(other.journal.secret(), Some(common), "also when the bus is not there");

@@ -52,8 +52,8 @@ impl fmt::Debug for Line {
         let (to_server, to_client) = (wire.to_server.len() + self.unsent.len(), wire.to_client.len());
         write!(
             f,
-            "{:?} at {:?}, {:?}, {to_server} bytes to the server, {to_client} back",
-            self.id, self.at, self.temper
+            "{:?} at {:?}, {:?}, {to_server} bytes to the server, {to_client} back, ended by client {} by server {}",
+            self.id, self.at, self.temper, wire.client_ended, wire.server_ended
         )
     }
 }

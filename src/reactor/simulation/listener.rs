@@ -22,6 +22,8 @@ pub(super) struct Listener {
 struct Stream {
     line: Line,
     is_open: bool,
+    /// Nothing was told.
+    is_new: bool,
     /// The id with which it resumes.
     resumed: Option<(String, String)>,
     /// The last entry when it asked.
@@ -71,15 +73,18 @@ impl Listener {
         let temper = Temper::any(&mut scene.rng);
         let begins_anew = scene.chance(150);
         let Some(mut line) = scene.open(temper) else { return };
-        let epoch = &scene.truth.epoch;
+        let truth = &scene.truths[line.at.0];
         self.last.take_if(|_| begins_anew);
         let resumed = self.last.clone();
         let header = resumed.as_ref().map(|(id, _)| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
         line.send(format!("GET /rooms/{}/events HTTP/1.1\r\nHost: x\r\n{header}\r\n", room_name(self.room)));
-        let unread = scene.truth.unread();
-        let view = resumed.as_ref().filter(|(_, given_in)| given_in == epoch);
-        let view = view.map(|(id, _)| View { room: self.room, upto: position_of(id), unread });
-        self.stream = Some(Stream { line, is_open: false, resumed, asked: scene.truth.last, unread, view });
+        let unread = truth.unread();
+        let view = resumed.as_ref().filter(|(_, given_in)| *given_in == truth.epoch);
+        let view = view.map(|(id, epoch)| {
+            let upto = position_of(id);
+            truth.view(self.room, epoch, upto, upto, unread)
+        });
+        self.stream = Some(Stream { line, is_open: false, is_new: true, resumed, asked: truth.last, unread, view });
     }
 
     fn listen(&mut self, scene: &mut Scene) {
@@ -99,7 +104,7 @@ impl Listener {
                 Some(data) => stream.hear(self.room, id, field("event: "), data, scene),
                 None => stream.begin(self.room, id, scene),
             }
-            self.last = Some((id.to_owned(), scene.truth.epoch.clone()));
+            self.last = Some((id.to_owned(), epoch_of(id).to_owned()));
         }
     }
 
@@ -107,8 +112,9 @@ impl Listener {
     pub(super) fn check_level(&self, scene: &Scene) {
         let Some(stream) = self.stream.as_ref().filter(|stream| !stream.line.has_ended()) else { return };
         assert!(stream.is_open, "{self:?} is not answered");
-        let upto = stream.view.map_or(0, |view| view.upto);
-        assert!(upto >= scene.truth.last_of(self.room), "{self:?} has not heard all of its room");
+        let upto = stream.view.as_ref().map_or(0, |view| view.upto);
+        let last = scene.truths[stream.line.at.0].last_of(self.room);
+        assert!(upto >= last, "{self:?} has not heard all of its room");
     }
 
     pub(super) fn check_told(&self) {
@@ -148,30 +154,45 @@ impl Stream {
     /// An id alone says where the stream begins.
     fn begin(&mut self, room: usize, id: &str, scene: &Scene) {
         let position = position_of(id);
-        match self.view {
+        let truth = &scene.truths[self.line.at.0];
+        match &self.view {
             Some(view) => assert_eq!(view.upto, position, "it goes on where it was"),
             None => {
-                assert!(self.resumed.is_none(), "it comes from another epoch, and is not told of a gap");
-                assert!((self.asked..=scene.truth.last).contains(&position), "{position} is not the present");
-                self.view = Some(View { room, upto: position, unread: self.unread });
+                // The instance may have come to the epoch after that was asked.
+                let is_known = self.resumed.as_ref().is_none_or(|(resumed, _)| truth.common.is_some() && resumed == id);
+                assert!(is_known, "it comes from another epoch, and is not told of a gap");
+                let is_present = (self.asked..=truth.last).contains(&position);
+                assert!(is_present || self.resumed.is_some(), "{position} is not the present");
+                self.view = Some(truth.view(room, epoch_of(id), position, position, self.unread));
             }
         }
     }
 
     fn hear(&mut self, room: usize, id: &str, event: Option<&str>, data: &str, scene: &mut Scene) {
-        let truth = &scene.truth;
+        let truth = &scene.truths[self.line.at.0];
         let position = position_of(id);
+        // A stream that has begun nowhere begins with the newest page, of which some was heard before, perhaps.
+        let is_lost = truth.common.is_some()
+            && std::mem::take(&mut self.is_new)
+            && self
+                .resumed
+                .as_ref()
+                .is_some_and(|(resumed, epoch)| *epoch != epoch_of(id) || position_of(resumed) > self.asked);
+        if is_lost && event == Some("gap") {
+            self.view = None;
+        }
         match (event, &mut self.view) {
             (Some("gap"), Some(view)) => {
                 scene.tally.gaps += 1;
-                view.skip(truth, position);
+                view.skip(truth, position, epoch_of(id));
             }
             // Of another epoch: it begins with the newest page.
             (Some("gap"), None) => {
                 scene.tally.gaps += 1;
                 assert!(self.resumed.is_some(), "a gap behind nothing");
                 assert!(position <= truth.last, "a gap up to {position} of {}", truth.last);
-                self.view = Some(View { room, upto: position, unread: self.unread });
+                assert!(truth.has_lived(epoch_of(id), position), "a gap up to {id}");
+                self.view = Some(truth.view(room, epoch_of(id), position, position, self.unread));
             }
             (None, Some(view)) => {
                 scene.tally.heard += 1;
@@ -184,6 +205,11 @@ impl Stream {
             (event, view) => panic!("{event:?} {data} after {view:?}"),
         }
     }
+}
+
+/// The epoch of an id.
+fn epoch_of(id: &str) -> &str {
+    id.split_once('-').expect("an epoch and a position").0
 }
 
 /// The position of an id, which names its epoch before it.

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::chat::entry::Entry;
+
 use super::line::{Heard, Socket, Temper, masked};
 use super::oracle::{ROOMS, raw_form, room_name};
 use super::scene::Scene;
@@ -26,8 +28,8 @@ struct Connection {
     /// perhaps, and what came after the second, certainly.
     asked: u64,
     admitted: Option<u64>,
-    /// What it has heard last.
-    upto: Option<u64>,
+    /// What it has heard last: one of these, if the same was said more than once, as it may be after a loss.
+    upto: Vec<u64>,
     /// Drafts that had been refused, and reads that had failed, when it came.
     excuses: (u64, u64),
 }
@@ -67,15 +69,16 @@ impl RawMember {
         let room = scene.rng.usize(..ROOMS);
         let Some(line) = scene.open(temper) else { return };
         self.visits += 1;
-        let store = scene.truth.store.borrow();
+        let truth = &scene.truths[line.at.0];
+        let store = truth.store.borrow();
         self.connection = Some(Connection {
             socket: Socket::new(line, &format!("/?room={}", room_name(room)), None),
             room,
             said: 0,
             has_misbehaved: false,
-            asked: scene.truth.last,
+            asked: truth.last,
             admitted: None,
-            upto: None,
+            upto: Vec::new(),
             excuses: (store.refused, store.unread),
         });
     }
@@ -87,8 +90,11 @@ impl RawMember {
         if connection.socket.closed_with.is_some() || connection.socket.line.has_ended() {
             return;
         }
-        let heard = connection.upto.max(connection.admitted).unwrap_or(0);
-        assert!(heard >= scene.truth.last_of(connection.room), "{self:?} has not heard all of its room");
+        let heard = connection.upto.iter().copied().max().max(connection.admitted).unwrap_or(0);
+        assert!(
+            heard >= scene.truths[connection.place()].last_of(connection.room),
+            "{self:?} has not heard all of its room"
+        );
         assert!(connection.socket.line.received.is_empty(), "{self:?} has received half a frame");
     }
 
@@ -113,6 +119,11 @@ impl RawMember {
 }
 
 impl Connection {
+    /// Which instance it is to.
+    fn place(&self) -> usize {
+        self.socket.line.at.0
+    }
+
     fn act_up(&mut self, speaker: &str, scene: &mut Scene) {
         let line = &mut self.socket.line;
         let may_speak = self.socket.closed_with.is_none() && !line.has_ended() && !self.has_misbehaved;
@@ -126,7 +137,9 @@ impl Connection {
                 }
             }
             60..64 if may_speak => {
-                let binary = [speaker.as_bytes(), &[0xff, scene.rng.u8(..)]].concat();
+                // It says nothing twice, and nobody takes it for a text.
+                let number = scene.rng.u32(..).to_be_bytes();
+                let binary = [speaker.as_bytes(), &[0xff], &number].concat();
                 line.send(masked(0x82, &binary));
             }
             64..67 => line.cut(scene),
@@ -157,7 +170,7 @@ impl Connection {
         while let Some(heard) = self.socket.poll() {
             match heard {
                 Heard::Refused(status) => scene.refused(status),
-                Heard::Upgraded => self.admitted = Some(scene.truth.last),
+                Heard::Upgraded => self.admitted = Some(scene.truths[self.place()].last),
                 Heard::Message(opcode, payload) => self.hear(&(opcode, payload), scene),
                 Heard::Closed(code) => self.check_close(code, scene),
             }
@@ -168,27 +181,29 @@ impl Connection {
         scene.tally.heard += 1;
         let text = || String::from_utf8_lossy(&message.1).into_owned();
         let admitted = self.admitted.expect("it was let in before");
-        let mut rest = scene.truth.between(self.room, self.upto.unwrap_or(self.asked), u64::MAX).iter();
-        // The first may be any of those that came while it was let in.
-        let found = match self.upto {
-            Some(_) => rest.next().filter(|entry| raw_form(entry) == *message),
-            None => rest.find(|entry| raw_form(entry) == *message),
+        let truth = &scene.truths[self.place()];
+        let is_it = |entry: &&Entry| raw_form(entry) == *message;
+        let next: Vec<u64> = if self.upto.is_empty() {
+            // The first may be any of those that came while it was let in.
+            let entries = truth.between(self.room, self.asked, u64::MAX).iter();
+            let is_first = |position: &u64| truth.between(self.room, admitted, position - 1).is_empty();
+            entries.filter(is_it).map(|entry| entry.position.0).filter(is_first).collect()
+        } else {
+            let next = |upto: &u64| truth.between(self.room, *upto, u64::MAX).first();
+            self.upto.iter().filter_map(next).filter(is_it).map(|entry| entry.position.0).collect()
         };
-        let Some(entry) = found else { panic!("{} is not what comes next: {self:?}", text()) };
-        if self.upto.is_none() {
-            let left_out = scene.truth.between(self.room, admitted, entry.position.0 - 1);
-            assert!(left_out.is_empty(), "{} is not the first since {admitted}: {left_out:?}", text());
-        }
-        self.upto = Some(entry.position.0);
+        assert!(!next.is_empty(), "{} is not what comes next: {self:?}", text());
+        self.upto = next;
     }
 
     fn check_close(&self, code: u16, scene: &mut Scene) {
-        let upto = self.upto.unwrap_or(self.asked);
-        let store = scene.truth.store.borrow();
+        let upto = self.upto.first().copied().unwrap_or(self.asked);
+        let truth = &scene.truths[self.place()];
+        let store = truth.store.borrow();
         let (refused, unread) = self.excuses;
         match code {
             1013 => {
-                let is_justified = store.refused > refused || scene.truth.may_skip(self.room, upto, unread);
+                let is_justified = store.refused > refused || truth.may_skip(self.room, upto, unread);
                 assert!(is_justified, "no reason to close with 1013: {self:?}");
                 scene.tally.fell_behind += 1;
             }

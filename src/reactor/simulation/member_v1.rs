@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::chat::identity::Identities;
 use crate::net::connection::ConnectionId;
 
 use super::line::{Heard, Line, Socket, Temper, masked};
@@ -46,6 +47,8 @@ struct Connection {
     order: Vec<(usize, u64)>,
     history: Option<HistoryAsked>,
     search: Option<usize>,
+    /// What signed tokens at this instance when it came.
+    key: [u8; 32],
 }
 
 #[derive(Debug)]
@@ -122,11 +125,16 @@ impl Page {
         let Some(line) = scene.open(temper) else { return };
         let socket = Socket::new(line, "/", Some("chat.v1"));
         let (order, history, search) = (Vec::new(), None, None);
-        let is_welcome = false;
-        self.connection = Some(Connection { socket, is_welcome, has_closed: false, order, history, search });
+        let (is_welcome, key) = (false, scene.truths[socket.line.at.0].keys[0]);
+        self.connection = Some(Connection { socket, is_welcome, has_closed: false, order, history, search, key });
         let token = self.person.as_ref().map(|(_, token)| token.clone());
         let session = self.session.clone();
         self.ask(&json!({"type": "hello", "name": self.name, "token": token, "session": session}));
+    }
+
+    /// Which instance it is connected to.
+    fn place(&self) -> usize {
+        self.connection.as_ref().expect("it is connected").socket.line.at.0
     }
 
     /// Forgets the connection, and returns its line.
@@ -149,6 +157,8 @@ impl Page {
         let is_in = self.seats[room].is_in();
         let may_leave = self.may_leave(room);
         let Some(connection) = &mut self.connection else { return };
+        let truth = &scene.truths[connection.socket.line.at.0];
+        let (present, keeps) = (truth.last, truth.keeps);
         let is_behind = connection.socket.line.unsent.len() > 2_000;
         match scene.rng.u32(..1000) {
             0..90 if is_in && !is_behind && self.unconfirmed.len() < UNCONFIRMED => {
@@ -167,13 +177,13 @@ impl Page {
                 self.ask(&json!({"type": "rename", "name": name}));
             }
             218..230 if is_in && connection.history.is_none() => {
-                let (present, limit) = (scene.truth.last, scene.rng.u64(1..20).min(scene.limits.page_entries as u64));
+                let limit = scene.rng.u64(1..20).min(scene.limits.page_entries as u64);
                 let before = scene.rng.bool().then(|| scene.rng.u64(1..=present + 1));
                 connection.history = Some(HistoryAsked { room, before, limit, present });
                 let request = json!({"type": "history", "room": room_name(room), "before": before, "limit": limit});
                 self.ask(&request);
             }
-            230..236 if is_in && connection.search.is_none() && scene.truth.keeps => {
+            230..236 if is_in && connection.search.is_none() && keeps => {
                 connection.search = Some(room);
                 let word = format!("n{}", scene.rng.usize(..8));
                 self.ask(&json!({"type": "search", "room": room_name(room), "query": word}));
@@ -181,7 +191,7 @@ impl Page {
             236..242 if self.said > 0 => {
                 // It has forgotten that this was confirmed.
                 let number = scene.rng.usize(..self.said);
-                let (nonce, text) = (format!("n{}-{number}", self.number), "said before".to_owned());
+                let (nonce, text) = (format!("n{}-{number}", self.number), format!("n{}.{number} again", self.number));
                 if is_in && self.unconfirmed.iter().all(|saying| saying.nonce != nonce) {
                     self.ask(&json!({"type": "say", "room": room_name(room), "nonce": nonce, "text": text}));
                     let (attempts, is_under_way, retry_at) = (2, true, scene.now);
@@ -226,7 +236,7 @@ impl Page {
 
     fn join(&mut self, room: usize, scene: &mut Scene) {
         let begins_anew = scene.chance(100) && !scene.is_quiet;
-        let request = self.seats[room].join(&scene.truth, begins_anew);
+        let request = self.seats[room].join(&scene.truths[self.place()], begins_anew);
         self.ask(&request);
     }
 
@@ -266,6 +276,7 @@ impl Page {
 
     fn hear(&mut self, message: &Value, scene: &mut Scene) {
         let room = (0..ROOMS).find(|room| message["room"].as_str() == Some(&room_name(*room)));
+        let place = self.place();
         let kind = message["type"].as_str().expect("a type");
         match (kind, room) {
             ("welcome", None) => self.welcomed(message, scene),
@@ -278,18 +289,18 @@ impl Page {
             ("said", Some(room)) if message["repeat"] == true => {
                 // It may have been said in another room, and with another text.
                 scene.tally.repeats += 1;
-                let entry = scene.truth.entry(room, message);
-                let author = entry.author.as_ref().map(|author| author.id.to_string());
-                assert_eq!(author.as_deref(), self.person.as_ref().map(|(id, _)| &**id), "{message} is another's");
+                scene.truths[place].check_original(room, message);
+                let author = message["from"]["id"].as_str();
+                assert_eq!(author, self.person.as_ref().map(|(id, _)| &**id), "{message} is another's");
                 self.confirm(message, scene);
             }
             ("said", Some(room)) => {
                 scene.tally.heard += 1;
-                self.seats[room].hear(&scene.truth, message);
+                self.seats[room].hear(&scene.truths[place], message);
                 self.confirm(message, scene);
             }
             ("joined", Some(room)) => {
-                self.seats[room].joined(message, scene);
+                self.seats[room].joined(message, place, scene);
                 for said in message["entries"].as_array().into_iter().flatten() {
                     self.confirm(said, scene);
                 }
@@ -297,20 +308,22 @@ impl Page {
             ("history", Some(room)) => {
                 let asked = self.connection.as_mut().and_then(|it| it.history.take()).expect("it has asked");
                 assert_eq!(asked.room, room, "{message}");
-                scene.truth.page_before(room, message, asked.before, asked.limit, asked.present);
+                scene.truths[place].page_before(room, message, asked.before, asked.limit, asked.present);
                 scene.tally.histories += 1;
             }
             ("found", Some(room)) => {
                 let asked = self.connection.as_mut().and_then(|it| it.search.take());
                 assert_eq!(asked, Some(room), "{message}");
                 for found in message["entries"].as_array().expect("a list") {
-                    scene.truth.entry(room, found);
+                    scene.truths[place].entry(room, found);
                     scene.tally.found += 1;
                 }
             }
             ("error", _) => self.refused(message, room, scene),
+            // It waits for what it knows already.
+            ("behind", Some(_)) => {}
             ("left" | "gap" | "presence" | "typing", Some(room)) => {
-                self.seats[room].told(message, scene);
+                self.seats[room].told(message, place, scene);
                 if kind == "gap" {
                     // What it has said may have been in there.
                     let lost = self.unconfirmed.iter_mut().filter(|saying| saying.room == room);
@@ -324,19 +337,33 @@ impl Page {
     fn welcomed(&mut self, welcome: &Value, scene: &mut Scene) {
         let text = |value: &Value| value.as_str().expect("a string").to_owned();
         let person = (text(&welcome["you"]["id"]), text(&welcome["token"]));
-        let is_known = scene.truth.keeps || self.known_in == scene.truth.epoch;
-        if let Some(former) = self.person.as_ref().filter(|_| is_known) {
+        let connection = self.connection.as_mut().expect("it hears");
+        connection.is_welcome = true;
+        let (at, truth) = (connection.socket.line.at, &scene.truths[connection.socket.line.at.0]);
+        if truth.common.is_some() {
+            let signed_here = Identities::new(connection.key, [0; 32]);
+            if let Some((id, token)) = &self.person
+                && signed_here.recognise(token).is_some()
+            {
+                assert_eq!(*id, person.0, "it is the same person");
+            } else {
+                // Nobody answers any more what it has said as somebody else.
+                self.ghost = None;
+            }
+        } else if let Some(former) = &self.person
+            && (truth.keeps || self.known_in == truth.epoch)
+        {
             assert_eq!(*former, person, "it is the same person");
         }
         let session = text(&welcome["session"]);
         if self.session.as_ref() == Some(&session) {
             scene.tally.takeovers += 1;
-            let is_there = self.ghost.take().is_some_and(|(at, id)| scene.is_open(at, id));
+            let ghost = self.ghost.take_if(|(ghost, _)| ghost.0 == at.0);
+            let is_there = ghost.is_some_and(|(at, id)| scene.is_open(at, id));
             assert!(!is_there, "the connection whose place it has taken goes on: {self:?}");
         }
         (self.person, self.session) = (Some(person), Some(session));
-        self.known_in = scene.truth.epoch.clone();
-        self.connection.as_mut().expect("it hears").is_welcome = true;
+        self.known_in = scene.truths[at.0].epoch.clone();
     }
 
     /// Something was said, perhaps by this page.
@@ -355,16 +382,17 @@ impl Page {
         let is_in_order = |&(number, other): &(usize, u64)| (number < saying.number) == (other < position);
         assert!(connection.order.iter().all(is_in_order), "{said} is out of the order in {:?}", connection.order);
         connection.order.push((saying.number, position));
-        assert!(position <= scene.truth.last);
+        assert!(position <= scene.truths[connection.socket.line.at.0].last);
     }
 
     fn refused(&mut self, error: &Value, room: Option<usize>, scene: &mut Scene) {
         let code = error["code"].as_str().expect("a code");
         let retry_at = scene.now + Duration::from_millis(error["retry_ms"].as_u64().unwrap_or(0));
         assert!(matches!(code, "too_fast" | "busy" | "unavailable"), "{error}");
-        assert!(code != "unavailable" || scene.truth.keeps, "{error}");
+        assert!(code != "unavailable" || scene.truths[self.place()].keeps, "{error}");
         scene.tally.refused += 1;
         let connection = self.connection.as_mut().expect("it hears");
+        let truth = &scene.truths[connection.socket.line.at.0];
         match (error["request"].as_str().expect("a request"), room) {
             ("say", Some(_)) => {
                 let nonce = error["nonce"].as_str().expect("a nonce");
@@ -373,7 +401,7 @@ impl Page {
                 let Some(saying) = saying else { return };
                 if saying.attempts == 1 {
                     let is_there = (0..ROOMS).any(|room| {
-                        let mut entries = scene.truth.between(room, 0, u64::MAX).iter();
+                        let mut entries = truth.between(room, 0, u64::MAX).iter();
                         entries.any(|entry| entry.content.bytes() == saying.text.as_bytes())
                     });
                     assert!(!is_there, "{error} was said");
@@ -400,14 +428,25 @@ impl Page {
 
     /// It knows all that was said, was told what became of everything, and its picture of a room is that of `people`,
     /// all who have names, and `count`, all who are there.
-    pub(super) fn check_level(&self, people: &[BTreeMap<String, String>], counts: &[usize], scene: &mut Scene) {
+    pub(super) fn check_level(
+        &self,
+        people: &[BTreeMap<String, String>],
+        counts: &[(usize, usize)],
+        scene: &mut Scene,
+    ) {
         let Some(connection) = &self.connection else { panic!("it did not get in: {self:?}") };
         assert!(connection.history.is_none() && connection.search.is_none(), "it waits for an answer: {connection:?}");
         assert!(self.unconfirmed.is_empty(), "nobody knows what became of this: {:?}", self.unconfirmed);
         for (room, seat) in self.seats.iter().enumerate() {
             assert!(seat.is_in(), "it is not in room {room}: {self:?}");
-            seat.check(&people[room], counts[room], scene);
+            seat.check(&people[room], counts[room], self.place(), scene);
         }
+    }
+
+    /// Where it is connected, and who it is.
+    pub(super) fn whereabouts(&self) -> (usize, String, String) {
+        let (id, _) = self.person.clone().expect("it was welcome");
+        (self.place(), id, self.name.clone())
     }
 
     pub(super) fn check_told(&self) {

@@ -9,8 +9,9 @@ use fastrand::Rng;
 use mio::Poll;
 
 use crate::chat::identity::Identities;
+use crate::chat::report::InstanceId;
 use crate::journal::Journal;
-use crate::journal::simulated::SimulatedJournal;
+use crate::journal::simulated::{Broker, Keeps, SimulatedJournal};
 use crate::limits::Limits;
 use crate::net::connection::{Connection, ConnectionId, Protocol};
 use crate::net::simulated::{SimulatedSocket, Wire};
@@ -18,6 +19,7 @@ use crate::net::transport::Transport;
 use crate::site::{Root, Site};
 use crate::ws::origin::OriginPolicy;
 
+use super::common::Common;
 use super::line::{Line, Temper};
 use super::oracle::Truth;
 use crate::reactor::talk::Gate;
@@ -31,6 +33,14 @@ pub(super) struct Instance {
     pub(super) life: u32,
     /// Something has happened on a socket since it last looked.
     has_edge: bool,
+    /// Steps until it is started again.
+    pub(super) rest: u32,
+}
+
+/// What several instances share.
+pub(super) struct Bus {
+    pub(super) broker: Rc<RefCell<Broker>>,
+    pub(super) common: Rc<RefCell<Common>>,
 }
 
 /// How often the simulation saw what it is there to see.
@@ -56,6 +66,12 @@ pub(super) struct Tally {
     pub(super) kills: u64,
     pub(super) stops: u64,
     pub(super) outages: u64,
+    /// Joins at another instance than before that were told what was missed.
+    pub(super) moved: u64,
+    /// Sessions that were cut, and brokers that were away.
+    pub(super) cuts: u64,
+    /// How often the log has lost something.
+    pub(super) losses: u64,
 }
 
 impl Tally {
@@ -81,6 +97,9 @@ impl Tally {
         self.kills += other.kills;
         self.stops += other.stops;
         self.outages += other.outages;
+        self.moved += other.moved;
+        self.cuts += other.cuts;
+        self.losses += other.losses;
     }
 
     /// Everything that clients can meet was met.
@@ -89,6 +108,11 @@ impl Tally {
         let seen = [self.gaps, self.takeovers, self.fell_behind, self.drained, self.streams_resumed, self.pictures];
         let refused = [self.repeats, self.full, self.late_heads, self.refused, self.kills];
         often.iter().all(|count| *count > 100) && seen.iter().chain(&refused).all(|count| *count > 0)
+    }
+
+    /// The bus was in trouble, and people went from one instance to another.
+    pub(super) fn is_clustered(&self) -> bool {
+        self.moved > 20 && self.cuts > 20 && self.losses > 0
     }
 
     /// The store was in trouble.
@@ -102,23 +126,26 @@ pub(super) struct Scene {
     pub(super) rng: Rng,
     pub(super) now: Instant,
     pub(super) limits: Limits,
-    /// All over one store. There is one; several would share a bus.
+    /// Several share a bus.
     pub(super) instances: Vec<Instance>,
-    pub(super) truth: Truth,
+    pub(super) bus: Option<Bus>,
+    /// What is true at each instance.
+    pub(super) truths: Vec<Truth>,
     pub(super) tally: Tally,
     /// Connections whose clients are gone, of which the server does not know.
     pub(super) ghosts: Vec<Line>,
     /// Every connection of which there is something left.
-    wires: Vec<Weak<RefCell<Wire>>>,
+    wires: Vec<(usize, Weak<RefCell<Wire>>)>,
     /// Nobody begins anything new, everybody reads, and the store works.
     pub(super) is_quiet: bool,
 }
 
 impl Scene {
-    pub(super) fn new(rng: Rng, limits: Limits, truth: Truth) -> Scene {
-        let instances = vec![Instance { reactor: None, life: 0, has_edge: false }];
+    pub(super) fn new(rng: Rng, limits: Limits, bus: Option<Bus>, truths: Vec<Truth>) -> Scene {
+        let down = |_: &Truth| Instance { reactor: None, life: 0, has_edge: false, rest: 0 };
+        let instances = truths.iter().map(down).collect();
         let (now, tally, ghosts, wires) = (Instant::now(), Tally::default(), Vec::new(), Vec::new());
-        let mut scene = Scene { rng, now, limits, instances, truth, tally, ghosts, wires, is_quiet: false };
+        let mut scene = Scene { rng, now, limits, instances, bus, truths, tally, ghosts, wires, is_quiet: false };
         for place in 0..scene.instances.len() {
             scene.start(place);
         }
@@ -127,31 +154,44 @@ impl Scene {
 
     /// Starts an instance over what the store has.
     pub(super) fn start(&mut self, place: usize) {
-        let store = Rc::clone(&self.truth.store);
-        // A memory journal's key and epoch are gone with its process.
+        let (truth, limits) = (&self.truths[place], &self.limits);
+        let store = Rc::clone(&truth.store);
         let life = self.instances[place].life + 1;
-        let (journal, key) = match self.truth.keeps {
-            true => (SimulatedJournal::kept(store, &self.limits, self.rng.fork()), [1; 32]),
-            false => (SimulatedJournal::memory(store, &self.limits), [life as u8; 32]),
+        let journal = match &self.bus {
+            Some(bus) => {
+                let (broker, rng) = (Rc::clone(&bus.broker), self.rng.fork());
+                let keeps = if truth.keeps { Keeps::All } else { Keeps::Nothing };
+                SimulatedJournal::on_bus(broker, place, store, keeps, limits, rng, self.now)
+            }
+            None if truth.keeps => SimulatedJournal::kept(store, limits, self.rng.fork()),
+            None => SimulatedJournal::memory(store, limits),
         };
+        // A memory journal's key and epoch are gone with its process.
+        let key = if truth.keeps { [1; 32] } else { [life as u8; 32] };
         let mut seed = [2; 32];
         seed[..4].copy_from_slice(&life.to_be_bytes());
+        seed[4] = place as u8;
         let gate = Gate { origins: OriginPolicy::new(&[]).unwrap(), trusted_proxies: Vec::new(), refuses_raw: false };
         let site = Site::start(Root::Embedded, &self.limits, || {}).unwrap();
-        let (poll, identities) = (Poll::new().unwrap(), Identities::new(key, seed));
         let journal = Journal::Simulated(journal);
-        let reactor = Reactor::new(poll, journal, identities, site, gate, self.limits.clone(), self.now);
-        self.instances[place] = Instance { reactor: Some(reactor), life, has_edge: false };
-        if self.truth.reopen() {
-            // What is still on its way from another epoch is not judged.
-            self.lose(1000);
+        let (epoch, key) = (journal.epoch(), journal.secret().unwrap_or(key));
+        let (poll, identities) = (Poll::new().unwrap(), Identities::new(key, seed));
+        let mut reactor = Reactor::new(poll, journal, identities, site, gate, self.limits.clone(), self.now);
+        if self.bus.is_some() {
+            reactor.hub.report_as(InstanceId(self.rng.u64(..)), self.now);
+            self.truths[place].reopen_on_bus(epoch, key);
         }
-        self.wires.retain(|wire| wire.strong_count() > 0);
+        self.instances[place] = Instance { reactor: Some(reactor), life, has_edge: false, rest: 0 };
+        if self.bus.is_none() && self.truths[place].reopen() {
+            // What is still on its way from another epoch is not judged.
+            self.lose(place, 1000);
+        }
+        self.wires.retain(|(_, wire)| wire.strong_count() > 0);
     }
 
-    /// Loses what is on its way from processes that have ended, on so many connections in a thousand.
-    pub(super) fn lose(&mut self, per_mille: u32) {
-        for wire in self.wires.iter().filter_map(Weak::upgrade) {
+    /// Loses what is on its way from processes of an instance that have ended, on so many connections in a thousand.
+    pub(super) fn lose(&mut self, place: usize, per_mille: u32) {
+        for wire in self.wires.iter().filter(|(at, _)| *at == place).filter_map(|(_, wire)| wire.upgrade()) {
             if self.rng.u32(..1000) < per_mille {
                 let mut wire = wire.borrow_mut();
                 wire.is_reset = true;
@@ -182,7 +222,7 @@ impl Scene {
         reactor.admit(Transport::Simulated(SimulatedSocket(wire.clone())), peer, self.now);
         let id = reactor.connections.at_mut(slot).unwrap().id;
         let at = (place, *life);
-        self.wires.push(Rc::downgrade(&wire));
+        self.wires.push((place, Rc::downgrade(&wire)));
         let line = Line { wire, id, at, temper, unsent: Vec::new(), received: Vec::new() };
         self.edge(&line, false, true, false);
         Some(line)
@@ -232,7 +272,7 @@ impl Scene {
                 if let Journal::Simulated(journal) = &mut reactor.journal
                     && is_first
                 {
-                    is_woken |= journal.advance();
+                    is_woken |= journal.advance(self.now);
                 }
                 is_woken |= reactor.sleep(self.now).is_some_and(|sleep| sleep.is_zero());
                 if !is_woken {
@@ -240,7 +280,7 @@ impl Scene {
                 }
                 reactor.turn(self.now);
                 is_first = false;
-                self.truth.absorb();
+                self.truths[place].absorb();
                 self.check_bounds(place);
                 if self.rng.bool() {
                     break;

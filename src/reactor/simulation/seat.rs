@@ -15,6 +15,8 @@ pub(super) struct Seat {
     pub(super) standing: Standing,
     /// Where it resumes: the position it has heard, and the epoch of that.
     resume: Option<(u64, String)>,
+    /// The instance that told it so.
+    known_at: usize,
     view: Option<View>,
     /// Who is there, by id: none if they are too many to be named.
     people: BTreeMap<String, String>,
@@ -39,7 +41,7 @@ pub(super) enum Standing {
 impl Seat {
     pub(super) fn new(room: usize) -> Seat {
         let (resume, view, people) = (None, None, BTreeMap::new());
-        Seat { room, standing: Standing::Out, resume, view, people, count: 0, retry_at: Instant::now() }
+        Seat { room, standing: Standing::Out, resume, known_at: 0, view, people, count: 0, retry_at: Instant::now() }
     }
 
     pub(super) fn is_in(&self) -> bool {
@@ -76,17 +78,18 @@ impl Seat {
         };
     }
 
-    pub(super) fn joined(&mut self, joined: &Value, scene: &mut Scene) {
+    pub(super) fn joined(&mut self, joined: &Value, place: usize, scene: &mut Scene) {
         let Standing::Joining { after, present, unread } = std::mem::replace(&mut self.standing, Standing::In) else {
             panic!("nobody asked for {joined}");
         };
-        let upto = scene.truth.joined(self.room, joined, after.as_ref(), (present, unread));
+        let view = scene.truths[place].joined(self.room, joined, after.as_ref(), (present, unread));
         let told = joined["entries"].as_array().map_or(0, Vec::len) as u64;
         scene.tally.heard += told;
         scene.tally.resumed += u64::from(after.is_some() && joined["gap"] == false && told > 0);
         scene.tally.gaps += u64::from(joined["gap"] == true);
-        self.view = Some(View { room: self.room, upto, unread });
-        self.resume = Some((upto, scene.truth.epoch.clone()));
+        let has_moved = std::mem::replace(&mut self.known_at, place) != place;
+        scene.tally.moved += u64::from(has_moved && after.is_some() && joined["gap"] == false && told > 0);
+        self.know(view);
         self.replace_people(&joined["members"]["names"]);
         self.count = joined["members"]["count"].as_u64().expect("a count");
     }
@@ -95,11 +98,16 @@ impl Seat {
     pub(super) fn hear(&mut self, truth: &Truth, said: &Value) {
         let Some(view) = &mut self.view else { panic!("it is not in the room of {said}") };
         view.hear(truth, said);
-        self.resume = Some((view.upto, truth.epoch.clone()));
+        self.resume = Some((view.upto, view.epoch.clone()));
+    }
+
+    fn know(&mut self, view: View) {
+        self.resume = Some((view.upto, view.epoch.clone()));
+        self.view = Some(view);
     }
 
     /// Takes what is told of the room beyond what was said.
-    pub(super) fn told(&mut self, message: &Value, scene: &mut Scene) {
+    pub(super) fn told(&mut self, message: &Value, place: usize, scene: &mut Scene) {
         let Some(view) = &mut self.view else { panic!("it is not in the room of {message}") };
         match message["type"].as_str() {
             Some("left") => {
@@ -108,8 +116,9 @@ impl Seat {
             }
             Some("gap") => {
                 scene.tally.gaps += 1;
-                view.skip(&scene.truth, message["position"].as_u64().expect("a position"));
-                self.resume = Some((view.upto, scene.truth.epoch.clone()));
+                let (position, epoch) = (message["position"].as_u64(), message["epoch"].as_str());
+                view.skip(&scene.truths[place], position.expect("a position"), epoch.expect("an epoch"));
+                self.resume = Some((view.upto, view.epoch.clone()));
             }
             Some("presence") => {
                 self.count = message["count"].as_u64().expect("a count");
@@ -140,11 +149,21 @@ impl Seat {
         names.as_array().expect("a list").iter().for_each(|person| self.add(person));
     }
 
-    /// It has heard all of the room, and knows who is there.
-    pub(super) fn check(&self, people: &BTreeMap<String, String>, count: usize, scene: &mut Scene) {
-        let upto = self.view.map_or(0, |view| view.upto);
-        assert!(upto >= scene.truth.last_of(self.room), "{upto} of {} is heard", scene.truth.last_of(self.room));
-        assert_eq!(self.count, count as u64, "so many are in {}", room_name(self.room));
+    /// It has heard all of the room, and knows who is there. `most` is how many they are if those who are at several
+    /// instances count at each.
+    pub(super) fn check(
+        &self,
+        people: &BTreeMap<String, String>,
+        (count, most): (usize, usize),
+        place: usize,
+        scene: &mut Scene,
+    ) {
+        let (upto, last) = (self.view.as_ref().map_or(0, |view| view.upto), scene.truths[place].last_of(self.room));
+        assert!(upto >= last, "{upto} of {last} is heard");
+        // Nobody knows of whom the crowd at another instance consists.
+        let most = if people.len() <= scene.limits.presence_names { count } else { most };
+        let is_right = (count as u64..=most as u64).contains(&self.count);
+        assert!(is_right, "{count} to {most} are in {}, not {}", room_name(self.room), self.count);
         if people.len() <= scene.limits.presence_names {
             assert_eq!(self.people, *people, "these are in {}", room_name(self.room));
         } else {

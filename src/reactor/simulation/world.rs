@@ -1,6 +1,6 @@
 //! The world of the simulation: the clients, what befalls the servers and their store, and how it all comes to an end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -8,15 +8,16 @@ use fastrand::Rng;
 
 use crate::chat::entry::Epoch;
 use crate::journal::Journal;
-use crate::journal::simulated::Store;
+use crate::journal::simulated::{Broker, Store};
 use crate::limits::Limits;
 
+use super::common::Common;
 use super::listener::Listener;
 use super::member_raw::RawMember;
 use super::member_v1::Page;
-use super::oracle::{ROOMS, Truth};
+use super::oracle::{ROOMS, Truth, room_name};
 use super::poster::Poster;
-use super::scene::{Scene, Tally};
+use super::scene::{Bus, Scene, Tally};
 use super::visitor::Visitor;
 
 const PAGES: usize = 7;
@@ -71,6 +72,8 @@ fn limits(rng: &mut Rng) -> Limits {
 pub(super) enum Under {
     Memory,
     Store,
+    /// A bus, and two or three instances on it, each of which keeps all or nothing.
+    Bus,
 }
 
 pub(super) struct World {
@@ -80,16 +83,30 @@ pub(super) struct World {
     listeners: Vec<Listener>,
     posters: Vec<Poster>,
     visitors: Vec<Visitor>,
-    /// Steps until an instance that is down is started again.
-    rest: u32,
 }
 
 impl World {
     pub(super) fn new(under: Under, seed: u64) -> World {
         let mut rng = Rng::with_seed(seed);
         let limits = limits(&mut rng);
-        let store = Store::new(Epoch(seed << 16));
-        let scene = Scene::new(rng, limits.clone(), Truth::new(store, under == Under::Store, limits));
+        let instances = if under == Under::Bus { rng.usize(2..=3) } else { 1 };
+        let bus = (under == Under::Bus).then(|| {
+            let broker = Broker::new(instances, rng.fork());
+            Bus { common: Common::new(Rc::clone(&broker)), broker }
+        });
+        // All of them keep, or none does, or each as it likes.
+        let manner = rng.u8(..3);
+        let truth = |place: usize| {
+            let keeps = match under {
+                Under::Memory => false,
+                Under::Store => true,
+                Under::Bus => manner == 0 || (manner == 1 && rng.bool()),
+            };
+            let store = Store::new(Epoch((seed << 16) + ((place as u64) << 60)));
+            Truth::new(store, keeps, limits.clone(), bus.as_ref().map(|bus| Rc::clone(&bus.common)))
+        };
+        let truths = (0..instances).map(truth).collect();
+        let scene = Scene::new(rng, limits, bus, truths);
         let now = scene.now;
         World {
             pages: (0..PAGES).map(|number| Page::new(number, None, now)).collect(),
@@ -97,7 +114,6 @@ impl World {
             listeners: (0..LISTENERS).map(|number| Listener::new(number, now)).collect(),
             posters: (0..POSTERS).map(|number| Poster::new(number, now)).collect(),
             visitors: (0..VISITORS).map(|_| Visitor::new(now)).collect(),
-            rest: 0,
             scene,
         }
     }
@@ -135,8 +151,54 @@ impl World {
 
     /// What befalls the servers and the store.
     fn trouble(&mut self) {
-        let store = Rc::clone(&self.scene.truth.store);
+        self.trouble_bus();
+        for place in 0..self.scene.instances.len() {
+            self.trouble_store(place);
+            self.befall(place);
+        }
+    }
+
+    /// What befalls the bus.
+    fn trouble_bus(&mut self) {
         let scene = &mut self.scene;
+        let Some(bus) = &scene.bus else { return };
+        let broker = &mut *bus.broker.borrow_mut();
+        let (rng, tally) = (&mut scene.rng, &mut scene.tally);
+        let place = rng.usize(..scene.instances.len());
+        match rng.u32(..2000) {
+            0..6 => {
+                tally.cuts += 1;
+                broker.go_away();
+            }
+            6..60 => broker.come_back(),
+            60..100 => {
+                tally.cuts += 1;
+                broker.cut(place);
+            }
+            100..112 => broker.hold(place, true),
+            112..160 => broker.hold(place, false),
+            160..168 => broker.mute(place, true),
+            168..220 => broker.mute(place, false),
+            220..228 => broker.is_forgetful = true,
+            228..260 => broker.is_forgetful = false,
+            260..340 => broker.let_strays_in(),
+            340..355 => broker.remember(),
+            355..361 => {
+                let is_empty = rng.u8(..) < 50;
+                tally.losses += u64::from(broker.go_back(is_empty));
+            }
+            361..366 => {
+                let count = rng.usize(..=broker.len() / 2);
+                broker.trim(count);
+            }
+            _ => {}
+        }
+    }
+
+    /// What befalls a store.
+    fn trouble_store(&mut self, place: usize) {
+        let scene = &mut self.scene;
+        let store = Rc::clone(&scene.truths[place].store);
         match scene.rng.u32(..1000) {
             0..3 => store.borrow_mut().is_failing = true,
             3..15 => store.borrow_mut().is_failing = false,
@@ -150,17 +212,15 @@ impl World {
             }
             _ => {}
         }
-        for place in 0..self.scene.instances.len() {
-            self.befall(place);
-        }
     }
 
     fn befall(&mut self, place: usize) {
         let scene = &mut self.scene;
         let dice = scene.rng.u32(..1000);
-        let Some(reactor) = &mut scene.instances[place].reactor else {
-            self.rest = self.rest.saturating_sub(1);
-            if self.rest == 0 {
+        let instance = &mut scene.instances[place];
+        let Some(reactor) = &mut instance.reactor else {
+            instance.rest = instance.rest.saturating_sub(1);
+            if instance.rest == 0 {
                 scene.start(place);
             }
             return;
@@ -192,9 +252,13 @@ impl World {
         }
         self.stop(place);
         let scene = &mut self.scene;
-        scene.lose(300);
-        if scene.truth.keeps && scene.chance(300) {
-            Rc::clone(&scene.truth.store).borrow_mut().lose_power(&mut scene.rng);
+        scene.lose(place, 300);
+        if scene.truths[place].keeps && scene.chance(300) {
+            let store = Rc::clone(&scene.truths[place].store);
+            match scene.bus {
+                Some(_) => store.borrow_mut().lose_batches(&mut scene.rng),
+                None => store.borrow_mut().lose_power(&mut scene.rng),
+            }
         }
     }
 
@@ -202,19 +266,25 @@ impl World {
     fn stop(&mut self, place: usize) {
         let scene = &mut self.scene;
         scene.instances[place].reactor = None;
-        if !scene.truth.keeps {
-            scene.truth.store.borrow_mut().begin_anew();
+        scene.instances[place].rest = scene.rng.u32(1..20);
+        if scene.bus.is_some() {
+            // Who comes from here knows what it has been told by now, and no more.
+            scene.lose(place, 1000);
+        } else if !scene.truths[place].keeps {
+            scene.truths[place].store.borrow_mut().begin_anew();
         }
-        self.rest = scene.rng.u32(1..20);
     }
 
     /// Lets everything that is under way arrive, and everybody come back who was away; then judges what they know.
     pub(super) fn settle(&mut self) {
         let scene = &mut self.scene;
         scene.is_quiet = true;
-        {
-            let mut store = scene.truth.store.borrow_mut();
+        for truth in &scene.truths {
+            let mut store = truth.store.borrow_mut();
             (store.is_failing, store.is_unreadable) = (false, false);
+        }
+        if let Some(bus) = &scene.bus {
+            bus.broker.borrow_mut().calm();
         }
         for place in 0..self.scene.instances.len() {
             let is_up =
@@ -229,27 +299,35 @@ impl World {
         self.pages.iter_mut().for_each(|page| page.cut_if_stuck(scene));
         self.raw_members.iter_mut().for_each(|member| member.cut_if_stuck(scene));
         self.listeners.iter_mut().for_each(|listener| listener.cut_if_stuck(scene));
-        for _ in 0..500 {
+        // People of instances that have said goodbye are expected for a while.
+        for _ in 0..if self.scene.bus.is_some() { 900 } else { 500 } {
             self.pass(Duration::from_millis(50));
         }
+        self.check_that_all_have_the_same();
         self.check_levels();
         self.check_that_all_sleep();
     }
 
     fn check_levels(&mut self) {
         let mut people = vec![BTreeMap::new(); ROOMS];
-        let mut counts = [0; ROOMS];
+        let mut at_instances = vec![BTreeSet::new(); ROOMS];
+        let mut counts = [(0, 0); ROOMS];
         for page in &self.pages {
-            let (id, _) = page.person.clone().expect("it was welcome");
+            let (place, id, name) = page.whereabouts();
             (0..ROOMS).filter(|room| page.seats[*room].is_in()).for_each(|room| {
-                people[room].insert(id.clone(), page.name.clone());
+                people[room].insert(id.clone(), name.clone());
+                at_instances[room].insert((place, id.clone()));
             });
         }
         let strangers = self.raw_members.iter().filter_map(RawMember::room);
         for room in strangers.chain(self.listeners.iter().filter_map(Listener::room)) {
-            counts[room] += 1;
+            counts[room].0 += 1;
+            counts[room].1 += 1;
         }
-        counts.iter_mut().zip(&people).for_each(|(count, people)| *count += people.len());
+        for (room, (count, most)) in counts.iter_mut().enumerate() {
+            *count += people[room].len();
+            *most += at_instances[room].len();
+        }
         let scene = &mut self.scene;
         self.pages.iter().for_each(|page| page.check_level(&people, &counts, scene));
         self.raw_members.iter().for_each(|member| member.check_level(scene));
@@ -258,15 +336,30 @@ impl World {
         self.visitors.iter().for_each(Visitor::check_level);
     }
 
+    /// All instances on a bus have come to the same end of each room, in the same epoch.
+    fn check_that_all_have_the_same(&self) {
+        let Some(bus) = &self.scene.bus else { return };
+        let common = bus.common.borrow();
+        for (place, truth) in self.scene.truths.iter().enumerate() {
+            assert_eq!(truth.epoch, self.scene.truths[0].epoch, "instance {place}");
+            let reactor = self.scene.instances[place].reactor.as_ref().expect("it is up");
+            assert_eq!(reactor.journal.in_flight(), 0, "of what was said at instance {place} nothing is heard");
+            for room in 0..ROOMS {
+                let last = common.last_of(&room_name(room)).unwrap_or(0);
+                assert!(truth.last_of(room) >= last || truth.floor(room) >= last, "instance {place}, room {room}");
+            }
+        }
+    }
+
     /// Whoever has nothing to do sleeps.
     fn check_that_all_sleep(&mut self) {
         self.scene.turn();
-        for instance in &mut self.scene.instances {
+        for (instance, truth) in self.scene.instances.iter_mut().zip(&mut self.scene.truths) {
             let reactor = instance.reactor.as_mut().expect("it is up");
             for _ in 0..50 {
                 reactor.turn(self.scene.now);
             }
-            self.scene.truth.absorb();
+            truth.absorb();
             let sleep = reactor.sleep(self.scene.now);
             assert!(sleep.is_none_or(|sleep| !sleep.is_zero()), "it spins");
         }
@@ -299,6 +392,12 @@ impl World {
             scene.turn();
         }
         (0..scene.instances.len()).for_each(|place| scene.check_empty(place));
+        scene.truths.iter_mut().for_each(Truth::end_claim);
+        // What they have heard is judged with what they are.
+        drop((self.pages, self.raw_members, self.listeners));
+        if let Some(bus) = &scene.bus {
+            bus.common.borrow_mut().check_claims();
+        }
         std::mem::take(&mut scene.tally)
     }
 }
