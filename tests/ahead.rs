@@ -1,13 +1,10 @@
 //! Clients that come from an instance which is ahead of the one they come to wait for it, and lose nothing.
 
 mod common;
-#[path = "chaos/relay.rs"]
-mod relay;
 
 use serde_json::{Value, json};
 
-use common::{ChatClient, Raw, RedisServer, Server, get, wait_until};
-use relay::Relay;
+use common::{ChatClient, Raw, RedisServer, Relay, Server, get, wait_until};
 
 const ROOM: &str = "lobby";
 const IMPATIENT: [&str; 4] = ["--bus-canary", "500ms", "--say-rate", "0"];

@@ -16,8 +16,6 @@ mod common;
 
 #[path = "chaos/broker.rs"]
 mod broker;
-#[path = "chaos/relay.rs"]
-mod relay;
 #[path = "chaos/scene.rs"]
 mod scene;
 #[path = "chaos/talker.rs"]

@@ -124,7 +124,8 @@ impl Fleet {
         let members = plan.own_clients();
         let places = members + plan.visitors();
         let room = plan.targets[0].room();
-        let secure: Result<_, String> = plan.targets.iter().map(|target| target.secure(plan.tls.as_ref())).collect();
+        let tls = plan.tls.as_ref().map(|(_, config)| config);
+        let secure: Result<_, String> = plan.targets.iter().map(|target| target.secure(tls)).collect();
         let secure = secure.map_err(io::Error::other)?;
         let mut ledger = Ledger::new(run, plan.size, places, plan.sender_clients(), closed_loop);
         if plan.part.of > 1 {

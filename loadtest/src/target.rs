@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
-use crate::trust::{Secure, Trust};
+use crate::trust::Secure;
 
 /// Connections from one source address to one destination, well below what the usual range of local ports gives.
 const CLIENTS_PER_SOURCE: usize = 20_000;
@@ -87,8 +87,14 @@ impl Target {
     }
 
     /// How to be sure of this server by means of `tls`; nothing if it is spoken to without. The error is a sentence.
-    pub fn secure(&self, tls: Option<&(Trust, Arc<ClientConfig>)>) -> Result<Option<Secure>, String> {
-        let (Scheme::Wss, Some((_, config))) = (self.scheme, tls) else { return Ok(None) };
+    ///
+    /// # Panics
+    /// For a `wss://` target without `tls`: it would be spoken to in the clear.
+    pub fn secure(&self, tls: Option<&Arc<ClientConfig>>) -> Result<Option<Secure>, String> {
+        let config = match self.scheme {
+            Scheme::Ws => return Ok(None),
+            Scheme::Wss => tls.expect("made for any wss target"),
+        };
         let name = ServerName::try_from(self.host.clone());
         let name = name.map_err(|_| format!("`{}` is no name that a certificate could be for", self.host))?;
         Ok(Some(Secure { config: Arc::clone(config), name }))
@@ -162,6 +168,7 @@ pub fn source_for(index: usize, clients: usize, server: SocketAddr) -> Option<So
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trust::Trust;
 
     #[test]
     fn urls() {
@@ -186,6 +193,24 @@ mod tests {
         for url in ["", "http://a", "a:80", "wss://", "ws://", "ws://:80", "ws://a:b", "ws://a:70000", "ws://a/ b"] {
             assert!(Target::parse(url).is_err(), "{url}");
         }
+    }
+
+    #[test]
+    fn only_wss_is_spoken_over_tls() {
+        let config = Trust::Anybody.config().unwrap();
+        let table =
+            [("ws://a", Ok(false)), ("wss://a", Ok(true)), ("wss://127.0.0.1", Ok(true)), ("wss://a_b!", Err(()))];
+        for (url, expected) in table {
+            let secure = Target::parse(url).unwrap().secure(Some(&config));
+            assert_eq!(secure.map(|secure| secure.is_some()).map_err(|_| ()), expected, "{url}");
+        }
+        assert!(Target::parse("ws://a").unwrap().secure(None).unwrap().is_none());
+    }
+
+    #[test]
+    #[should_panic(expected = "made for any wss target")]
+    fn wss_is_never_spoken_in_the_clear() {
+        let _ = Target::parse("wss://a").unwrap().secure(None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `wss://`: whose certificates are believed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -10,7 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-/// Whom the clients believe that he is the server.
+/// Whom clients take for the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trust {
     /// Those whom this machine trusts.
@@ -40,24 +40,13 @@ impl Trust {
         let versions = versions.map_err(|err| format!("cannot speak TLS: {err}"))?;
         let trusting: ConfigBuilder<ClientConfig, WantsClientCert> = match self {
             Trust::System => versions.with_root_certificates(system_roots()?),
-            Trust::File(_) => versions.with_root_certificates(self.roots_of_file()?),
+            Trust::File(path) => versions.with_root_certificates(roots_of(path)?),
             Trust::Anybody => versions.dangerous().with_custom_certificate_verifier(Arc::new(Unchecked(provider))),
         };
         let mut config = trusting.with_no_client_auth();
         config.resumption = Resumption::disabled();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
-    }
-
-    fn roots_of_file(&self) -> Result<RootCertStore, String> {
-        let mut roots = RootCertStore::empty();
-        let Trust::File(path) = self else { return Ok(roots) };
-        let cannot = |err: &dyn std::fmt::Display| format!("cannot take certificates from {}: {err}", path.display());
-        for certificate in CertificateDer::pem_file_iter(path).map_err(|err| cannot(&err))? {
-            let certificate = certificate.map_err(|err| cannot(&err))?;
-            roots.add(certificate).map_err(|err| cannot(&err))?;
-        }
-        if roots.is_empty() { Err(cannot(&"there are none in PEM")) } else { Ok(roots) }
     }
 
     /// In a word, for reports.
@@ -68,6 +57,16 @@ impl Trust {
             Trust::Anybody => "unchecked",
         }
     }
+}
+
+fn roots_of(path: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    let cannot = |err: &dyn std::fmt::Display| format!("cannot take certificates from {}: {err}", path.display());
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|err| cannot(&err))? {
+        let certificate = certificate.map_err(|err| cannot(&err))?;
+        roots.add(certificate).map_err(|err| cannot(&err))?;
+    }
+    if roots.is_empty() { Err(cannot(&"there are none in PEM")) } else { Ok(roots) }
 }
 
 fn system_roots() -> Result<RootCertStore, String> {

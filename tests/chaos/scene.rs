@@ -10,8 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::broker::Broker;
-use crate::common::{Kept, Server, WsClient, free_port, get, wait_until};
-use crate::relay::{Held, Relay};
+use crate::common::{Held, Kept, Relay, Server, WsClient, free_port, get, wait_until};
 use crate::talker::{Heard, Person, Phase, Place, ROOMS, Shouter, World, readiness};
 
 /// What was said in each of [`ROOMS`].

@@ -12,6 +12,7 @@ mod chat;
 mod http;
 mod kept;
 mod redis;
+mod relay;
 mod v1;
 mod ws;
 
@@ -31,6 +32,7 @@ pub use self::chat::ChatClient;
 pub use self::http::{End, Raw, Response, connect_from, connect_narrow, get, http};
 pub use self::kept::Kept;
 pub use self::redis::{RedisServer, free_port};
+pub use self::relay::{Held, Relay};
 pub use self::v1::V1;
 pub use self::ws::{Frame, WsClient, close_frame, crowd, frame, upgrade_request};
 

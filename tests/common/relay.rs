@@ -1,7 +1,5 @@
 //! A network that can fail, between an instance and its broker.
 
-#![allow(dead_code, unreachable_pub, reason = "each test crate uses its own part")]
-
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
