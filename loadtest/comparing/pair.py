@@ -106,6 +106,10 @@ class Comparison:
             shown = ", ".join(f"{call} {share:.3f}" for call, share in sorted(calls.items(), key=lambda x: -x[1]) if share > 0.0005)
             self.notes.append(f"syscalls: {name}, per delivered message of {delivered:,}, handshakes included: {shown}.")
 
+    def is_incomplete(self):
+        """Whether a scenario has no numbers."""
+        return any("-" in row for _, row in self.rows)
+
     def table(self):
         lines = heading()
         for sides in dict.fromkeys(sides for sides, _ in self.rows):
