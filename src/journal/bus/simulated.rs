@@ -206,7 +206,7 @@ impl Broker {
     /// Some of what a session had published without an answer is there: its beginning, now or later.
     fn cut_short(&mut self, batch: &[Bytes]) {
         let there = self.rng.usize(..=batch.len());
-        if self.rng.u8(..) < 40 && self.strays.len() < STRAYS {
+        if self.rng.u8(..) < 128 && self.strays.len() < STRAYS {
             self.strays.push(batch[..there].to_vec());
         } else {
             self.append(&batch[..there]);

@@ -56,15 +56,16 @@ struct Life {
 struct Said {
     epoch: Epoch,
     entry: Entry,
-    is_repeat: bool,
+    /// Where it was said before, in the same life.
+    original: Option<u64>,
 }
 
 /// What the life in force has had.
 #[derive(Debug, Default)]
 struct Window {
     life: Option<Life>,
-    ids: HashSet<(u64, u64)>,
-    nonces: HashSet<(PersonId, Nonce)>,
+    ids: HashMap<(u64, u64), u64>,
+    nonces: HashMap<(PersonId, Nonce), u64>,
 }
 
 /// That somebody has heard everything of a room, or of all, in a life, behind `after`, up to and with `upto`.
@@ -78,12 +79,21 @@ pub(super) struct Claim {
 }
 
 impl Window {
-    /// Whether a record is one that was there before.
-    fn is_repeat(&mut self, placed: &Placed) -> bool {
+    /// Where the same was before a record. If it was nowhere, it is remembered.
+    fn original(&mut self, placed: &Placed) -> Option<u64> {
         if self.life != Some(placed.life) {
             *self = Window { life: Some(placed.life), ..Window::default() };
         }
-        !self.ids.insert(placed.id) || placed.key.as_ref().is_some_and(|key| !self.nonces.insert(key.clone()))
+        if let Some(original) = self.ids.get(&placed.id) {
+            return Some(*original);
+        }
+        self.ids.insert(placed.id, placed.position);
+        let key = placed.key.as_ref()?;
+        if let Some(original) = self.nonces.get(key) {
+            return Some(*original);
+        }
+        self.nonces.insert(key.clone(), placed.position);
+        None
     }
 }
 
@@ -140,10 +150,10 @@ impl Common {
         let author = draft.as_ref().and_then(|draft| draft.author.as_ref());
         let key = author.map(|author| author.id).zip(draft.as_ref().and_then(|draft| draft.nonce.clone()));
         let placed = Placed { life, position, id, key };
-        let is_repeat = self.window.is_repeat(&placed);
+        let original = self.window.original(&placed);
         self.log.push(placed);
         if let Some(draft) = draft {
-            let said = Said { epoch: life.epoch, entry: draft.at(Position(position)), is_repeat };
+            let said = Said { epoch: life.epoch, entry: draft.at(Position(position)), original };
             self.said.entry(position).or_default().push(said);
         }
     }
@@ -153,7 +163,7 @@ impl Common {
         self.rewound.extend(self.log.drain(last as usize..).map(|placed| (placed.life.epoch, placed.position)));
         self.window = Window::default();
         for placed in &self.log {
-            self.window.is_repeat(placed);
+            self.window.original(placed);
         }
     }
 
@@ -177,7 +187,8 @@ impl Common {
         let told = Entry { origin: None, ..entry.clone() };
         let found = there.iter().find(|said| said.epoch == epoch && said.entry == told);
         let Some(found) = found else { panic!("{told:?} of {epoch} is not in the log, where is {there:?}") };
-        let is_new = !found.is_repeat || self.has_trimmed();
+        let trimmed = self.trimmed.get(&epoch).copied().unwrap_or(0);
+        let is_new = found.original.is_none_or(|original| original <= trimmed);
         let same = |said: &&Said| said.entry.content == entry.content || said.entry.nonce == entry.nonce;
         assert!(
             is_new,
@@ -222,7 +233,10 @@ impl Common {
         let life = self.window.life?;
         let trimmed = self.trimmed.get(&life.epoch).copied().unwrap_or(0);
         let is_owed = |said: &&Said| {
-            said.epoch == life.epoch && !said.is_repeat && said.entry.room.as_str() == room && !self.is_excused(said)
+            said.epoch == life.epoch
+                && said.original.is_none()
+                && said.entry.room.as_str() == room
+                && !self.is_excused(said)
         };
         let said = self.said.range(trimmed + 1..).rev().flat_map(|(_, said)| said);
         said.filter(is_owed).map(|said| said.entry.position.0).next()
@@ -245,7 +259,7 @@ impl Common {
             let epoch: Epoch = epoch.parse().expect("an epoch");
             let is_owed = |said: &&Said| {
                 let is_there = room.as_ref().is_none_or(|room| said.entry.room.as_str() == room);
-                is_there && said.epoch == epoch && !said.is_repeat && !self.is_excused(said)
+                is_there && said.epoch == epoch && said.original.is_none() && !self.is_excused(said)
             };
             for said in self.said.range(after + 1..=*upto).flat_map(|(_, said)| said).filter(is_owed) {
                 let is_heard = heard.binary_search(&said.entry.position.0).is_ok();

@@ -187,9 +187,9 @@ impl World {
                 let is_empty = rng.u8(..) < 50;
                 tally.losses += u64::from(broker.go_back(is_empty));
             }
-            361..366 => {
-                let count = rng.usize(..=broker.len() / 2);
-                broker.trim(count);
+            361..367 => {
+                let most = if rng.bool() { broker.len() } else { broker.len() / 3 };
+                broker.trim(rng.usize(..=most));
             }
             _ => {}
         }
