@@ -1,11 +1,22 @@
 //! What the simulation looks at to see that nothing is forgotten.
 
-use super::Hub;
+use super::feed::Whom;
+use super::{Hub, MemberId};
 
 impl Hub {
     /// What has been asked of the store and has not come.
     pub(crate) fn pending_reads(&self) -> usize {
         self.reads.len()
+    }
+
+    /// Those of them that somebody waits for who is still there.
+    pub(crate) fn awaited_reads(&self) -> usize {
+        let is_there = |id: &MemberId| self.member(*id).is_some();
+        let is_awaited = |whom: &Whom| match whom {
+            Whom::Member(id, _) => is_there(id),
+            Whom::Behind(recall) => recall.waiting().any(|id| is_there(&id)),
+        };
+        self.reads.iter().filter(|(_, pending)| is_awaited(&pending.whom)).count()
     }
 
     /// What should not be there when all have left; nothing, if all is well.

@@ -19,6 +19,14 @@ pub(super) struct Recall {
     waiting: SmallVec<[(MemberId, Position); 1]>,
 }
 
+#[cfg(test)]
+impl Recall {
+    /// Who waits for it.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = MemberId> {
+        self.waiting.iter().map(|(id, _)| *id)
+    }
+}
+
 /// Which of the pending reads are recalls, by room and the position from which they read.
 pub(super) type Recalls = BTreeMap<(usize, Position), usize>;
 

@@ -318,9 +318,12 @@ impl Scene {
         let read = limits.read_bytes_per_connection;
         assert!(drafts <= limits.max_drafts_in_flight + read / 6, "{drafts} drafts in flight");
         assert!(bytes <= limits.max_draft_bytes_in_flight + read + limits.max_message_bytes, "{bytes} in flight");
+        let each = 4 + limits.max_rooms_per_member;
+        let awaited = reactor.hub.awaited_reads();
+        assert!(awaited <= connections * each, "{awaited} reads are awaited by {connections} connections");
         // What somebody has asked for who has gone since may still be under way.
-        let (reads, most) = (reactor.hub.pending_reads(), reactor.max_connections * (4 + limits.max_rooms_per_member));
-        assert!(reads <= most, "{reads} reads under way for {connections} connections");
+        let reads = reactor.hub.pending_reads();
+        assert!(reads <= reactor.max_connections * each, "{reads} reads under way");
         let is_there = |id| reactor.connections.get(id).is_some();
         assert!(reactor.desk.waiting().all(is_there), "somebody who has gone waits: {:?}", reactor.desk);
     }
