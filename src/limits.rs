@@ -36,7 +36,8 @@ pub struct Limits {
     pub max_requests_per_connection: u32,
     /// Requests answered in one turn, for all connections together; the others wait for the next.
     pub requests_per_turn: usize,
-    /// Bytes of files and their compressed forms kept in memory.
+    /// Bytes of files and their compressed forms kept in memory. As many more, and 8 MiB at least, may be on their way to
+    /// clients without being kept; what finds no room is streamed from the disk.
     pub cache_bytes: usize,
     /// Files up to this size are kept in memory; larger ones are streamed.
     pub cached_file_bytes: usize,
@@ -46,7 +47,7 @@ pub struct Limits {
     pub listed_entries: usize,
     /// Bytes of a streamed file that are read, and queued in an outbox, at once.
     pub file_piece_bytes: usize,
-    /// Large files that are open at once in order to be streamed, each for any number of clients; for others it is 503.
+    /// Files that are open at once in order to be streamed, each for any number of clients; for others it is 503.
     pub max_open_files: usize,
     /// Requests that wait for the disk at once; further ones get 503.
     pub max_lookups: usize,

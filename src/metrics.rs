@@ -115,6 +115,8 @@ pub struct Gauges {
     pub open_files: usize,
     /// Bytes of files that are kept in memory.
     pub cache_bytes: usize,
+    /// Bytes of files in memory, kept or only on their way to clients.
+    pub content_bytes: usize,
     /// Members that are fed from their position because they are behind.
     pub catching_up: usize,
     /// Drafts handed to the journal that have not come back.
@@ -294,6 +296,8 @@ impl Metrics {
         text.single("chat_streamed_responses", GAUGE, "Responses with content still to be read.", gauges.streams);
         text.single("chat_open_files", GAUGE, "Large files that are open in order to be sent.", gauges.open_files);
         text.single("chat_cache_bytes", GAUGE, "Bytes of files that are kept in memory.", gauges.cache_bytes);
+        let help = "Bytes of files in memory, kept or on their way to clients.";
+        text.single("chat_file_content_bytes", GAUGE, help, gauges.content_bytes);
 
         text.single("chat_rooms", GAUGE, "Rooms with members.", gauges.rooms);
         text.single("chat_catching_up_members", GAUGE, "Members that are behind and catch up.", gauges.catching_up);

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::fs::File;
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use common::{
-    DEADLINE, End, Frame, Raw, Server, close_frame, connect_narrow, crowd, frame, raise_descriptor_limit,
+    DEADLINE, End, Frame, Raw, Server, close_frame, connect_narrow, crowd, frame, get, raise_descriptor_limit,
     upgrade_request, wait_until,
 };
 
@@ -332,6 +333,38 @@ fn garbage_of_every_kind() {
             assert_ne!(end, End::Open, "round {round}");
         }
         pair.hear(1);
+    });
+}
+
+#[test]
+fn answers_that_nobody_reads() {
+    // Each of another file, of 200 MB in all.
+    const FILES: usize = 1_000;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for number in 0..FILES {
+        let file = File::create(folder.path().join(format!("{number}.bin"))).expect("a file");
+        file.set_len(200_000).expect("its length");
+    }
+    survives(&["--public", folder.path().to_str().expect("UTF-8")], |server, pair| {
+        let mut deaf: Vec<Raw> = (0..FILES)
+            .map(|number| {
+                let mut connection = Raw::over(connect_narrow(server.address()));
+                connection.send(format!("GET /{number}.bin HTTP/1.1\r\nHost: {}\r\n\r\n", server.address()));
+                connection
+            })
+            .collect();
+        // All of them are answered, and take no more than the beginning.
+        let mut statuses: Vec<u16> = deaf.iter_mut().map(|connection| connection.response_head().status).collect();
+        statuses.sort_unstable();
+        statuses.dedup();
+        assert_eq!(statuses, [200, 503]);
+        let content = server.metric("chat_file_content_bytes");
+        assert!((32e6..64.0 * 1024.0 * 1024.0).contains(&content), "{content} bytes of files");
+        pair.hear(10);
+        drop(deaf);
+        // Room is there again for those who come now.
+        server.wait_for_metric("chat_connections{kind=\"http\"}", |open| open == 1.0);
+        assert_eq!(get(server.address(), "/999.bin").body.len(), 200_000);
     });
 }
 

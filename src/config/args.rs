@@ -140,7 +140,7 @@ pub(super) struct Args {
     /// requests answered in one turn, for all connections (default: 256)
     #[argh(option)]
     requests_per_turn: Option<Count>,
-    /// bytes of files kept in memory; 0 for none (default: 32MiB)
+    /// bytes of files kept in memory, and as many more on their way; 0 to keep none (default: 32MiB)
     #[argh(option)]
     cache_bytes: Option<Size<0>>,
     /// bytes up to which a file is kept in memory; larger ones are streamed (default: 256KiB)
@@ -155,7 +155,7 @@ pub(super) struct Args {
     /// bytes of a streamed file that are queued at once (default: 128KiB)
     #[argh(option)]
     file_piece: Option<Size<{ 4 * 1024 }>>,
-    /// large files that are open at once; for further ones it is 503 (default: 64)
+    /// streamed files that are open at once; for further ones it is 503 (default: 64)
     #[argh(option)]
     max_open_files: Option<Count>,
     /// requests that wait for the disk at once; further ones get 503 (default: 1024)

@@ -167,6 +167,7 @@ impl Reactor {
             streams: self.streams.len(),
             open_files: self.site.open_files(),
             cache_bytes: self.site.cached_bytes(),
+            content_bytes: self.site.content_bytes(),
             outbox_bytes: self.connections.outbox_bytes(),
             catching_up: self.hub.catching_up(),
             drafts_in_flight: self.journal.in_flight(),

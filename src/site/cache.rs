@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use lru::LruCache;
 
-use super::representation::Representation;
-use super::resource::{Copies, Resource};
+use super::resource::{Copies, Copy, Resource};
 use super::worker::Seen;
 use crate::http::coding::Coding;
 
@@ -91,15 +90,18 @@ impl Cache {
     }
 
     /// Keeps what came of copying the file at this path, if it is still the same.
-    pub(super) fn put_copy(&mut self, path: &[u8], of: &Resource, coding: Coding, copy: Option<Arc<Representation>>) {
+    pub(super) fn put_copy(&mut self, path: &[u8], of: &Resource, coding: Coding, copy: Copy) {
         let is_same = |entry: &Entry| *entry.etag == *of.identity.validators.etag;
         if !self.entries.peek(path).is_some_and(is_same) {
             return;
         }
         let Some(mut entry) = self.remove(path) else { return };
-        let content_weight = entry.weight(path) + copy.as_ref().map_or(0, |copy| copy.weight());
-        // What is too large to be kept would be made again with every request.
-        entry.copies.put(coding, copy.filter(|_| content_weight <= self.max_bytes));
+        let copy = match copy {
+            // What is too large to be kept would be made again with every request.
+            Copy::Ready(copy) if entry.weight(path) + copy.weight() > self.max_bytes => Copy::Useless,
+            copy => copy,
+        };
+        entry.copies.put(coding, copy);
         self.put(path, entry);
     }
 
@@ -137,7 +139,7 @@ mod tests {
     use super::*;
     use crate::http::conditional::Validators;
     use crate::site::manner::Manner;
-    use crate::site::representation::{Author, Source, Traits};
+    use crate::site::representation::{Author, Representation, Source, Traits};
 
     fn file(length: usize, etag: &str) -> Arc<Resource> {
         let validators = Validators { etag: etag.to_owned(), modified: 0, is_date_strong: true };
@@ -146,9 +148,9 @@ mod tests {
         Arc::new(Resource { name: b"x".as_slice().into(), identity, siblings: Vec::new(), is_compressible: true })
     }
 
-    fn copy_of(resource: &Resource, length: usize) -> Option<Arc<Representation>> {
-        let copy = resource.identity.coded(b"x", Coding::Gzip, vec![0; length], &Manner::default());
-        Some(Arc::new(copy))
+    fn copy_of(resource: &Resource, length: usize) -> Copy {
+        let copy = resource.identity.coded(b"x", Coding::Gzip, vec![0; length].into(), &Manner::default());
+        Copy::Ready(Arc::new(copy))
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod path;
 mod press;
 mod representation;
 mod resource;
+mod space;
 mod stream;
 mod worker;
 
@@ -47,7 +48,8 @@ use embedded::{Embedded, Entry};
 use path::Refused;
 use press::Press;
 use representation::Reply;
-use resource::{Choice, Copies, Resource};
+use resource::{Choice, Copies, Copy, Resource};
+use space::Space;
 use stream::Piece;
 use worker::{Done, Found, Job, Worker};
 
@@ -113,6 +115,7 @@ struct Desk {
 #[derive(Debug)]
 struct Folder {
     cache: Cache,
+    space: Space,
     /// The paths that the worker is looking at.
     looks: HashMap<Box<[u8]>, Look>,
     /// Requests that wait for those looks.
@@ -173,13 +176,18 @@ impl Site {
         wake: impl Fn() + Clone + Send + 'static,
     ) -> io::Result<Site> {
         let manner = Arc::new(manner);
-        let press = Press::start(Arc::clone(&manner), wake.clone())?;
+        let space = match root {
+            Root::Folder(_) => Space::beside_cache(limits),
+            // There is one copy of each file at the most, and it is kept.
+            Root::Embedded => Space::new(usize::MAX),
+        };
+        let press = Press::start(Arc::clone(&manner), space.clone(), wake.clone())?;
         let desk = Desk { manner: Arc::clone(&manner), press, answers: VecDeque::new() };
         let root = match root {
             Root::Folder(root) => root,
             Root::Embedded => return Ok(Site { source: Source::Embedded(Embedded::new(&manner)), desk }),
         };
-        let worker = Worker::new(root, limits, manner)?;
+        let worker = Worker::new(root, limits, manner, space.clone())?;
         let open_files = worker.open_count();
         let (jobs, jobs_of_worker) = channel();
         let (done_by_worker, done) = channel();
@@ -188,6 +196,7 @@ impl Site {
             .spawn(move || worker.run(&jobs_of_worker, &done_by_worker, wake))?;
         let folder = Folder {
             cache: Cache::new(limits.cache_bytes),
+            space,
             looks: HashMap::new(),
             waiting: 0,
             max_waiting: limits.max_lookups,
@@ -234,8 +243,9 @@ impl Site {
             if let Some((made, waiting)) = self.desk.press.finish() {
                 for errand in waiting {
                     let reply = match &made.copy {
-                        Some(copy) => reply(copy, errand.asked()),
-                        None => not_acceptable().into(),
+                        Copy::Ready(copy) => reply(copy, errand.asked()),
+                        Copy::Useless => not_acceptable().into(),
+                        Copy::Untried => busy().into(),
                     };
                     self.desk.answers.push_back((errand.ticket, reply.into()));
                 }
@@ -272,6 +282,15 @@ impl Site {
         match &self.source {
             Source::Embedded(_) => 0,
             Source::Folder(folder) => folder.cache.bytes(),
+        }
+    }
+
+    /// Bytes of the content of files in memory: of those that are held, and of others that clients are being sent.
+    #[must_use]
+    pub fn content_bytes(&self) -> usize {
+        match &self.source {
+            Source::Embedded(_) => 0,
+            Source::Folder(folder) => folder.space.taken(),
         }
     }
 

@@ -11,8 +11,9 @@ use flate2::write::GzEncoder;
 
 use super::Errand;
 use super::manner::Manner;
-use super::representation::{Representation, Source};
-use super::resource::Resource;
+use super::representation::Source;
+use super::resource::{Copy, Resource};
+use super::space::Space;
 use crate::http::coding::Coding;
 
 /// Copies that are being made, or wait for it, at once. Whoever wants another is sent the content as it is.
@@ -55,18 +56,17 @@ pub(super) struct Made {
     /// Of which it is a copy.
     pub(super) resource: Arc<Resource>,
     pub(super) coding: Coding,
-    /// `None` if it is not smaller, or could not be made.
-    pub(super) copy: Option<Arc<Representation>>,
+    pub(super) copy: Copy,
 }
 
 impl Press {
     /// Starts the thread. It ends when this is dropped.
-    pub(super) fn start(manner: Arc<Manner>, wake: impl Fn() + Send + 'static) -> io::Result<Press> {
+    pub(super) fn start(manner: Arc<Manner>, space: Space, wake: impl Fn() + Send + 'static) -> io::Result<Press> {
         let (jobs, jobs_of_thread) = channel();
         let (made_by_thread, made) = channel();
         thread::Builder::new()
             .name("compress".to_owned())
-            .spawn(move || run(&jobs_of_thread, &made_by_thread, &manner, wake))?;
+            .spawn(move || run(&jobs_of_thread, &made_by_thread, &manner, &space, wake))?;
         Ok(Press { jobs, made, begun: HashMap::new() })
     }
 
@@ -101,7 +101,7 @@ impl Press {
     }
 }
 
-fn run(jobs: &Receiver<Job>, made: &Sender<Made>, manner: &Manner, wake: impl Fn()) {
+fn run(jobs: &Receiver<Job>, made: &Sender<Made>, manner: &Manner, space: &Space, wake: impl Fn()) {
     for Job { path, resource, coding } in jobs {
         let original = &resource.identity;
         let content = match &original.source {
@@ -110,7 +110,14 @@ fn run(jobs: &Receiver<Job>, made: &Sender<Made>, manner: &Manner, wake: impl Fn
                 file.read_whole(*length).ok().and_then(|content| compressed(&content, coding))
             }
         };
-        let copy = content.map(|content| Arc::new(original.coded(&resource.name, coding, content, manner)));
+        let copy = match content.map(|content| (space.take(content.len()), content)) {
+            Some((Some(share), content)) => {
+                Copy::Ready(Arc::new(original.coded(&resource.name, coding, share.filled(content), manner)))
+            }
+            // There is no room now, and there may be later.
+            Some((None, _)) => Copy::Untried,
+            None => Copy::Useless,
+        };
         if made.send(Made { path, resource, coding, copy }).is_err() {
             return;
         }

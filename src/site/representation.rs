@@ -38,11 +38,13 @@ pub(super) enum Author {
 }
 
 impl Author {
+    /// Of so many bytes at the beginning.
+    pub(super) const SHOWN_WITHIN: usize = 1024;
+
     /// Our page says so at its beginning, wherever it is served from. Whoever writes another leaves that out.
     pub(super) fn of(content: &[u8]) -> Author {
         const MARK: &[u8] = br#"<meta name="generator" content="chat-app">"#;
-        const BEGINNING: usize = 1024;
-        let beginning = &content[..content.len().min(BEGINNING)];
+        let beginning = &content[..content.len().min(Author::SHOWN_WITHIN)];
         if memchr::memmem::find(beginning, MARK).is_some() { Author::Us } else { Author::Operator }
     }
 }
@@ -247,11 +249,11 @@ impl Representation {
     }
 
     /// The same in a coding, with an entity tag of its own (RFC 9110, section 8.8.3.3).
-    pub(super) fn coded(&self, name: &[u8], coding: Coding, content: Vec<u8>, manner: &Manner) -> Representation {
+    pub(super) fn coded(&self, name: &[u8], coding: Coding, content: Bytes, manner: &Manner) -> Representation {
         let etag = format!("{}-{}\"", self.validators.etag.trim_end_matches('"'), coding.name());
         let validators = Validators { etag, ..self.validators.clone() };
         let traits = Traits { name, validators, coding: Some(coding), varies: true, author: self.author };
-        Representation::new(traits, Source::Memory(content.into()), manner)
+        Representation::new(traits, Source::Memory(content), manner)
     }
 
     /// Bytes of memory that it takes.

@@ -83,12 +83,15 @@ pub(super) enum Choice<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Copies([Copy; MADE.len()]);
 
+/// What is known of a copy in one coding.
 #[derive(Debug, Default)]
-enum Copy {
+pub(super) enum Copy {
+    /// It has not been made, or there was no room for it.
     #[default]
     Untried,
     /// It was not smaller, or could not be made.
     Useless,
+    /// It is there.
     Ready(Arc<Representation>),
 }
 
@@ -110,9 +113,9 @@ impl Copies {
     }
 
     /// Keeps what came of making a copy.
-    pub(super) fn put(&mut self, coding: Coding, made: Option<Arc<Representation>>) {
+    pub(super) fn put(&mut self, coding: Coding, made: Copy) {
         if let Some(place) = Copies::place(coding) {
-            self.0[place] = made.map_or(Copy::Useless, Copy::Ready);
+            self.0[place] = made;
         }
     }
 

@@ -1,6 +1,7 @@
 mod codings;
 mod manners;
 mod ranges;
+mod space;
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -20,6 +20,7 @@ use super::lookup::{self, Resolution};
 use super::manner::Manner;
 use super::representation::{Author, Representation, Source, Traits, content_type, is_compressible};
 use super::resource::{LEAST_COMPRESSED_BYTES, Resource};
+use super::space::{Share, Space};
 use super::stream::{FileStream, OpenFile, Piece};
 use crate::http::coding::Coding;
 use crate::http::conditional::{Validators, seconds};
@@ -74,7 +75,7 @@ pub(super) enum Found {
     Listing(Bytes),
     /// Nothing that is served.
     Nothing,
-    /// A large file, of which as many are open as may be.
+    /// A file that would have to be streamed, of which as many are open as may be; or a listing for which there is no room.
     Busy,
     /// Something that we may not read.
     Forbidden,
@@ -156,7 +157,7 @@ enum Content {
     Source(Source, Author),
     /// It has changed meanwhile.
     Changed,
-    /// It is large, and as many of those are open as may be.
+    /// It would have to be streamed, and as many files are open for that as may be.
     Busy,
 }
 
@@ -170,11 +171,13 @@ pub(super) struct Worker {
     max_compressed_bytes: usize,
     max_listed: usize,
     manner: Arc<Manner>,
-    /// Large files that somebody is being sent, at most so many.
+    space: Space,
+    /// Large files, and others for which there is no room, that somebody is being sent, at most so many.
     open_files: Vec<(Stamp, Weak<OpenFile>)>,
     open_count: Arc<AtomicUsize>,
-    /// Files that are kept as files in memory.
-    copies: Arc<AtomicUsize>,
+    /// Files that are kept as files in memory, each with its share of the space; and how many.
+    copies: Vec<(Weak<OpenFile>, Share)>,
+    copy_count: Arc<AtomicUsize>,
     max_copies: usize,
     /// So that a disk that fails is told of once, not with each request.
     is_failing: bool,
@@ -184,7 +187,7 @@ impl Worker {
     /// # Errors
     ///
     /// The root is not a folder that can be opened.
-    pub(super) fn new(root: PathBuf, limits: &Limits, manner: Arc<Manner>) -> io::Result<Self> {
+    pub(super) fn new(root: PathBuf, limits: &Limits, manner: Arc<Manner>, space: Space) -> io::Result<Self> {
         let resolution = Resolution::probe(&lookup::open_root(&root)?);
         if resolution == Resolution::NoLinks {
             tracing::info!("openat2 does not work here: symbolic links in the public folder are not followed");
@@ -198,9 +201,11 @@ impl Worker {
             max_compressed_bytes: limits.compressed_file_bytes,
             max_listed: limits.listed_entries,
             manner,
+            space,
             open_files: Vec::new(),
             open_count: Arc::default(),
-            copies: Arc::default(),
+            copies: Vec::new(),
+            copy_count: Arc::default(),
             max_copies: max_copies(),
             is_failing: false,
         })
@@ -224,6 +229,7 @@ impl Worker {
     fn work(&mut self, job: Job) -> Done {
         match job {
             Job::Look { path, known } => {
+                self.copies.retain(|(copy, _)| copy.strong_count() > 0);
                 let found = self.look(&path, known);
                 self.tell_of_failures(&found);
                 Done::Looked { path, found }
@@ -302,8 +308,11 @@ impl Worker {
         let identity = Representation::new(traits, source, &self.manner);
         let mut coded = Vec::new();
         for (coding, file, stamp) in siblings {
-            // One that cannot be read now is missed by nobody.
-            let Content::Source(source, _) = self.source(file.into(), stamp, now)? else { continue };
+            let Content::Source(source, _) = self.source(file.into(), stamp, now)? else {
+                // It is missed until somebody looks again.
+                seen.siblings[coding as usize] = None;
+                continue;
+            };
             let validators = stamp.validators(Some(coding), now);
             let traits = Traits { name, validators, coding: Some(coding), varies: true, author };
             coded.push(Representation::new(traits, source, &self.manner));
@@ -325,29 +334,41 @@ impl Worker {
         Coding::ALL.into_iter().filter_map(sibling).collect()
     }
 
-    /// The content of an open file: in memory if it is small.
+    /// The content of an open file: in memory if it is small and there is room.
     fn source(&mut self, file: File, stamp: Stamp, now: SystemTime) -> io::Result<Content> {
         if stamp.size > self.max_whole_bytes as u64 {
-            let shared = self.share(file, stamp);
-            let open = |file| Content::Source(Source::Open(file, stamp.size), Author::Operator);
-            return Ok(shared.map_or(Content::Busy, open));
+            return Ok(self.streamed(file, stamp, Author::Operator));
         }
+        let Some(share) = self.space.take(stamp.size as usize) else {
+            let author = Author::of(&beginning(&file)?);
+            return Ok(self.streamed(file, stamp, author));
+        };
         let Some(content) = read_whole(&file, stamp.size)? else { return Ok(Content::Changed) };
         if !Stamp::of(&fstat(&file)?, now).is_same_state(&stamp) {
             return Ok(Content::Changed);
         }
         let author = Author::of(&content);
-        Ok(Content::Source(self.kept(content), author))
+        Ok(Content::Source(self.kept(content, share), author))
+    }
+
+    /// The content of an open file that is read as it is sent.
+    fn streamed(&mut self, file: File, stamp: Stamp, author: Author) -> Content {
+        let shared = self.share(file, stamp);
+        shared.map_or(Content::Busy, |file| Content::Source(Source::Open(file, stamp.size), author))
     }
 
     /// Content in memory: as a file there if it is worth a descriptor, and one is free.
-    fn kept(&self, content: Vec<u8>) -> Source {
-        if content.len() < LEAST_COPIED_BYTES || self.copies.load(Ordering::Relaxed) >= self.max_copies {
-            return Source::Memory(content.into());
+    fn kept(&mut self, content: Vec<u8>, share: Share) -> Source {
+        if content.len() < LEAST_COPIED_BYTES || self.copy_count.load(Ordering::Relaxed) >= self.max_copies {
+            return Source::Memory(share.filled(content));
         }
-        match OpenFile::copy_of(&content, &self.copies) {
-            Ok(copy) => Source::Open(Arc::new(copy), content.len() as u64),
-            Err(_) => Source::Memory(content.into()),
+        match OpenFile::copy_of(&content, &self.copy_count) {
+            Ok(copy) => {
+                let copy = Arc::new(copy);
+                self.copies.push((Arc::downgrade(&copy), share));
+                Source::Open(copy, content.len() as u64)
+            }
+            Err(_) => Source::Memory(share.filled(content)),
         }
     }
 
@@ -355,9 +376,13 @@ impl Worker {
     fn list(&self, path: &[u8]) -> Found {
         let listed = open_root(&self.root).and_then(|root| {
             let folder = lookup::open_below(&root, path.strip_suffix(b"/").unwrap_or(path), self.resolution)?;
-            Ok(listing::page(&root, &folder, path, self.resolution, self.max_listed)?)
+            Ok(listing::page(&root, &folder, path, self.resolution, self.max_listed)?.into_bytes())
         });
-        listed.map_or_else(classify, |page| Found::Listing(page.into()))
+        let kept = |page: Vec<u8>| match self.space.take(page.len()) {
+            Some(share) => Found::Listing(share.filled(page)),
+            None => Found::Busy,
+        };
+        listed.map_or_else(classify, kept)
     }
 
     /// The file, or the one in the same state that is open already. `None` if too many are open.
@@ -399,6 +424,13 @@ fn read_whole(mut file: &File, size: u64) -> io::Result<Option<Vec<u8>>> {
     Ok((content.len() as u64 == size).then_some(content))
 }
 
+/// As much of it as shows whose page it is.
+fn beginning(file: &File) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    file.take(Author::SHOWN_WITHIN as u64).read_to_end(&mut content)?;
+    Ok(content)
+}
+
 fn classify(error: io::Error) -> Found {
     match Errno::from_io_error(&error) {
         Some(
@@ -431,7 +463,7 @@ mod tests {
         let an_hour_ago = SystemTime::now() - Duration::from_secs(3600);
         File::options().write(true).open(&path).unwrap().set_modified(an_hour_ago).unwrap();
         let limits = Limits { cached_file_bytes: 1000, ..Limits::default() };
-        let mut worker = Worker::new(dir.path().to_owned(), &limits, Arc::default()).unwrap();
+        let mut worker = Worker::new(dir.path().to_owned(), &limits, Arc::default(), Space::new(1000)).unwrap();
         let mut stamp = |known| match worker.look(b"style.css", known) {
             Found::File(_, seen) => Some(*seen),
             Found::Unchanged => None,
