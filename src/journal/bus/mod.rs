@@ -91,7 +91,7 @@ impl fmt::Debug for BusOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
     /// The URL names no bus that this program can reach.
-    #[error("cannot use the bus: {0}")]
+    #[error("--bus: {0}")]
     Url(String),
     /// The store cannot be had.
     #[error(transparent)]
