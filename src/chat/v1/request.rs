@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Code;
+use crate::chat::fields::{self, Field};
 
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -113,8 +114,25 @@ impl Request {
     }
 }
 
-/// The types of [`Request`], for whoever asks for another.
-const TYPES: [&str; 8] = ["hello", "join", "leave", "say", "typing", "rename", "history", "search"];
+/// The types of [`Request`] and their fields, for whoever sends something else.
+const TYPES: [(&str, &[Field]); 8] = [
+    ("hello", &[Field::text("name").or_absent(), Field::text("token").or_absent(), Field::text("session").or_absent()]),
+    ("join", &[Field::text("room"), Field::number("after").or_absent(), Field::text("epoch").or_absent()]),
+    ("leave", &[Field::text("room")]),
+    ("say", &[Field::text("room"), Field::text("text"), Field::text("nonce")]),
+    ("typing", &[Field::text("room")]),
+    ("rename", &[Field::text("name")]),
+    ("history", &[Field::text("room"), Field::number("before").or_absent(), Field::number("limit").or_absent()]),
+    (
+        "search",
+        &[
+            Field::text("room"),
+            Field::text("query"),
+            Field::number("before").or_absent(),
+            Field::number("limit").or_absent(),
+        ],
+    ),
+];
 
 /// What a frame that was not understood is answered with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,18 +149,29 @@ pub struct BadFrame {
 ///
 /// What is wrong with it, and where.
 pub fn parse(frame: &[u8]) -> Result<Request, BadFrame> {
-    serde_json::from_slice(frame).map_err(|err| {
+    fields::read(frame).map_err(|err| {
         #[derive(Deserialize)]
         struct Typed {
             r#type: String,
         }
-        match serde_json::from_slice::<Typed>(frame) {
-            Ok(Typed { r#type: other }) if !TYPES.contains(&other.as_str()) => BadFrame {
+        let bad = |message| BadFrame { code: Code::BadFrame, message };
+        let Ok(Typed { r#type: name }) = fields::read(frame) else {
+            let why = fields::fault(frame, &[Field::text("type")]).unwrap_or_else(|| err.to_string());
+            return bad(format!("not a JSON object with a type: {why}"));
+        };
+        match TYPES.iter().find(|(known, _)| *known == name) {
+            // With the fields as they should be, it is about JSON: one that is there twice, or too many lists in each other.
+            Some((known, fields)) => {
+                bad(format!("{known}: {}", fields::fault(frame, fields).unwrap_or_else(|| err.to_string())))
+            }
+            None => BadFrame {
                 code: Code::UnknownType,
-                message: format!("the type {:?} is unknown; known are {}", shortened(&other), TYPES.join(", ")),
+                message: format!(
+                    "the type {:?} is unknown; known are {}",
+                    shortened(&name),
+                    TYPES.map(|(known, _)| known).join(", ")
+                ),
             },
-            Ok(Typed { r#type: known }) => BadFrame { code: Code::BadFrame, message: format!("{known}: {err}") },
-            Err(_) => BadFrame { code: Code::BadFrame, message: format!("not a JSON object with a type: {err}") },
         }
     })
 }
@@ -171,18 +200,77 @@ mod tests {
         }
         let wrong = [
             ("", Code::BadFrame, "not a JSON object with a type"),
-            ("[]", Code::BadFrame, "not a JSON object with a type"),
-            ("{}", Code::BadFrame, "missing field `type`"),
+            ("[]", Code::BadFrame, "not a JSON object with a type: it must be an object, and is a list"),
+            (r#" ["leave","a"]"#, Code::BadFrame, "not a JSON object with a type: it must be an object, and is a list"),
+            ("", Code::BadFrame, "EOF while parsing a value"),
+            ("{}", Code::BadFrame, "not a JSON object with a type: missing field `type`"),
+            (r#"{"type":1}"#, Code::BadFrame, "not a JSON object with a type: `type` must be a text, and is a number"),
             (r#"{"type":"dance"}"#, Code::UnknownType, r#"the type "dance" is unknown; known are hello"#),
-            (r#"{"type":"say","room":"a","text":1,"nonce":"n"}"#, Code::BadFrame, "say: invalid type: integer"),
+            (
+                r#"{"type":"say","room":"a","text":1,"nonce":"n"}"#,
+                Code::BadFrame,
+                "say: `text` must be a text, and is a number",
+            ),
             (r#"{"type":"say","room":"a","text":"x"}"#, Code::BadFrame, "missing field `nonce`"),
-            (r#"{"type":"join","room":"a","after":-1}"#, Code::BadFrame, "join: invalid value"),
+            (r#"{"type":"join","room":"a","after":-1}"#, Code::BadFrame, "join: `after` must be a whole number"),
             (r#"{"type":"hello""#, Code::BadFrame, "line 1 column 15"),
+            (r#"{"type":"leave","room":"a","room":"b"}"#, Code::BadFrame, "leave: duplicate field `room`"),
+            (r#"{"type":"leave","type":"leave","room":"b"}"#, Code::BadFrame, "duplicate field `type`"),
         ];
         for (frame, code, words) in wrong {
             let bad = parse(frame.as_bytes()).unwrap_err();
             assert_eq!(bad.code, code, "{frame}");
             assert!(bad.message.contains(words), "{frame}: {}", bad.message);
+        }
+    }
+
+    /// Every field of every type with values of every kind: what is understood and what is told go together, and nothing
+    /// that is told is of this program rather than of the protocol.
+    #[test]
+    fn no_type_of_ours_is_told() {
+        const VALUES: [(&str, Option<bool>); 12] = [
+            ("null", None),
+            ("true", Some(false)),
+            ("\"text\"", Some(false)),
+            ("\"\"", Some(false)),
+            ("0", Some(true)),
+            ("9007199254740991", Some(true)),
+            ("-1", Some(false)),
+            ("1.5", Some(false)),
+            ("1e3", Some(false)),
+            ("18446744073709551616", Some(false)),
+            ("[1]", Some(false)),
+            ("{\"a\":[]}", Some(false)),
+        ];
+        for (request, fields) in TYPES {
+            // Which are numbers, and which may be left out, is told by what is understood.
+            let needed: Vec<&str> = fields.iter().filter(|field| field.is_needed).map(|field| field.name).collect();
+            for field in fields.iter().map(|field| field.name) {
+                for (value, is_number) in VALUES {
+                    let others =
+                        needed.iter().filter(|other| **other != field).map(|other| format!(",\"{other}\":\"x\""));
+                    let others: String = others.collect();
+                    let frame = format!("{{\"type\":\"{request}\",\"{field}\":{value}{others}}}");
+                    let is_text = value.starts_with('"');
+                    let takes_number = matches!(field, "after" | "before" | "limit");
+                    let fits = match is_number {
+                        None => !needed.contains(&field),
+                        Some(is_number) if takes_number => is_number,
+                        Some(_) => is_text,
+                    };
+                    let parsed = parse(frame.as_bytes());
+                    assert_eq!(parsed.is_ok(), fits, "{frame}: {parsed:?}");
+                    let Err(BadFrame { code, message }) = parsed else { continue };
+                    assert_eq!(code, Code::BadFrame, "{frame}");
+                    assert!(
+                        message.starts_with(&format!("{request}: ")) && message.contains(&format!("`{field}`")),
+                        "{message}"
+                    );
+                    for word in ["expected", "u64", "usize", "invalid", "Request", "variant", "struct", "floating"] {
+                        assert!(!message.contains(word), "{frame}: {message}");
+                    }
+                }
+            }
         }
     }
 }
