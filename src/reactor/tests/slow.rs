@@ -1,0 +1,232 @@
+//! Who is slow, and who is slow on purpose.
+
+use super::*;
+
+/// Edges come while it is parked; and while it is, its silence is ours.
+#[test]
+fn whoever_is_parked_is_parked_once_and_not_pinged() {
+    let limits = Limits { max_drafts_in_flight: 1, ..Limits::default() };
+    let interval = limits.ping_interval;
+    let mut stand = Stand::new(limits);
+    let [first, second] = [(); 2].map(|()| stand.member(WIDE));
+    // Somebody's draft is on its way and does not come back.
+    let draft = stand.reactor.hub.draft(
+        crate::reactor::member_id(first.id),
+        crate::chat::dialect::Message::Text(b"held up"),
+        crate::chat::entry::Timestamp(0),
+    );
+    for _ in 0..10 {
+        stand.reactor.journal.append(draft.clone().unwrap());
+        stand.say(&second, "waits");
+        stand.reactor.read(stand.now);
+        assert_eq!(stand.metric("chat_held_connections"), 1);
+        stand.now += interval;
+        stand.reactor.expire(stand.now);
+        stand.reactor.flush(stand.now);
+    }
+    assert_eq!(stand.frames(&second), [], "neither a ping nor a farewell");
+    stand.turn();
+    assert_eq!((stand.reactor.connections.held(), stand.reactor.connections.readable()), (0, 1));
+    stand.settle();
+    let heard = stand.frames(&second);
+    assert_eq!(heard.iter().filter(|(_, payload)| payload == b"waits").count(), 10);
+    // Its timer runs again.
+    stand.pass(interval + Duration::from_secs(1));
+    assert_eq!(stand.frames(&second).last(), Some(&(0x89, Vec::new())));
+}
+
+#[test]
+fn a_reader_is_not_taken_for_dead_because_it_is_slow() {
+    let limits = Limits { stall_timeout: Duration::from_secs(10), ..Limits::default() };
+    let (interval, second) = (limits.ping_interval, Duration::from_secs(1));
+    let mut stand = Stand::new(limits);
+    let (slow, sender) = (stand.member(100), stand.member(WIDE));
+    stand.say(&sender, &"x".repeat(1_000));
+    stand.say(&sender, "the end");
+    stand.turn();
+    let mut heard = Vec::new();
+    // It takes ten bytes in eight seconds, for much longer than two ping intervals, and says nothing.
+    while !stand.connection(&slow).unwrap().outbox.is_empty() {
+        stand.pass(8 * second);
+        heard.extend(stand.take(&slow, 10));
+        stand.turn();
+    }
+    heard.extend(stand.take(&slow, usize::MAX));
+    assert!(heard.ends_with(b"the end"), "{:?}", heard.last_chunk::<12>());
+    // Since it has taken everything, its silence counts.
+    stand.pass(interval - second);
+    assert_eq!(stand.frames(&slow), []);
+    stand.pass(2 * second);
+    assert_eq!(stand.frames(&slow), [(0x89, Vec::new())]);
+    stand.pass(interval);
+    assert_eq!(stand.frames(&slow)[0].0, 0x88);
+}
+
+#[test]
+fn a_head_that_drips_gets_408_as_early_as_one_that_stops() {
+    let limits = Limits::default();
+    let (timeout, second) = (limits.handshake_timeout, Duration::from_secs(1));
+    for requests_before in [0, 1] {
+        let mut stand = Stand::new(limits.clone());
+        let peer = stand.connect(WIDE);
+        stand.pass(second);
+        for _ in 0..requests_before {
+            stand.send(&peer, get("/healthz"));
+            stand.pass(20 * second);
+            assert!(stand.received(&peer).starts_with("HTTP/1.1 200 "));
+        }
+        let (opened, began) = (stand.now - second, stand.now);
+        stand.send(&peer, "GET / HTTP/1.1\r\nX: ");
+        stand.turn();
+        let answer = loop {
+            stand.send(&peer, "x");
+            stand.pass(second / 2);
+            let answer = stand.received(&peer);
+            if !answer.is_empty() {
+                break answer;
+            }
+            assert!(stand.now < began + 2 * timeout, "{requests_before} requests before: it is waited for again");
+        };
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        let due = if requests_before == 0 { opened + timeout } else { began + timeout };
+        assert!((due..due + second).contains(&stand.now), "{requests_before} requests before");
+    }
+}
+
+#[test]
+fn a_farewell_that_is_taken_byte_by_byte_comes_to_an_end() {
+    let limits = Limits { outbox_high_water_bytes: 3_000, ..Limits::default() };
+    let stall = limits.stall_timeout;
+    for (pace, is_dropped) in [(1, true), (200, false)] {
+        let mut stand = Stand::new(limits.clone());
+        let peer = stand.connect(1);
+        stand.send(
+            &peer,
+            format!("{}GET / HTTP/1.1\r\nConnection: close\r\nHost: x\r\n\r\n", get("/healthz").repeat(8)),
+        );
+        stand.turn();
+        let began = stand.now;
+        let waits = stand.connection(&peer).unwrap().outbox.len();
+        assert!((3_000..20_000).contains(&waits), "{waits}");
+        let mut came = 0;
+        while stand.connection(&peer).is_some() {
+            stand.pass(Duration::from_secs(1));
+            peer.wire.borrow_mut().capacity = pace;
+            came += stand.take(&peer, pace).len();
+            assert!(stand.now < began + 4 * stall, "{pace} bytes a second: it goes on for ever");
+        }
+        assert_eq!(came < waits, is_dropped, "{pace} bytes a second");
+        if is_dropped {
+            assert!(stand.now > began + stall, "it had its time");
+        }
+    }
+}
+
+#[test]
+fn a_message_that_is_begun_is_finished_in_time_or_its_sender_goes() {
+    let limits = Limits { message_timeout: Duration::from_secs(20), ..Limits::default() };
+    let second = Duration::from_secs(1);
+    let mut whole = masked(0x81, b"in time");
+    let rest = whole.split_off(5);
+    let ping = masked(0x89, b"");
+    for (name, first, then, last, is_closed) in [
+        ("half a frame, and silence", &whole[..], &b""[..], &b""[..], true),
+        ("a fragment, and pings", &masked(0x01, b"frag"), &ping, &b""[..], true),
+        ("a fragment, and fragments", &masked(0x01, b"frag"), &masked(0x00, b"more"), &b""[..], true),
+        ("half a frame, and the rest", &whole, &b""[..], &rest, false),
+        ("one half after the other", &whole, &[&rest[..], &whole].concat(), &rest, false),
+        ("whole messages", &masked(0x81, b"one"), &masked(0x81, b"next"), &masked(0x81, b"last"), false),
+    ] {
+        let mut stand = Stand::new(limits.clone());
+        let [peer, other] = [(); 2].map(|()| stand.member(WIDE));
+        stand.send(&peer, first);
+        for _ in 0..18 {
+            stand.pass(second);
+            stand.send(&peer, then);
+        }
+        stand.turn();
+        assert!(stand.connection(&peer).unwrap().is_open(), "{name}: it has its time");
+        stand.send(&peer, last);
+        stand.pass(3 * second);
+        let codes: Vec<_> = stand.frames(&peer).into_iter().filter(|(opcode, _)| *opcode == 0x88).collect();
+        match &codes[..] {
+            [] => assert!(!is_closed, "{name}"),
+            [(_, payload)] => assert!(is_closed && payload[..2] == 1008_u16.to_be_bytes(), "{name}: {payload:?}"),
+            _ => panic!("{name}: {codes:?}"),
+        }
+        assert!(stand.connection(&other).unwrap().is_open(), "{name}");
+    }
+}
+
+/// A byte in the queue is not a byte of memory.
+#[test]
+fn members_that_read_nothing_hold_no_more_small_slices_than_fit() {
+    const HIGH_WATER: usize = 8 * 1024;
+    let mut stand = Stand::new(Limits { outbox_high_water_bytes: HIGH_WATER, ..Limits::default() });
+    let members: Vec<Peer> = (0..100).map(|_| stand.member(0)).collect();
+    let speaker = stand.member(WIDE);
+    let most = HIGH_WATER / size_of::<bytes::Bytes>() + 2;
+    for _ in 0..2 * most {
+        stand.say(&speaker, "x");
+        stand.turn();
+    }
+    assert_eq!(stand.reactor.hub.catching_up(), 100);
+    for member in &members {
+        let waiting = stand.connection(member).unwrap().outbox.len();
+        assert!((1..=most * 3).contains(&waiting), "{} slices of 3 bytes", waiting / 3);
+    }
+    let sum = stand.reactor.connections.outbox_bytes();
+    assert!((50 * HIGH_WATER..101 * HIGH_WATER).contains(&sum), "{sum}");
+    for member in &members {
+        stand.reset(member);
+    }
+    stand.turn();
+    assert_eq!(stand.reactor.connections.outbox_bytes(), 0);
+}
+
+/// Between high and low water there are thousands of short messages; as many more are said meanwhile.
+#[test]
+fn by_default_a_reader_that_keeps_the_pace_does_not_fall_behind() {
+    let mut stand = Stand::new(Limits::default());
+    let (reader, speaker) = (stand.member(0), stand.member(WIDE));
+    let said = vec![masked(0x81, &[b'x'; 64]); 100].concat();
+    let turn = 100 * 66;
+    let mut was_behind = false;
+    for number in 0..200 {
+        stand.send(&speaker, &said);
+        stand.turn();
+        was_behind |= stand.reactor.hub.catching_up() == 1;
+        if was_behind {
+            reader.wire.borrow_mut().capacity = turn;
+            stand.take(&reader, turn);
+        }
+        assert!(stand.connection(&reader).is_some_and(Connection::is_open), "turn {number}");
+    }
+    assert!(was_behind && stand.reactor.hub.catching_up() == 1, "it keeps the pace from behind");
+}
+
+/// While it is held for its rate it is not read; the first ping after that is the first that it can answer.
+#[test]
+fn whoever_was_held_for_its_rate_has_time_to_answer_a_ping() {
+    let limits = Limits { raw_rate: 1, raw_burst: 1, ..Limits::default() };
+    let (interval, second) = (limits.ping_interval, Duration::from_secs(1));
+    let mut stand = Stand::new(limits);
+    let peer = stand.member(WIDE);
+    let half = masked(0x81, b"half a message");
+    stand.send(&peer, [masked(0x81, b"x").repeat(100), half[..6].to_vec()].concat());
+    stand.turn();
+    assert_eq!(stand.metric("chat_held_connections"), 1);
+    for _ in 0..100 {
+        stand.pass(second);
+    }
+    assert_eq!(stand.metric("chat_held_connections"), 0);
+    stand.pass(second);
+    assert!(stand.frames(&peer).iter().all(|(opcode, _)| *opcode == 0x81), "neither a ping nor a farewell");
+    stand.send(&peer, &half[6..]);
+    for _ in 0..32 {
+        stand.pass(second);
+    }
+    assert!(stand.frames(&peer).ends_with(&[(0x89, Vec::new())]), "a ping after {interval:?} of silence");
+    stand.pass(interval - 3 * second);
+    assert_eq!(stand.frames(&peer), [], "it has its time");
+}
