@@ -1,6 +1,7 @@
 //! The hub without a socket in sight.
 
 mod ahead;
+mod asking;
 mod joining;
 mod people;
 mod refusals;
@@ -11,8 +12,11 @@ mod walk;
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::chat::dialect::Message;
+use crate::chat::entry::SearchError;
 
 /// Outboxes of text: each takes batches until it holds `room` bytes.
 #[derive(Default)]

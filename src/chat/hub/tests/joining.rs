@@ -1,4 +1,4 @@
-//! What a joiner is told, from the tail and from the store, and what of former times can be asked for.
+//! What a joiner is told, from the tail and from the store.
 
 use serde_json::{Value, json};
 
@@ -7,12 +7,12 @@ use super::*;
 
 const EPOCH: &str = "000000000000000e";
 
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     Limits { page_entries: 3, backfill_entries: 6, ..Limits::default() }
 }
 
 /// Somebody who has joined, and a room with what was said at these positions.
-fn spoken(limits: &Limits, count: usize) -> Talk {
+pub(super) fn spoken(limits: &Limits, count: usize) -> Talk {
     let mut talk = Talk::in_memory(limits);
     talk.hello(0, "Ann");
     talk.join(0, "a");
@@ -30,7 +30,7 @@ fn resume(talk: &mut Talk, slot: u32, after: u64, epoch: &str) {
 }
 
 /// Positions, gap, more, missed and older of a `joined`.
-fn told(joined: &Value) -> (Vec<u64>, bool, bool, Option<u64>, bool) {
+pub(super) fn told(joined: &Value) -> (Vec<u64>, bool, bool, Option<u64>, bool) {
     assert_eq!(joined["type"], "joined", "{joined}");
     assert_eq!(joined["epoch"], EPOCH);
     let is = |name: &str| joined[name].as_bool().unwrap();
@@ -133,7 +133,7 @@ fn leaving_and_joining_in_one_turn() {
 }
 
 /// Entries 1 to 20 are in the store, those of even positions in the room, and none in a tail.
-fn stored() -> Talk {
+pub(super) fn stored() -> Talk {
     let said = (1..=20).flat_map(|at| former(if at % 2 == 0 { "a" } else { "b" }, [at])).collect();
     let mut talk = Talk::stored(&limits(), said);
     talk.hello(0, "Ann");
@@ -382,147 +382,6 @@ fn a_busy_room_does_not_keep_a_slow_reader_from_the_others() {
         talk.drain(member(0));
     }
     assert!(heard.iter().any(|message| message["room"] == "quiet" && message["text"] == "psst"), "{heard:#?}");
-}
-
-#[test]
-fn history_pages_back_to_the_beginning() {
-    let in_memory = spoken(&Limits { tail_entries: 100, ..limits() }, 8);
-    let mut in_store = Talk::stored(&limits(), former("a", 1..=8));
-    in_store.hello(0, "Ann");
-    in_store.ask(0, json!({"type": "join", "room": "a"}));
-    in_store.settle();
-    in_store.heard(0);
-    for mut talk in [in_memory, in_store] {
-        for (limit, sizes) in [
-            (Some(3), &[3, 3, 2][..]),
-            (None, &[3, 3, 2]),
-            (Some(100), &[3, 3, 2]),
-            (Some(4), &[3, 3, 2]),
-            (Some(1), &[1; 8]),
-            (Some(0), &[1; 8]),
-        ] {
-            let (mut before, mut seen) = (None, Vec::new());
-            for (place, size) in sizes.iter().enumerate() {
-                talk.ask(0, json!({"type": "history", "room": "a", "before": before, "limit": limit}));
-                if !talk.reads.is_empty() {
-                    let pages = talk.read();
-                    talk.bring(pages);
-                }
-                let page = talk.next(0);
-                assert_eq!(page["type"], "history", "{page}");
-                let entries = positions(page["entries"].as_array().unwrap());
-                assert_eq!(entries.len(), *size);
-                assert_eq!(page["more"], place + 1 < sizes.len(), "{page}");
-                before = Some(entries[0]);
-                seen.splice(0..0, entries);
-            }
-            assert_eq!(seen, [1, 2, 3, 4, 5, 6, 7, 8]);
-            talk.now += std::time::Duration::from_secs(60);
-            talk.drain(member(0));
-        }
-    }
-}
-
-#[test]
-fn history_shows_nothing_that_has_not_been_told() {
-    let mut talk = Talk::stored(&limits(), former("a", 1..=4));
-    talk.hello(0, "Ann");
-    talk.ask(0, json!({"type": "join", "room": "a"}));
-    talk.settle();
-    talk.heard(0);
-    // It is stored, and the loop has not seen it.
-    talk.said.extend(former("a", [5]));
-    for before in [Some(u64::MAX), Some(6), None] {
-        talk.ask(0, json!({"type": "history", "room": "a", "before": before}));
-        let pages = talk.read();
-        talk.bring(pages);
-        assert_eq!(positions(talk.next(0)["entries"].as_array().unwrap()), [2, 3, 4], "before {before:?}");
-    }
-}
-
-#[test]
-fn history_and_search_when_the_store_fails() {
-    let mut talk = stored();
-    talk.ask(0, json!({"type": "join", "room": "a"}));
-    talk.settle();
-    talk.heard(0);
-    for request in ["history", "search"] {
-        talk.ask(0, json!({"type": request, "room": "a", "before": 3, "query": "text"}));
-        let pages = Pages { entries: Err(SearchError::Unavailable), ..talk.read() };
-        talk.bring(pages);
-        let error = talk.next(0);
-        assert_eq!(
-            (&error["code"], &error["request"], &error["room"]),
-            (&json!("unavailable"), &json!(request), &json!("a"))
-        );
-        assert!(error["retry_ms"].is_u64());
-    }
-    talk.exit(member(0));
-    talk.assert_empty();
-}
-
-#[test]
-fn a_search_that_cannot_be_is_told_why() {
-    let mut talk = stored();
-    talk.ask(0, json!({"type": "join", "room": "a"}));
-    talk.settle();
-    talk.heard(0);
-    for (error, words) in [
-        (SearchError::NoWords, "a search needs a word"),
-        (SearchError::TooManyWords { limit: 7 }, "a search has at most 7 words"),
-    ] {
-        talk.ask(0, json!({"type": "search", "room": "a", "query": "from:"}));
-        let pages = Pages { entries: Err(error), ..talk.read() };
-        talk.bring(pages);
-        let expected =
-            json!({"type": "error", "code": "bad_query", "message": words, "request": "search", "room": "a"});
-        assert_eq!(talk.next(0), expected);
-    }
-}
-
-#[test]
-fn what_was_found_comes_with_its_matches() {
-    let mut talk = stored();
-    talk.ask(0, json!({"type": "join", "room": "a"}));
-    talk.settle();
-    talk.heard(0);
-    talk.ask(0, json!({"type": "search", "room": "a", "query": "text 1", "limit": 2}));
-    let wanted = talk.reads.front().unwrap();
-    assert_eq!(wanted.range, Range::Matching { before: Position(21), query: "text 1".to_owned() });
-    let pages = talk.read();
-    talk.bring(pages);
-    let found = talk.next(0);
-    assert_eq!((&found["query"], &found["more"]), (&json!("text 1"), &json!(true)));
-    assert_eq!(positions(found["entries"].as_array().unwrap()), [16, 18]);
-    assert_eq!(found["entries"][0]["matches"], json!([[0, 1]]));
-    assert_eq!(found["entries"][0]["from"]["name"], "Old");
-}
-
-#[test]
-fn a_page_is_bounded_in_bytes_and_waits_for_room() {
-    let limits = Limits { page_entries: 100, outbox_high_water_bytes: 10_000, ask_burst: 1000, ..Limits::default() };
-    let mut talk = spoken(&limits, 0);
-    for number in 0..100 {
-        talk.say(0, "a", &"x".repeat(1000), &format!("n{number}"));
-        talk.turn();
-        talk.drain(member(0));
-    }
-    talk.hello(1, "Bob");
-    let joined = talk.join(1, "a");
-    assert_eq!(told(&joined), ((91..=100).collect(), false, false, None, true), "ten thousand bytes of content");
-    talk.stage.fullest = 0;
-    for _ in 0..500 {
-        talk.ask(1, json!({"type": "history", "room": "a", "before": 50}));
-    }
-    talk.turn();
-    let heard = talk.heard(1);
-    let refused = heard.iter().filter(|message| message["code"] == "busy" && message["retry_ms"] == 1000).count();
-    assert!((498..=500).contains(&refused), "{refused}");
-    // A page as JSON, and the errors.
-    assert!(talk.stage.fullest < 130_000, "{}", talk.stage.fullest);
-    talk.drain(member(1));
-    talk.ask(1, json!({"type": "history", "room": "a", "before": 50}));
-    assert_eq!(positions(talk.next(1)["entries"].as_array().unwrap()), (40..=49).collect::<Vec<_>>());
 }
 
 #[test]
