@@ -23,6 +23,7 @@ mod representation;
 mod resource;
 mod space;
 mod stream;
+mod told;
 mod worker;
 
 use std::collections::VecDeque;
@@ -37,9 +38,7 @@ use std::thread;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY};
-use http::{HeaderValue, Method, StatusCode};
-use percent_encoding::{CONTROLS, utf8_percent_encode};
+use http::{Method, StatusCode};
 
 use crate::http::{Body, Request, Response};
 use crate::limits::Limits;
@@ -51,6 +50,7 @@ use representation::Reply;
 use resource::{Choice, Copies, Copy, Resource};
 use space::Space;
 use stream::Piece;
+use told::{busy, forbidden, listed, not_acceptable, nothing_there, redirect_to_folder, unavailable};
 use worker::{Done, Found, Job, Worker};
 
 pub use manner::Manner;
@@ -466,60 +466,6 @@ fn reply(chosen: &representation::Representation, asked: Asked<'_>) -> Reply {
 fn boundary() -> String {
     let random = || RandomState::new().hash_one(0_u8);
     format!("{:016x}{:016x}", random(), random())
-}
-
-fn listed(page: &Bytes, desk: &Desk) -> Response {
-    let response = Response::new(StatusCode::OK)
-        .with("Content-Type", &HeaderValue::from_static("text/html; charset=utf-8"))
-        .with("X-Content-Type-Options", &HeaderValue::from_static("nosniff"))
-        .with_body(Body::Bytes(page.clone()));
-    let response = match desk.manner.sets(&CONTENT_SECURITY_POLICY) {
-        true => response,
-        false => response.with("Content-Security-Policy", &HeaderValue::from_static(listing::POLICY)),
-    };
-    let response = match desk.manner.sets(&CACHE_CONTROL) {
-        true => response,
-        false => response.with("Cache-Control", &HeaderValue::from_static("no-cache")),
-    };
-    desk.told(response)
-}
-
-fn nothing_there() -> Response {
-    Response::text(StatusCode::NOT_FOUND, "There is nothing at this address.")
-}
-
-fn not_acceptable() -> Response {
-    Response::text(StatusCode::NOT_ACCEPTABLE, "There is no content coding here that the request accepts.")
-        .with("Vary", &HeaderValue::from_static("Accept-Encoding"))
-}
-
-fn forbidden() -> Response {
-    Response::text(StatusCode::FORBIDDEN, "This file may not be read.")
-}
-
-fn unavailable() -> Response {
-    Response::text(StatusCode::SERVICE_UNAVAILABLE, "The file cannot be read at the moment. Try again later.")
-        .with("Retry-After", &HeaderValue::from_static("1"))
-}
-
-fn busy() -> Response {
-    Response::text(StatusCode::SERVICE_UNAVAILABLE, "Too many files are asked for at the moment. Try again later.")
-        .with("Retry-After", &HeaderValue::from_static("5"))
-}
-
-/// Redirects to the path of a folder with a slash at its end, without which relative links would lead astray.
-///
-/// The location is made from the path that was looked at, which begins with a segment: it cannot begin with two
-/// slashes and so cannot lead to another host.
-fn redirect_to_folder(path: &[u8], request: &Request) -> Response {
-    let path = path::encoded(path);
-    let location = match request.target.query() {
-        Some(query) => format!("/{path}/?{}", utf8_percent_encode(query, CONTROLS)),
-        None => format!("/{path}/"),
-    };
-    let location = HeaderValue::from_str(&location).expect("a location is percent-encoded");
-    Response::text(StatusCode::MOVED_PERMANENTLY, "This is a folder: its address ends with a slash.")
-        .with("Location", &location)
 }
 
 #[cfg(test)]

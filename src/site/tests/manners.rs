@@ -1,6 +1,6 @@
 //! What an operator can choose: fallbacks, listings and fields.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use super::*;
 
