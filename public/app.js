@@ -8,7 +8,6 @@ import { chatUrl } from "./connection.js";
 import { Panels, SettingsDialog, showHelp } from "./dialogs.js";
 import { byId, initial, make } from "./dom.js";
 import { Log } from "./log.js";
-import { friendlyName } from "./names.js";
 import { Outbox } from "./outbox.js";
 import { People } from "./people.js";
 import { DEFAULT_ROOM, RoomList, address, byName, roomOf } from "./rooms.js";
@@ -17,7 +16,7 @@ import { Search } from "./search.js";
 import { Settings } from "./settings.js";
 import { StatusBar } from "./status.js";
 import { Store } from "./store.js";
-import { strings, translate } from "./strings.js";
+import { friendlyName, strings, translate } from "./strings.js";
 
 translate(document);
 

@@ -7,8 +7,7 @@
 
 import { Connection } from "./connection.js";
 import { History } from "./history.js";
-import { friendlyName } from "./names.js";
-import { refusal } from "./strings.js";
+import { friendlyName, refusal } from "./strings.js";
 
 /** A client tells at most this often that somebody is writing. */
 const TYPING_EVERY_MS = 3_000;
@@ -126,6 +125,8 @@ export class Chat {
       case "said":
         this.#confirm(frame);
         return room && this.#store.said(room, frame);
+      case "behind":
+        return room && this.#store.setBehind(room, true);
       case "presence":
         return room && this.#store.presence(room, frame);
       case "typing":
@@ -187,6 +188,7 @@ export class Chat {
       }
       const since = room.epoch === null ? {} : { after: room.position, epoch: room.epoch };
       room.state = "joining";
+      this.#store.setBehind(room, false);
       seated.push(room);
       this.#seats.add(room.name);
       this.#connection.send({ type: "join", room: room.name, ...since });

@@ -6,6 +6,8 @@ import { Timeline } from "./timeline.js";
 export class Room {
   /** @type {"apart" | "joining" | "joined" | "refused"} */
   state = "apart";
+  /** Whether it is entered as soon as the server has heard what we have. */
+  behind = false;
   /** Why it cannot be entered, in the server's words. */
   refusal = "";
   /** @type {string | null} */

@@ -19,7 +19,9 @@ export class StatusBar {
   constructor(store, retry) {
     this.#store = store;
     store.addEventListener("status", () => this.#draw());
-    store.addEventListener("journal", () => this.#drawBanner());
+    for (const type of ["journal", "rooms", "current"]) {
+      store.addEventListener(type, () => this.#drawBanner());
+    }
     for (const type of ["online", "offline"]) {
       window.addEventListener(type, () => this.#drawBanner());
     }
@@ -64,7 +66,7 @@ export class StatusBar {
 
   /** What there is to say, and what can be done about it. */
   #message() {
-    const { status, journal } = this.#store;
+    const { status, journal, current } = this.#store;
     if (status.phase === "replaced") {
       return { words: strings.elsewhere, action: strings.continueHere };
     }
@@ -79,6 +81,7 @@ export class StatusBar {
       return { words: seconds > 0 ? later(seconds) : now, action: strings.retryNow };
     }
     const troubles = { waiting: strings.journalWaiting, apart: strings.busDown };
-    return { words: (status.phase === "connected" && troubles[journal]) || null, action: null };
+    const trouble = current.state === "joining" && current.behind ? strings.serverBehind : troubles[journal];
+    return { words: (status.phase === "connected" && trouble) || null, action: null };
   }
 }

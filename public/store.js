@@ -146,6 +146,14 @@ export class Store extends EventTarget {
     this.#tell("rooms");
   }
 
+  /** Whether a room that we are about to enter waits for what the server has not heard yet. */
+  setBehind(room, behind) {
+    if (room.behind !== behind) {
+      room.behind = behind;
+      this.#tell("rooms");
+    }
+  }
+
   // What is said
 
   /** What `joined` says. */

@@ -15,6 +15,7 @@ export const en = {
   elsewhere: "This chat goes on in another window.",
   journalWaiting: "The server cannot store messages right now. What you write waits and goes out by itself.",
   busDown: "The servers cannot reach each other right now. What you write waits and goes out by itself.",
+  serverBehind: "This server has yet to catch up with the others, and the room waits for it. What you write waits and goes out by itself.",
   retryNow: "Now",
   continueHere: "Continue here",
 
@@ -152,6 +153,7 @@ export const de = {
   elsewhere: "Dieser Chat geht in einem anderen Fenster weiter.",
   journalWaiting: "Der Server kann gerade nichts speichern. Was du schreibst, wartet und geht von selbst hinaus.",
   busDown: "Die Server erreichen einander gerade nicht. Was du schreibst, wartet und geht von selbst hinaus.",
+  serverBehind: "Dieser Server muss die anderen erst noch einholen, und der Raum wartet darauf. Was du schreibst, wartet und geht von selbst hinaus.",
   retryNow: "Jetzt",
   continueHere: "Hier weiter",
 
@@ -296,6 +298,11 @@ export const language =
 export const locale = navigator.languages.find((tag) => tag.toLowerCase().startsWith(language)) ?? language;
 
 export const strings = language === "de" ? de : en;
+
+const any = (list) => list[Math.floor(Math.random() * list.length)];
+
+/** What somebody is called who has not chosen a name, such as "Quiet Otter". */
+export const friendlyName = () => `${any(strings.qualities)} ${any(strings.animals)}`;
 
 /** Why the server has refused something, in words for people. @param {string} code @param {string} message its own */
 export const refusal = (code, message) => strings.refusals[code] ?? message.replace(/^[a-z]+: /, "");

@@ -125,6 +125,33 @@ test("servers that cannot reach each other say so calmly, in English and in Germ
   }
 });
 
+test("a room that waits for a server that is behind says so until it is entered, in English and in German", async () => {
+  await serve();
+  const waiting = [];
+  for (const [locale, behind] of [["en-GB", /has yet to catch up with the others/], ["de-DE", /muss die anderen erst noch einholen/]]) {
+    const { page, said, held, release, tell, close } = await enterBetween({ locale });
+    const shown = async () => ((await banner(page).isVisible()) ? banner(page).textContent() : "");
+    const joins = () => said.filter(({ type }) => type === "join").length;
+    held.add("join");
+    close(1001);
+    await until("it comes back", joins, (count) => count === 2);
+    assert.equal(await shown(), "", "most often that is soon over");
+    tell({ type: "behind", room: "lobby", position: 0 });
+    await until("it is told", shown, (words) => behind.test(words));
+    waiting.push(`patience, ${locale}`);
+    await say(page, waiting.at(-1));
+    tell({ type: "behind", room: "another", position: 0 });
+    await page.evaluate(() => history.pushState(null, "", "?room=garden") ?? dispatchEvent(new PopStateEvent("popstate")));
+    await until("that is another room", shown, (words) => words === "");
+    await page.goBack();
+    await until("it still waits", shown, (words) => behind.test(words));
+    release();
+    await until("it is there", shown, (words) => words === "");
+    await hears(page, ...waiting);
+    await until("what was written is said", () => fates(page), (are) => are.length === 0);
+  }
+});
+
 test("what the page does not know does not disturb it", async () => {
   await serve();
   const { page, tell, routes } = await enterBetween();
