@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use common::{
-    DEADLINE, End, Frame, Raw, Server, close_frame, connect_narrow, crowd, frame, get, raise_descriptor_limit,
+    DEADLINE, End, Frame, Raw, Server, close_frame, connect_narrow, crowd, frame, get, http, raise_descriptor_limit,
     upgrade_request, wait_until,
 };
 
@@ -366,6 +366,38 @@ fn answers_that_nobody_reads() {
         server.wait_for_metric("chat_connections{kind=\"http\"}", |open| open == 1.0);
         assert_eq!(get(server.address(), "/999.bin").body.len(), 200_000);
     });
+}
+
+#[test]
+fn histories_that_nobody_reads() {
+    const TOTAL: &str = "16MiB";
+    for store in [false, true] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let data = ["--memory=no", "--data", folder.path().to_str().expect("UTF-8"), "--tail-bytes", "64KiB"];
+        let arguments = ["--outboxes-total", TOTAL, "--post-rate", "0"];
+        survives(&[&arguments[..], if store { &data } else { &[] }].concat(), |server, pair| {
+            let address = server.address();
+            let text = "x".repeat(16_000);
+            for _ in 0..20 {
+                let head = format!("POST /rooms/r/messages HTTP/1.1\r\nHost: {address}\r\nContent-Type: text/plain");
+                let said = http(address, format!("{head}\r\nContent-Length: {}\r\n\r\n{text}", text.len()));
+                assert_eq!(said.status, 201, "{said:?}");
+            }
+            let ask = format!("GET /rooms/r/messages HTTP/1.1\r\nHost: {address}\r\n\r\n");
+            let mut deaf: Vec<Raw> = (0..500).map(|_| Raw::over(connect_narrow(address))).collect();
+            deaf.iter_mut().for_each(|connection| connection.send(&ask));
+            let mut statuses: Vec<u16> = deaf.iter_mut().map(|connection| connection.response_head().status).collect();
+            statuses.sort_unstable();
+            statuses.dedup();
+            assert_eq!(statuses, [200, 503], "stored: {store}");
+            let outboxes = server.metric("chat_outbox_bytes");
+            assert!(outboxes < 17.0 * 1024.0 * 1024.0, "{outboxes} bytes wait");
+            pair.hear(10);
+            drop(deaf);
+            server.wait_for_metric("chat_connections{kind=\"http\"}", |open| open == 1.0);
+            assert_eq!(http(address, &ask).status, 200);
+        });
+    }
 }
 
 /// All the ways to hold a connection for nothing: they end by themselves.

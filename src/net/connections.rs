@@ -331,6 +331,12 @@ impl Connections {
         !is_full
     }
 
+    /// Whether all outboxes together have room for so much more that nobody else has a share in.
+    #[must_use]
+    pub fn have_room_for(&self, bytes: usize) -> bool {
+        self.outbox_bytes.saturating_add(bytes) < self.total_bytes
+    }
+
     /// Queues `bytes` whatever waits already: responses, control frames and farewells, which are bounded elsewhere.
     pub fn push(&mut self, id: ConnectionId, bytes: Bytes, now: Instant) {
         if self.get(id).is_some() {

@@ -243,6 +243,11 @@ impl Reactor {
         {
             return Some(unavailable("This server has not read yet what you have heard elsewhere."));
         }
+        // What is made for this client alone takes memory until it has taken it, and those before may not have begun.
+        let max_bytes = self.limits.outbox_high_water_bytes;
+        if !self.connections.have_room_for(self.desk.reads.len() * max_bytes) {
+            return Some(unavailable("Too many clients do not take what they have asked for."));
+        }
         let most = self.limits.page_entries;
         let limit = limit.map_or(most, |limit| usize::try_from(limit).unwrap_or(most)).clamp(1, most);
         let upto = self.hub.position();
@@ -258,7 +263,6 @@ impl Reactor {
         self.desk.next_read = (self.desk.next_read + 1) % TICKET;
         let ticket = TICKET | self.desk.next_read;
         self.desk.reads.insert(ticket, Reading { asker: Asker::new(id, &request.headers), since });
-        let max_bytes = self.limits.outbox_high_water_bytes;
         self.journal.read(Read { ticket, room, range, limit, max_bytes, count: 0 });
         None
     }
@@ -382,7 +386,8 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response {
         .with("Content-Type", &HeaderValue::from_static("application/json"))
         .with("Cache-Control", &HeaderValue::from_static("no-store"))
         .with("X-Content-Type-Options", &HeaderValue::from_static("nosniff"))
-        .with_body(Body::Bytes(body.into()))
+        // It may wait for long, and should not hold more than it is.
+        .with_body(Body::Bytes(body.into_boxed_slice().into()))
 }
 
 fn bad_request(message: &str) -> Response {

@@ -154,7 +154,7 @@ impl Reactor {
         Response::new(StatusCode::OK)
             .with("Content-Type", &HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"))
             .with("Cache-Control", &HeaderValue::from_static("no-store"))
-            .with_body(Body::Bytes(self.metrics_text(now).into()))
+            .with_body(Body::Bytes(self.metrics_text(now).into_boxed_str().into_boxed_bytes().into()))
     }
 
     pub(super) fn metrics_text(&self, now: Instant) -> String {
