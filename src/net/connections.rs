@@ -12,6 +12,7 @@ use crate::close::CloseReason;
 use crate::http::Http;
 use crate::limits::Limits;
 
+use super::conduit::Conduit;
 use super::connection::{Backlog, Connection, ConnectionId, Held, HttpExchange, Phase, Protocol};
 use super::outbox::{FileSlice, Outbox};
 use super::transport::{Transport, WriteOutcome};
@@ -48,6 +49,8 @@ pub struct Connections {
     drained: Vec<ConnectionId>,
     /// Slots that wait for the end of the turn.
     closed: Vec<u32>,
+    /// For all of them.
+    conduit: Conduit,
     high_water_bytes: usize,
     low_water_bytes: usize,
     total_bytes: usize,
@@ -67,6 +70,7 @@ impl Connections {
             held: 0,
             drained: Vec::new(),
             closed: Vec::new(),
+            conduit: Conduit::default(),
             high_water_bytes: limits.outbox_high_water_bytes,
             low_water_bytes: limits.outbox_low_water_bytes,
             total_bytes: limits.outboxes_total_bytes,
@@ -379,7 +383,7 @@ impl Connections {
             if connection.outbox.is_empty() {
                 break Flushed::Empty;
             }
-            match connection.transport.write(&connection.outbox) {
+            match connection.transport.write(&connection.outbox, &mut self.conduit) {
                 Ok(WriteOutcome::Bytes(taken)) => {
                     let offered = connection.outbox.offered();
                     connection.outbox.advance(taken);

@@ -11,6 +11,7 @@ use rustix::fs::sendfile;
 use rustix::net::{SendFlags, send};
 use socket2::SockRef;
 
+use super::conduit::Conduit;
 use super::outbox::{FileSlice, Front, MAX_SLICES, Outbox};
 
 /// The carrier of one connection.
@@ -81,7 +82,7 @@ impl Transport {
     }
 
     /// Writes once from the front of `outbox`, without taking anything off it: one slice by `send`, more by `writev`, a file
-    /// by `sendfile`.
+    /// by `sendfile`, or through the conduit if a pipe holds all of it.
     ///
     /// What stands before a file is not held back for it (`MSG_MORE`): one packet in twenty is not worth that the client
     /// hears later, and BBR takes connections whose every packet is full for limited by the path, and paces them.
@@ -89,7 +90,7 @@ impl Transport {
     /// # Errors
     ///
     /// Those of `send(2)` but for `EAGAIN` and `EINTR`: the connection is lost.
-    pub fn write(&mut self, outbox: &Outbox) -> io::Result<WriteOutcome> {
+    pub(super) fn write(&mut self, outbox: &Outbox, conduit: &mut Conduit) -> io::Result<WriteOutcome> {
         loop {
             let result = match self {
                 Transport::Tcp(stream) => match outbox.front() {
@@ -101,7 +102,7 @@ impl Transport {
                         let filled = outbox.fill(&mut slices);
                         stream.write_vectored(&slices[..filled])
                     }
-                    Front::File(slice) => send_file(stream, slice),
+                    Front::File(slice) => send_file(stream, slice, conduit),
                 },
                 #[cfg(test)]
                 Transport::Simulated(socket) => {
@@ -139,8 +140,11 @@ impl Transport {
 }
 
 /// Has the kernel send bytes of a file.
-fn send_file(stream: &TcpStream, slice: &FileSlice) -> io::Result<usize> {
+fn send_file(stream: &TcpStream, slice: &FileSlice, conduit: &mut Conduit) -> io::Result<usize> {
     let (file, mut start, length) = slice.place();
+    if let Some(sent) = slice.pipe().and_then(|whole| conduit.send(whole, length, stream)) {
+        return sent;
+    }
     match sendfile(stream, file, Some(&mut start), length)? {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
         taken => Ok(taken),
