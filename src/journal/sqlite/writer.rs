@@ -20,6 +20,7 @@ use crate::journal::outbound::Outbound;
 
 use super::append::{self, Appender, Failed, What};
 use super::open::Lock;
+use super::queue;
 use super::report::{Board, Marks, Reporter};
 use super::schema;
 use super::upkeep::{Step, Upkeep};
@@ -153,7 +154,7 @@ impl Writer {
         let due = due.into_iter().chain(self.reporter.due()).min();
         let patience = due.map_or(IDLE, |due| due.saturating_duration_since(now).min(IDLE));
         let mut work = if self.waiting.is_empty() && !self.may_keep(now) && !patience.is_zero() {
-            self.work.recv_timeout(patience)
+            queue::receive(&self.work, patience)
         } else {
             self.work.try_recv().map_err(|_| RecvTimeoutError::Timeout)
         };
