@@ -6,6 +6,7 @@
 //! It touches the file system in one place, [`Config::site`], and opens nothing.
 
 mod args;
+mod bus;
 mod fields;
 mod values;
 
@@ -21,8 +22,9 @@ use thiserror::Error;
 use tracing_subscriber::filter::Targets;
 
 use self::args::Args;
+use self::bus::BusUrl;
 use self::fields::{CacheRule, Field, Lines};
-use self::values::{BusPrefix, BusUrl, Host, List, Network, Origin, Port, Size};
+use self::values::{BusPrefix, Host, List, Network, Origin, Port, Size};
 use crate::limits::Limits;
 
 /// The port that is used when none is given.
@@ -193,6 +195,9 @@ impl Config {
         if hosts_are_default {
             hosts = vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
         }
+        let prefix = args.bus_prefix.map_or_else(|| DEFAULT_PREFIX.to_owned(), |BusPrefix(prefix)| prefix);
+        let url = args.bus.map(BusUrl::checked).transpose()?;
+        let bus = url.map(|url| Bus { url, prefix });
         let rules = args.cache_control.into_iter().flat_map(|Lines(rules)| rules);
         let fields = args.header.into_iter().flat_map(|Lines(fields)| fields);
         let mut headers = HeaderMap::new();
@@ -214,10 +219,7 @@ impl Config {
             memory: args.memory || port == 0 && args.data.is_none(),
             data: args.data.unwrap_or_else(|| DEFAULT_DATA.into()),
             sync: args.sync.map_or(SyncMode::default(), |values::SyncMode(sync)| sync),
-            bus: args.bus.map(|BusUrl(url)| {
-                let prefix = args.bus_prefix.map_or_else(|| DEFAULT_PREFIX.to_owned(), |BusPrefix(prefix)| prefix);
-                Bus { url, prefix }
-            }),
+            bus,
             log: args.log.unwrap_or_default().0,
             allow_origins: flat(args.allow_origin).map(|Origin(origin)| origin).collect(),
             trusted_proxies: flat(args.trust_proxy).map(|Network(network)| network).collect(),

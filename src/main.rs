@@ -9,7 +9,7 @@ use std::{env, process};
 
 use chat_app::config::{Command, Config};
 use chat_app::logging;
-use chat_app::reactor::Reactor;
+use chat_app::reactor::{Reactor, StartError};
 
 /// The server could not start or go on.
 const FAILED: u8 = 1;
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
             let served = serve(&config);
             // Lines still on their way are written when the guard goes; why it failed stands below them.
             drop(log);
-            served.map_or_else(|error| fail(FAILED, &error), |()| ExitCode::SUCCESS)
+            served.map_or_else(|error| fail(code(&*error), &error), |()| ExitCode::SUCCESS)
         }
         Ok(Command::Print(text)) => {
             print(&text);
@@ -43,6 +43,14 @@ fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
         tracing::info!(%address, pid = process::id(), "listening on {url}");
     }
     Ok(reactor.run()?)
+}
+
+/// Whether something else should be asked for, or can be had another time.
+fn code(error: &(dyn Error + 'static)) -> u8 {
+    match error.downcast_ref::<StartError>() {
+        Some(error) if error.is_of_usage() => USAGE,
+        Some(_) | None => FAILED,
+    }
 }
 
 /// What a person on this machine would open.

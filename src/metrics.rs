@@ -165,8 +165,8 @@ pub struct Bus {
     pub elsewhere: usize,
     /// Clients that wait for what they have heard from other instances.
     pub ahead: usize,
-    /// Those that were told of a gap since the start.
-    pub ahead_lost: u64,
+    /// Those that were told of a gap since the start, by reason.
+    pub ahead_lost: [(&'static str, u64); 4],
 }
 
 /// The classes of status codes (RFC 9110, section 15).
@@ -330,7 +330,7 @@ impl Metrics {
             let help = "Joins that wait until this instance has heard what whoever joins has heard from another.";
             text.single("chat_bus_clients_ahead", GAUGE, help, bus.ahead);
             let help = "Such joins that were told of a gap.";
-            text.single("chat_bus_clients_ahead_lost_total", COUNTER, help, bus.ahead_lost);
+            text.labelled("chat_bus_clients_ahead_lost_total", COUNTER, help, "reason", bus.ahead_lost);
             let help = "Times that the bus was lost, or not reached.";
             text.single("chat_bus_reconnects_total", COUNTER, help, bus.reconnects);
             let help = "Time from saying something here until it had come back from the bus and was stored.";

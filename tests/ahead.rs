@@ -108,4 +108,6 @@ fn the_wait_ends_in_time() {
     let last = say(&mut ann, "unheard");
     let (mut moved, _) = ChatClient::hello(behind.address(), "Ann");
     assert_eq!(moved.resume(ROOM, last, &epoch)["gap"], true);
+    assert_eq!(behind.metric("chat_bus_clients_ahead_lost_total{reason=\"late\"}"), 1.0);
+    assert_eq!(behind.metric("chat_bus_clients_ahead_lost_total{reason=\"absent\"}"), 0.0);
 }

@@ -384,13 +384,18 @@ fn a_bus_whose_connection_is_stopped_is_noticed() {
 #[test]
 fn a_bus_that_cannot_be_one_is_told_in_a_sentence() {
     for (url, expected) in [
-        ("http://127.0.0.1", "expected a URL such as redis://127.0.0.1"),
-        ("127.0.0.1:6379", "expected a URL such as redis://127.0.0.1"),
-        ("redis://127.0.0.1:port", "cannot use the bus: the URL is not one of a Redis server"),
+        ("http://127.0.0.1", "chat-app: --bus: expected a URL such as redis://127.0.0.1"),
+        ("127.0.0.1:6379", "chat-app: --bus: expected a URL such as redis://127.0.0.1"),
+        ("redis://", "but it has no host"),
+        ("redis://127.0.0.1:port", "but its port is not one from 1 to 65535"),
+        // What only the client of the broker knows.
+        ("redis://me:secret@0.0.0.0", "chat-app: --bus: the URL is not one of a Redis server, such as redis://"),
+        ("redis://me:secret@h?protocol=9", "chat-app: --bus: the URL is not one of a Redis server, such as redis://"),
     ] {
         let output = run(&["--bus", url, "--memory", "--port", "0"], &[]);
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(told.contains(expected) && !output.status.success(), "{url}: {told}");
+        assert!(told.contains(expected) && !told.contains("secret"), "{url}: {told}");
+        assert_eq!(output.status.code(), Some(2), "{url}: {told}");
         assert!(told.lines().last().is_some_and(|line| line.starts_with("chat-app: ")), "{told}");
     }
 }

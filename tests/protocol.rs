@@ -15,7 +15,7 @@ use tungstenite::{Bytes, Message};
 use common::{DEADLINE, Server, WsClient};
 
 const DOCUMENT: &str = include_str!("../docs/PROTOCOL.md");
-const V1: &str = include_str!("../src/chat/v1.rs");
+const V1: &str = concat!(include_str!("../src/chat/v1.rs"), include_str!("../src/chat/v1/request.rs"));
 
 /// What is in the place of something that an example leaves out.
 const LEFT_OUT: &str = "…";
@@ -331,7 +331,7 @@ fn documented(heading: &str) -> BTreeMap<String, BTreeSet<String>> {
     messages.map(|text| (text.lines().next().expect("a heading").to_owned(), fields(text))).collect()
 }
 
-/// The lines of an enum or struct of `src/chat/v1.rs`, as rustfmt puts them.
+/// The lines of an enum or struct of `src/chat/v1.rs` and what lies below it, as rustfmt puts them.
 fn source(head: &str) -> impl Iterator<Item = &'static str> {
     let begin = V1.find(head).unwrap_or_else(|| panic!("there is no {head}"));
     V1[begin..].lines().skip(1).take_while(|line| *line != "}").filter(|line| !line.trim_start().starts_with("///"))

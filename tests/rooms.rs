@@ -143,6 +143,17 @@ fn what_cannot_be_posted() {
         assert_eq!(response.status, *status, "{name}: {}", response.text());
         assert!(response.text().trim_end().ends_with(['.', '\'']), "{name}: a sentence: {}", response.text());
     }
+    for (content, wrong) in [
+        (r#"{"name": "x"}"#, "missing field `text`"),
+        (r#"{"text": 1}"#, "`text` must be a text, and is a number"),
+        (r#"{"text": "x", "name": ["x"]}"#, "`name` must be a text, and is a list"),
+        (r#"["x", "name"]"#, "it must be an object, and is a list"),
+        ("hello", "expected value at line 1 column 1"),
+    ] {
+        let told = post(address, "r", &[JSON], content);
+        let expected = format!("The JSON is not as it should be: {wrong}.");
+        assert!(told.status == 400 && told.text().contains(&expected), "{content}: {}", told.text());
+    }
     for (method, resource, status) in [
         ("PUT", "messages", 405),
         ("DELETE", "messages", 405),

@@ -17,6 +17,8 @@ from .sides import GENERATOR_CORE, SERVER_CORE, Broken, Server, free_port, gener
 
 # Descriptors of a process that are no client sockets.
 SPARE_DESCRIPTORS = 512
+# Those who talk in `sockets`.
+SENDERS = 10
 # Where the Debian package has the script that does not change the user.
 RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 WANTED_ADDED_MS = {"Redis": 3, "RabbitMQ": 10}
@@ -231,10 +233,10 @@ class Measurement:
             raise Broken(f"{count} instances with {most} open files each hold no {clients:,} sockets: raise `ulimit -Hn`")
         processes = max(self.options.processes, -(-clients // room))
         arguments = [
-            "--clients", clients, "--senders", 10, "--rate", 0.5, "--seconds", 20, "--settle", 3, "--drain", 20,
+            "--clients", clients, "--senders", SENDERS, "--rate", 0.5, "--seconds", 20, "--settle", 3, "--drain", 20,
             "--processes", processes,
         ]  # fmt: skip
-        for dialect in self.options.dialects.split(","):
+        for dialect in self.options.dialects:
             with Redis() as bus:
                 report = self.run(count, bus, "--memory", [*arguments, "--dialect", dialect])
             setup = f"{count} on Redis, {dialect}"

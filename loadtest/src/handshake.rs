@@ -51,6 +51,10 @@ impl Request {
 
     /// Judges what has come so far.
     pub fn judge(&self, bytes: &[u8]) -> Response {
+        // An alert, or a handshake, of any version (RFC 8446, section 5.1): a request in the clear was not understood.
+        if let [0x15 | 0x16, 0x03, ..] = bytes {
+            return Response::Refused("the server speaks TLS there; with it the URL begins with wss://".into());
+        }
         let Some(head_bytes) = head_end(bytes) else {
             let too_long = bytes.len() > MAX_HEAD_BYTES;
             return if too_long { Response::Refused("an endless response head".into()) } else { Response::NotYet };
@@ -138,6 +142,11 @@ mod tests {
                 "101 with a wrong Sec-WebSocket-Accept",
             ),
             ("endless", &endless, "an endless response head"),
+            (
+                "an alert of TLS",
+                b"\x15\x03\x03\x00\x02\x02\x32",
+                "the server speaks TLS there; with it the URL begins with wss://",
+            ),
         ];
         for (name, bytes, reason) in table {
             assert_eq!(request.judge(bytes), Response::Refused((*reason).into()), "{name}");

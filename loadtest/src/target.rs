@@ -1,7 +1,7 @@
 //! Where the clients connect to: the URL, its addresses, and the source addresses they come from.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -53,22 +53,31 @@ impl Target {
             return Err(format!("`{url}` has a blank or control character in its path"));
         }
 
-        let (host, port) = match authority.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
-            Some((host, port)) => (host, port.strip_prefix(':').or(port.is_empty().then_some(""))),
-            None => match authority.split_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (authority, Some("")),
-            },
-        };
-        let port = match port {
-            Some("") => Ok(scheme.usual_port()),
-            Some(digits) => digits.parse().map_err(|_| ()),
-            None => Err(()),
-        };
-        let Ok(port) = port else { return Err(format!("`{url}` has a port that is not a number below 65536")) };
-        if host.is_empty() {
-            return Err(format!("`{url}` names no host"));
+        let wrong = |what: &str| format!("`{url}` {what}");
+        if authority.contains('@') {
+            return Err(wrong("has a name and a password, which nobody is told"));
         }
+        if authority.parse::<Ipv6Addr>().is_ok() {
+            return Err(wrong("has an IPv6 address without brackets; it should look like ws://[::1]:8080/"));
+        }
+        let (host, port) = match authority.strip_prefix('[') {
+            Some(inner) => {
+                let (host, behind) = inner.split_once(']').ok_or_else(|| wrong("has a bracket that is not closed"))?;
+                if host.parse::<Ipv6Addr>().is_err() {
+                    return Err(wrong("has something else than an IPv6 address in brackets"));
+                }
+                let port = behind.strip_prefix(':').or(behind.is_empty().then_some(""));
+                (host, port.ok_or_else(|| wrong("has something else than a port behind its address"))?)
+            }
+            None => authority.split_once(':').unwrap_or((authority, "")),
+        };
+        if host.is_empty() {
+            return Err(wrong("names no host"));
+        }
+        let port = match port {
+            "" => scheme.usual_port(),
+            digits => digits.parse().map_err(|_| wrong("has a port that is not a number below 65536"))?,
+        };
         Ok(Target { scheme, authority: authority.to_owned(), path, host: host.to_owned(), port })
     }
 
@@ -190,8 +199,28 @@ mod tests {
             let target = Target::parse(url).unwrap();
             assert_eq!((target.scheme, target.port, target.to_string()), (Scheme::Wss, port, url.to_owned()));
         }
-        for url in ["", "http://a", "a:80", "wss://", "ws://", "ws://:80", "ws://a:b", "ws://a:70000", "ws://a/ b"] {
-            assert!(Target::parse(url).is_err(), "{url}");
+        let table = [
+            ("", "is no WebSocket URL; it should look like ws://127.0.0.1:8080/"),
+            ("http://a", "is no WebSocket URL; it should look like ws://127.0.0.1:8080/"),
+            ("a:80", "is no WebSocket URL; it should look like ws://127.0.0.1:8080/"),
+            ("wss://", "names no host"),
+            ("ws://", "names no host"),
+            ("ws://:80", "names no host"),
+            ("ws://me:secret@a", "has a name and a password, which nobody is told"),
+            ("ws://a:b", "has a port that is not a number below 65536"),
+            ("ws://a:70000", "has a port that is not a number below 65536"),
+            ("ws://a/ b", "has a blank or control character in its path"),
+            ("wss://[::1", "has a bracket that is not closed"),
+            ("wss://[::1:8080/]", "has a bracket that is not closed"),
+            ("wss://[]", "has something else than an IPv6 address in brackets"),
+            ("ws://[a]:80", "has something else than an IPv6 address in brackets"),
+            ("ws://[::1]80", "has something else than a port behind its address"),
+            ("ws://[::1]:b", "has a port that is not a number below 65536"),
+            ("ws://::1", "has an IPv6 address without brackets; it should look like ws://[::1]:8080/"),
+            ("ws://2001:db8::1", "has an IPv6 address without brackets; it should look like ws://[::1]:8080/"),
+        ];
+        for (url, wrong) in table {
+            assert_eq!(Target::parse(url), Err(format!("`{url}` {wrong}")));
         }
     }
 

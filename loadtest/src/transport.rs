@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 
 use mio::net::TcpStream;
-use rustls::ClientConnection;
+use rustls::{ClientConnection, Error};
 
 use crate::trust::Secure;
 
@@ -116,7 +116,7 @@ impl Tls {
         let processed = self.connection.process_new_packets().map(drop);
         // Of a fault the other side is told why.
         let sent = self.send();
-        processed.map_err(|err| io::Error::other(format!("TLS: {err}")))?;
+        processed.map_err(|err| io::Error::other(told(&err, self.connection.is_handshaking())))?;
         match sent {
             Err(err) if err.kind() == io::ErrorKind::WouldBlock => Ok(()),
             sent => sent,
@@ -146,6 +146,17 @@ impl Tls {
             }
         }
         Ok(())
+    }
+}
+
+/// What was wrong with what has come, for whoever chose the URL.
+fn told(err: &Error, is_handshaking: bool) -> String {
+    match err {
+        // What comes first is no record of TLS: most often it is a response of HTTP.
+        Error::InvalidMessage(_) if is_handshaking => {
+            format!("the server does not speak TLS there; without it the URL begins with ws:// ({err})")
+        }
+        _ => format!("TLS: {err}"),
     }
 }
 

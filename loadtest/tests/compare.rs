@@ -19,6 +19,28 @@ fn what_is_made_of_rounds() {
 }
 
 #[test]
+fn values_that_mean_nothing_are_refused_before_anything_is_started() {
+    for (program, argument, told_of) in [
+        ("./cluster", "--sockets=-1", "--sockets: '-1' is not a whole number at least 10"),
+        ("./cluster", "--sockets=many", "--sockets: 'many' is not a whole number at least 10"),
+        ("./cluster", "--instances=1", "--instances: '1' is not a whole number at least 2"),
+        ("./cluster", "--rounds=0", "--rounds: '0' is not a whole number at least 1"),
+        ("./cluster", "--processes=-4", "--processes: '-4' is not a whole number at least 1"),
+        ("./cluster", "--seconds=-3", "--seconds: '-3' is not a number above 0"),
+        ("./cluster", "--dialects=raw,", "--dialects: there is no dialect ''; there are raw, v1"),
+        ("./compare", "--rounds=-1", "--rounds: '-1' is not a whole number at least 1"),
+        ("./compare", "--seconds=nan", "--seconds: 'nan' is not a number above 0"),
+        ("./compare", "--warmup=-1", "--warmup: '-1' is not a number at least 0"),
+        ("./compare", "--minutes=inf", "--minutes: 'inf' is not a number at least 0"),
+        ("./compare", "--tolerate=-1", "--tolerate: '-1' is not a number at least 0"),
+    ] {
+        let output = script(program, &["--server=false", argument]);
+        assert_eq!(output.status.code(), Some(2), "{argument}: {}", told(&output));
+        assert!(String::from_utf8_lossy(&output.stderr).contains(told_of), "{argument}: {}", told(&output));
+    }
+}
+
+#[test]
 fn rounds_are_kept_and_become_a_page() {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("compare-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();

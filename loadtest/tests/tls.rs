@@ -77,6 +77,20 @@ fn terminator(config: Arc<ServerConfig>, inner: u16, piece: usize) -> (u16, Arc<
     (port, told)
 }
 
+/// Who answers whatever is said as HTTP does to what it does not understand; gives the port.
+fn plain() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    port
+}
+
 /// One thread for each direction: neither waits with the connection in its hands.
 fn relay(
     outer: &TcpStream,
@@ -219,5 +233,28 @@ fn only_who_is_to_be_believed_is_believed() {
                 assert!(refused.contains(why), "{name}: {refused}");
             }
         }
+    }
+}
+
+#[test]
+fn who_speaks_tls_to_one_who_does_not_is_told_what_is_wrong() {
+    let (yardstick, identity) = (Yardstick::start(), Identity::new("misled"));
+    let (port, _) = terminator(identity.config(), yardstick.port, usize::MAX);
+    for (url, trust, expected) in [
+        (
+            format!("--url=wss://127.0.0.1:{}", plain()),
+            &["--insecure"][..],
+            "the server does not speak TLS there; without it the URL begins with ws://",
+        ),
+        (
+            format!("--url=ws://127.0.0.1:{port}"),
+            &[],
+            "the server speaks TLS there; with it the URL begins with wss://",
+        ),
+    ] {
+        let arguments = [&[&url[..], "--clients=3", "--rate=50", "--seconds=0.1"], trust].concat();
+        let (code, text, json) = report(&arguments, &format!("tls-misled-{}", trust.len()));
+        let refused: String = json["connect"]["refused"].as_object().unwrap().keys().cloned().collect();
+        assert_eq!((code, refused.starts_with(expected)), (Some(1), true), "{url}: {refused}: {text}");
     }
 }

@@ -7,6 +7,7 @@ pub mod bucket;
 pub mod dialect;
 mod elsewhere;
 pub mod entry;
+pub mod fields;
 pub mod hub;
 pub mod identity;
 pub mod name;

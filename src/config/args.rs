@@ -7,9 +7,10 @@ use std::path::PathBuf;
 
 use argh::{ArgsInfo, EarlyExit, FlagInfo, FlagInfoKind, FromArgs};
 
+use super::bus::BusUrl;
 use super::fields::{CacheRule, Field, Lines};
 use super::values::{
-    BusPrefix, BusUrl, Count, Host, Keep, List, LogFilter, Network, Origin, Port, Size, Span, Switch, SyncMode,
+    BusPrefix, Count, Host, Keep, List, LogFilter, Network, Origin, Port, Size, Span, Switch, SyncMode,
 };
 use crate::limits::{LEAST_BUS_KEEP, Limits};
 
@@ -519,6 +520,7 @@ mod tests {
                     | "--reuse-port"
                     | "--version"
                     | "--secret-file"
+                    | "--bus"
                     | "--bus-prefix"
                     | "--spa"
                     | "--listing"

@@ -141,38 +141,6 @@ impl<const LEAST_MILLIS: u64> From<Span<LEAST_MILLIS>> for Duration {
     }
 }
 
-/// Where a bus is: a URL of a kind that this program was built with.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) struct BusUrl(pub(super) String);
-
-impl fmt::Debug for BusUrl {
-    /// It may have a password.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("BusUrl(…)")
-    }
-}
-
-impl FromStr for BusUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let scheme = text.split_once(':').map(|(scheme, _)| scheme);
-        let known = match scheme {
-            Some("redis" | "rediss" | "redis+unix" | "unix" | "valkey" | "valkeys") => {
-                Some(("redis", cfg!(feature = "redis")))
-            }
-            Some("amqp" | "amqps") => Some(("rabbitmq", cfg!(feature = "rabbitmq"))),
-            Some("nats" | "tls") => Some(("nats", cfg!(feature = "nats"))),
-            _ => None,
-        };
-        match known {
-            Some((_, true)) => Ok(BusUrl(text.to_owned())),
-            Some((feature, false)) => Err(format!("this chat-app was built without its feature {feature}")),
-            None => Err("expected a URL such as redis://127.0.0.1".to_owned()),
-        }
-    }
-}
-
 /// What names on a bus begin with: it becomes part of the names of streams, queues and subjects of any broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BusPrefix(pub(super) String);

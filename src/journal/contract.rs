@@ -119,6 +119,17 @@ pub struct Read {
     pub count: usize,
 }
 
+impl Read {
+    /// Reads nothing behind `emitted`. More may be kept already, and whoever read it now would hear it again when it is
+    /// emitted.
+    pub(super) fn end_with(&mut self, emitted: Position) {
+        match &mut self.range {
+            Range::After { upto, .. } => *upto = emitted.min(*upto),
+            Range::Before(before) | Range::Matching { before, .. } => *before = emitted.next().min(*before),
+        }
+    }
+}
+
 /// What was read, the oldest entry first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {

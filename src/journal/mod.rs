@@ -7,6 +7,7 @@
 #[cfg_attr(not(any(feature = "redis", feature = "rabbitmq", feature = "nats")), allow(dead_code, unused_variables))]
 mod bus;
 pub mod contract;
+mod in_flight;
 mod memory;
 mod ordered;
 mod outbound;

@@ -38,6 +38,7 @@ use crate::chat::entry::{Draft, Epoch, Position};
 use crate::limits::Limits;
 
 use super::contract::{Event, Range, Read, Refused, Status, StoreStats};
+use super::in_flight::InFlight;
 use super::ordered::{Mark, Ordered};
 use super::outbound::Outbound;
 use history::Reader;
@@ -80,11 +81,7 @@ pub struct SqliteJournal {
     emitted: Position,
     /// The turn's drafts.
     drafts: Vec<Draft>,
-    /// The bytes of each draft that is in flight. What comes of them comes in the same order.
-    in_flight: VecDeque<usize>,
-    in_flight_bytes: usize,
-    max_in_flight: usize,
-    max_in_flight_bytes: usize,
+    in_flight: InFlight,
     ready: VecDeque<Event>,
     events: Receiver<Vec<Event>>,
     board: Board,
@@ -240,10 +237,7 @@ impl SqliteJournal {
             mark: life.mark,
             emitted: opened_at,
             drafts: Vec::new(),
-            in_flight: VecDeque::new(),
-            in_flight_bytes: 0,
-            max_in_flight: limits.max_drafts_in_flight,
-            max_in_flight_bytes: limits.max_draft_bytes_in_flight,
+            in_flight: InFlight::new(limits),
             ready: VecDeque::new(),
             events,
             board,
@@ -270,7 +264,7 @@ impl SqliteJournal {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.in_flight.len() < self.max_in_flight && self.in_flight_bytes < self.max_in_flight_bytes
+        self.in_flight.has_room()
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -278,33 +272,20 @@ impl SqliteJournal {
     }
 
     pub(super) fn in_flight_bytes(&self) -> usize {
-        self.in_flight_bytes
+        self.in_flight.bytes()
     }
 
     pub(super) fn append(&mut self, draft: Draft) {
-        let bytes = draft.content.bytes().len();
-        self.in_flight.push_back(bytes);
-        self.in_flight_bytes += bytes;
+        self.in_flight.push(&draft, ());
         self.drafts.push(draft);
     }
 
     pub(super) fn read(&mut self, mut read: Read) {
-        // More may be in the file already. Who reads it now would hear it again when it is emitted.
-        let end = self.emitted.next();
+        read.end_with(self.emitted);
         let queues = self.queues.as_ref().expect("the journal is open");
-        let queue = match &mut read.range {
-            Range::After { upto, .. } => {
-                *upto = self.emitted.min(*upto);
-                &queues.pages
-            }
-            Range::Before(before) => {
-                *before = end.min(*before);
-                &queues.pages
-            }
-            Range::Matching { before, .. } => {
-                *before = end.min(*before);
-                &queues.searches
-            }
+        let queue = match read.range {
+            Range::After { .. } | Range::Before(_) => &queues.pages,
+            Range::Matching { .. } => &queues.searches,
         };
         if let Err(unread) = queue.send(read) {
             self.ready.push_back(history::unavailable(unread.0));
@@ -335,7 +316,7 @@ impl SqliteJournal {
             self.emitted = entry.position;
         }
         if event.ends_draft() {
-            self.in_flight_bytes -= self.in_flight.pop_front().unwrap_or(0);
+            self.in_flight.pop();
         }
         Some(event)
     }

@@ -83,6 +83,14 @@ pub enum StartError {
     Loop(#[from] io::Error),
 }
 
+impl StartError {
+    /// Whether what was asked for can never be had, on any machine.
+    #[must_use]
+    pub fn is_of_usage(&self) -> bool {
+        matches!(self, StartError::Origin(_) | StartError::Bus(BusError::Url(_)))
+    }
+}
+
 fn describe(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => "the port is in use by another program; choose another with --port".to_owned(),

@@ -22,12 +22,40 @@ pub(super) struct Ahead {
     waiting: HashMap<(MemberId, usize), Waiting>,
     /// None of them waits for a position of this life before this one, so that a turn need not look at them all.
     lowest: Position,
-    /// Those who were told of a gap, or of the newest page only, since the start.
-    lost: u64,
+    /// Those who were told of a gap, or of the newest page only, since the start, by reason.
+    lost: [u64; Vain::ALL.len()],
     /// The last question that was given a number.
     asked: u64,
     /// It has not been put.
     has_question: bool,
+}
+
+/// Why somebody is told of a gap rather than waits for what they have heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Vain {
+    /// As many wait as may.
+    Full,
+    /// It has not come in time.
+    Late,
+    /// It is not in the journal.
+    Absent,
+    /// The life of the journal to which it belongs is over.
+    Ended,
+}
+
+impl Vain {
+    /// All of them, in the order of their numbers.
+    const ALL: [Vain; 4] = [Vain::Full, Vain::Late, Vain::Absent, Vain::Ended];
+
+    /// What it is called in metrics.
+    fn label(self) -> &'static str {
+        match self {
+            Vain::Full => "full",
+            Vain::Late => "late",
+            Vain::Absent => "absent",
+            Vain::Ended => "ended",
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -48,7 +76,7 @@ struct Doubt {
 
 impl Default for Ahead {
     fn default() -> Self {
-        Ahead { waiting: HashMap::new(), lowest: NOWHERE, lost: 0, asked: 0, has_question: false }
+        Ahead { waiting: HashMap::new(), lowest: NOWHERE, lost: Default::default(), asked: 0, has_question: false }
     }
 }
 
@@ -110,11 +138,10 @@ impl Hub {
         self.ahead.len()
     }
 
-    /// Such joins since the start that were told of a gap, because there was no such position, it did not come in time, or
-    /// too many waited.
+    /// Such joins since the start that were told of a gap, by reason.
     #[must_use]
-    pub fn lost_ahead(&self) -> u64 {
-        self.ahead.lost
+    pub fn lost_ahead(&self) -> [(&'static str, u64); Vain::ALL.len()] {
+        Vain::ALL.map(|reason| (reason.label(), self.ahead.lost[reason as usize]))
     }
 
     fn has_come_to(&self, epoch: Epoch, position: Position) -> bool {
@@ -133,7 +160,7 @@ impl Hub {
             self.ahead.wait(place, Waiting { epoch, awaited, doubt: None }, self.journaled.epoch);
             return None;
         } else {
-            self.ahead.lost += 1;
+            self.ahead.lost[Vain::Full as usize] += 1;
             Start::Lost
         };
         self.ahead.forget(id, key);
@@ -144,7 +171,7 @@ impl Hub {
     /// Goes on with those whose position has come.
     pub(super) fn welcome_awaited(&mut self) {
         if self.ahead.lowest <= self.journaled.position {
-            self.settle_ahead(|_| false);
+            self.settle_ahead(|_| None);
         }
     }
 
@@ -171,7 +198,7 @@ impl Hub {
                 stage.send(id, framed::<S>(&Reply::Behind { room, position }));
             }
         }
-        self.settle_ahead(|waiting| waiting.doubt.is_some_and(|doubt| doubt.until <= now));
+        self.settle_ahead(|waiting| waiting.doubt.filter(|doubt| doubt.until <= now).map(|_| Vain::Late));
     }
 
     /// A question for the journal, if somebody waits for the answer: it is to be brought to [`level`](Hub::level) when
@@ -184,25 +211,27 @@ impl Hub {
     /// Everything has been taken that was ordered when a question was asked: whoever has been waiting since before, and
     /// waits still, waits for something that is not in the journal.
     pub fn level(&mut self, answered: u64) {
-        self.settle_ahead(|waiting| waiting.doubt.is_some_and(|doubt| doubt.question <= answered));
+        self.settle_ahead(|waiting| waiting.doubt.filter(|doubt| doubt.question <= answered).map(|_| Vain::Absent));
     }
 
     /// A life of the journal is over. Whoever waits for more of it waits in vain.
     pub(super) fn lose_ahead(&mut self, former: Epoch) {
         let present = self.journaled.epoch;
-        self.settle_ahead(|waiting| waiting.epoch == former && former != present);
+        self.settle_ahead(|waiting| (waiting.epoch == former && former != present).then_some(Vain::Ended));
     }
 
     /// Goes on with those whose position has come, and with those who wait in vain.
-    fn settle_ahead(&mut self, is_vain: impl Fn(&Waiting) -> bool) {
+    fn settle_ahead(&mut self, vain: impl Fn(&Waiting) -> Option<Vain>) {
         let Position(present) = self.journaled.position;
         let epoch = self.journaled.epoch;
         let has_come = |waiting: &Waiting| waiting.epoch == epoch && waiting.awaited.0 <= present;
-        for ((id, key), waiting) in self.ahead.take(epoch, |waiting| has_come(waiting) || is_vain(waiting)) {
+        for ((id, key), waiting) in self.ahead.take(epoch, |waiting| has_come(waiting) || vain(waiting).is_some()) {
             let start = if has_come(&waiting) {
                 Start::After(waiting.awaited)
             } else {
-                self.ahead.lost += 1;
+                if let Some(reason) = vain(&waiting) {
+                    self.ahead.lost[reason as usize] += 1;
+                }
                 Start::Lost
             };
             self.stand(id, key, Standing::Joining(start));

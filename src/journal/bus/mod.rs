@@ -56,6 +56,7 @@ use crate::chat::entry::{Draft, Epoch, Position};
 use crate::limits::Limits;
 
 use super::contract::{Event, Found, Lost, Page, Range, Read, Refused, SearchError, Status, StoreStats};
+use super::in_flight::InFlight;
 use super::outbound::Outbound;
 use super::sqlite::{OpenError, SqliteJournal, SyncMode};
 #[cfg(test)]
@@ -91,7 +92,7 @@ impl fmt::Debug for BusOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
     /// The URL names no bus that this program can reach.
-    #[error("cannot use the bus: {0}")]
+    #[error("--bus: {0}")]
     Url(String),
     /// The store cannot be had.
     #[error(transparent)]
@@ -159,11 +160,8 @@ pub struct BusJournal {
     to_bus: UnboundedSender<Order>,
     /// The turn's drafts.
     drafts: Vec<Draft>,
-    /// Each draft that is in flight: its bytes, and since when. They come back in the same order.
-    in_flight: VecDeque<(usize, Instant)>,
-    in_flight_bytes: usize,
-    max_in_flight: usize,
-    max_in_flight_bytes: usize,
+    /// Drafts that are in flight, each with since when.
+    in_flight: InFlight<Instant>,
     /// How long drafts took that have come back and were not asked about.
     returned: Vec<Duration>,
     emitted: Position,
@@ -262,10 +260,7 @@ impl BusJournal {
             store: store.map(Kept::File),
             to_bus,
             drafts: Vec::new(),
-            in_flight: VecDeque::new(),
-            in_flight_bytes: 0,
-            max_in_flight: limits.max_drafts_in_flight,
-            max_in_flight_bytes: limits.max_draft_bytes_in_flight,
+            in_flight: InFlight::new(limits),
             returned: Vec::new(),
             emitted: opened_at,
             ready: VecDeque::new(),
@@ -295,7 +290,7 @@ impl BusJournal {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.in_flight.len() < self.max_in_flight && self.in_flight_bytes < self.max_in_flight_bytes
+        self.in_flight.has_room()
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -303,7 +298,7 @@ impl BusJournal {
     }
 
     pub(super) fn in_flight_bytes(&self) -> usize {
-        self.in_flight_bytes
+        self.in_flight.bytes()
     }
 
     /// Whether the instance does its part.
@@ -336,9 +331,7 @@ impl BusJournal {
     /// Only drafts with an origin count as in flight, since it is by that that they are known again.
     pub(super) fn append(&mut self, draft: Draft) {
         if draft.origin.is_some() {
-            let bytes = draft.content.bytes().len();
-            self.in_flight.push_back((bytes, Instant::now()));
-            self.in_flight_bytes += bytes;
+            self.in_flight.push(&draft, Instant::now());
         }
         self.drafts.push(draft);
     }
@@ -429,8 +422,7 @@ impl BusJournal {
     /// The loop has taken something of the log; `is_ours` if it was said here.
     fn land(&mut self, event: &Event, is_ours: bool) {
         self.shared.took(shared::weight(event));
-        if is_ours && let Some((bytes, since)) = self.in_flight.pop_front() {
-            self.in_flight_bytes -= bytes;
+        if is_ours && let Some(since) = self.in_flight.pop() {
             self.returned.push(since.elapsed());
         }
     }

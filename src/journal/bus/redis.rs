@@ -55,7 +55,7 @@ impl Redis {
     ///
     /// What is wrong with the URL.
     pub(super) fn new(url: &str, prefix: &str, keep: u64) -> Result<Self, String> {
-        let wrong = |error| format!("the URL is not one of a Redis server: {error}");
+        let wrong = |_| "the URL is not one of a Redis server, such as redis://user:password@host:6379/0".to_owned();
         // A batch or a whisper is small, and nothing follows it for a while.
         let settings = TcpSettings::default().set_nodelay(true);
         let server = url.into_connection_info().map_err(wrong)?.set_tcp_settings(settings);

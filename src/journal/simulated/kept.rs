@@ -6,6 +6,7 @@ use fastrand::Rng;
 
 use crate::chat::entry::{Draft, Epoch, Position};
 use crate::journal::contract::{Event, Range, Read, Refused, Status};
+use crate::journal::in_flight::InFlight;
 use crate::limits::Limits;
 
 use super::store::Store;
@@ -25,10 +26,7 @@ pub(super) struct Kept {
     /// What the threads have told, in pieces, and the loop has not been woken for.
     told: VecDeque<Vec<Event>>,
     ready: VecDeque<Event>,
-    in_flight: VecDeque<usize>,
-    in_flight_bytes: usize,
-    max_in_flight: usize,
-    max_in_flight_bytes: usize,
+    in_flight: InFlight,
     has_failed: bool,
     pub(super) is_killed: bool,
 }
@@ -43,11 +41,7 @@ pub(super) struct Readers {
 impl Readers {
     /// Asks for something, of which only what was emitted is told.
     pub(super) fn ask(&mut self, mut read: Read, emitted: Position) {
-        let end = emitted.next();
-        match &mut read.range {
-            Range::After { upto, .. } => *upto = emitted.min(*upto),
-            Range::Before(before) | Range::Matching { before, .. } => *before = end.min(*before),
-        }
+        read.end_with(emitted);
         match read.range {
             Range::Matching { .. } => self.searches.push_back(read),
             Range::After { .. } | Range::Before(_) => self.pages.push_back(read),
@@ -78,17 +72,14 @@ impl Kept {
             readers: Readers::default(),
             told: VecDeque::new(),
             ready: VecDeque::new(),
-            in_flight: VecDeque::new(),
-            in_flight_bytes: 0,
-            max_in_flight: limits.max_drafts_in_flight,
-            max_in_flight_bytes: limits.max_draft_bytes_in_flight,
+            in_flight: InFlight::new(limits),
             has_failed: false,
             is_killed: false,
         }
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.in_flight.len() < self.max_in_flight && self.in_flight_bytes < self.max_in_flight_bytes
+        self.in_flight.has_room()
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -96,13 +87,11 @@ impl Kept {
     }
 
     pub(super) fn in_flight_bytes(&self) -> usize {
-        self.in_flight_bytes
+        self.in_flight.bytes()
     }
 
     pub(super) fn append(&mut self, draft: Draft) {
-        let bytes = draft.content.bytes().len();
-        self.in_flight.push_back(bytes);
-        self.in_flight_bytes += bytes;
+        self.in_flight.push(&draft, ());
         self.drafts.push(draft);
     }
 
@@ -164,7 +153,7 @@ impl Kept {
             self.emitted = entry.position;
         }
         if event.ends_draft() {
-            self.in_flight_bytes -= self.in_flight.pop_front().unwrap_or(0);
+            self.in_flight.pop();
         }
         Some(event)
     }

@@ -62,10 +62,18 @@ fn positions(entries: &[Entry]) -> Vec<u64> {
     entries.iter().map(|entry| entry.position.0).collect()
 }
 
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    wait_until_equal(what, true, condition);
+}
+
+fn wait_until_equal<T: PartialEq + fmt::Debug>(what: &str, expected: T, mut told: impl FnMut() -> T) {
     let deadline = Instant::now() + Duration::from_secs(20);
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what}: not within 20 s");
+    loop {
+        let told = told();
+        if told == expected {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{what}: {told:?} after 20 s, not {expected:?}");
         thread::park_timeout(Duration::from_millis(5));
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chat::bucket::Rate;
 use crate::chat::entry::{Author, Content, Draft, Entry, MemberId, Nonce, RoomName};
+use crate::chat::fields::{self, Field};
 use crate::chat::name::person_name;
 use crate::close::CloseReason;
 use crate::http::{Request, Response};
@@ -32,6 +33,10 @@ struct Saying {
     text: String,
     #[serde(default)]
     name: Option<String>,
+}
+
+impl Saying {
+    const FIELDS: [Field; 2] = [Field::text("text"), Field::text("name").or_absent()];
 }
 
 #[derive(Serialize)]
@@ -118,8 +123,10 @@ impl Reactor {
         let text = |name: HeaderName| post.headers.get(name).and_then(|value| value.to_str().ok());
         let media_type = text(CONTENT_TYPE).and_then(|value| value.split(';').next()).unwrap_or_default().trim();
         let Saying { text: said, name } = if media_type.eq_ignore_ascii_case("application/json") {
-            serde_json::from_slice(&content)
-                .map_err(|err| bad_request(&format!("The JSON is not as it should be: {err}.")))?
+            fields::read(&content).map_err(|err| {
+                let why = fields::fault(&content, &Saying::FIELDS).unwrap_or_else(|| err.to_string());
+                bad_request(&format!("The JSON is not as it should be: {why}."))
+            })?
         } else if media_type.eq_ignore_ascii_case("text/plain") {
             let text = String::from_utf8(content).map_err(|_| bad_request("The text is not UTF-8."))?;
             Saying { text, name: None }

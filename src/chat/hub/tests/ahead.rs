@@ -52,6 +52,11 @@ fn joined_with_gap(talk: &mut Talk, slot: u32) -> Option<bool> {
     told(talk, slot).iter().find(|message| message["type"] == "joined").map(|joined| joined["gap"] == true)
 }
 
+/// How many were told of a gap, as the metrics say: full, late, absent, ended.
+fn lost(talk: &Talk) -> [u64; 4] {
+    talk.hub.lost_ahead().map(|(_, count)| count)
+}
+
 #[test]
 fn what_they_have_heard_is_waited_for() {
     let mut talk = spoken(&limits(), 3);
@@ -67,6 +72,7 @@ fn what_they_have_heard_is_waited_for() {
     let entries = positions(joined["entries"].as_array().unwrap());
     assert_eq!([entries, positions(said)].concat(), [6], "what follows, once");
     assert!(talk.hub.ahead.is_empty());
+    assert_eq!(lost(&talk), [0; 4]);
 }
 
 #[test]
@@ -103,6 +109,7 @@ fn no_time_but_the_journal_tells_whether_it_will_come() {
     talk.hub.level(question);
     assert_eq!(joined_with_gap(&mut talk, 3), Some(true));
     assert!(talk.hub.ahead.is_empty());
+    assert_eq!(lost(&talk), [0, 0, 2, 0]);
 }
 
 #[test]
@@ -121,6 +128,7 @@ fn a_life_that_is_not_known_here_may_be_that_of_the_others() {
     talk.said.push(Entry { position: Position(8), ..talk.said[2].clone() });
     say_up_to(&mut talk, 5);
     assert_eq!(joined_with_gap(&mut talk, 3), Some(false));
+    assert_eq!(lost(&talk), [0, 0, 0, 1]);
 }
 
 #[test]
@@ -145,6 +153,7 @@ fn the_wait_is_bounded() {
     talk.pass_to(begun + Duration::from_secs(21));
     assert_eq!(joined_with_gap(&mut talk, 4), Some(true));
     assert_eq!(talk.hub.waiting_ahead(), 0);
+    assert_eq!(lost(&talk), [1, 1, 0, 0]);
 }
 
 #[test]

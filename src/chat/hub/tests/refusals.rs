@@ -44,7 +44,7 @@ fn requests_that_are_refused() {
         (json!({"type": "rename", "name": "admin"}), "bad_name", "reserved"),
         (json!({"type": "dance"}), "unknown_type", "\"dance\" is unknown"),
         (json!({"type": "say", "room": "a", "text": "x"}), "bad_frame", "missing field `nonce`"),
-        (json!({"type": "join", "room": "a", "after": -1}), "bad_frame", "invalid value"),
+        (json!({"type": "join", "room": "a", "after": -1}), "bad_frame", "must be a whole number"),
         (json!([1]), "bad_frame", "not a JSON object with a type"),
         (json!({"type": 1}), "bad_frame", "not a JSON object with a type"),
     ];

@@ -21,6 +21,7 @@ use super::super::{BusJournal, Kept};
 use super::{ANSWER_TIMEOUT, Begun, Conductor, FIRST_PAUSE, Failure, Keeps, LONGEST_PAUSE, Order};
 use crate::chat::entry::{Epoch, Position};
 use crate::journal::bus::shared::Shared;
+use crate::journal::in_flight::InFlight;
 use crate::journal::outbound::Outbound;
 use crate::journal::simulated::KeptForBus;
 use crate::journal::sqlite::Keeper;
@@ -108,10 +109,7 @@ impl BusJournal {
             store: kept.map(Kept::Simulated),
             to_bus,
             drafts: Vec::new(),
-            in_flight: std::collections::VecDeque::new(),
-            in_flight_bytes: 0,
-            max_in_flight: limits.max_drafts_in_flight,
-            max_in_flight_bytes: limits.max_draft_bytes_in_flight,
+            in_flight: InFlight::new(limits),
             returned: Vec::new(),
             emitted,
             ready: std::collections::VecDeque::new(),

@@ -42,15 +42,10 @@ impl Bused {
 
 /// Waits until this is told of entries, those not indexed, and those trimmed.
 fn wait_until_told(desk: &Desk, entries: u64, unindexed: u64, trimmed: u64) {
-    let told = || {
+    wait_until_equal("what is told", (entries, unindexed, trimmed), || {
         let stats = desk.kept().stats();
         (stats.entries, stats.unindexed, stats.trimmed)
-    };
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while told() != (entries, unindexed, trimmed) {
-        assert!(Instant::now() < deadline, "told is {:?}, not {:?}", told(), (entries, unindexed, trimmed));
-        thread::park_timeout(Duration::from_millis(5));
-    }
+    });
     assert_eq!(desk.count("entries"), entries.cast_signed());
 }
 
