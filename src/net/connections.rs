@@ -15,7 +15,7 @@ use crate::limits::Limits;
 use super::conduit::Conduit;
 use super::connection::{Backlog, Connection, ConnectionId, Held, HttpExchange, Phase, Protocol};
 use super::outbox::{FileSlice, Outbox};
-use super::transport::{Transport, WriteOutcome};
+use super::transport::{Cut, Transport, WriteOutcome};
 
 /// What came of flushing one outbox.
 #[derive(Debug)]
@@ -130,6 +130,7 @@ impl Connections {
             hung_up: false,
             ended: false,
             backed_up: false,
+            cut: Cut::Free,
             listed: false,
             dirty: false,
             held: Held::No,
@@ -383,7 +384,7 @@ impl Connections {
             if connection.outbox.is_empty() {
                 break Flushed::Empty;
             }
-            match connection.transport.write(&connection.outbox, &mut self.conduit) {
+            match connection.transport.write(&connection.outbox, connection.cut, &mut self.conduit) {
                 Ok(WriteOutcome::Bytes(taken)) => {
                     let offered = connection.outbox.offered();
                     connection.outbox.advance(taken);
@@ -402,7 +403,10 @@ impl Connections {
         let load = connection.outbox.load();
         self.outbox_bytes -= load_before - load;
         connection.writable = !matches!(flushed, Flushed::Blocked);
-        connection.backed_up |= !connection.writable;
+        if !connection.writable && !connection.backed_up {
+            connection.backed_up = true;
+            connection.cut = connection.transport.cut();
+        }
         let is_relieved = connection.backed_up && matches!(flushed, Flushed::Empty);
         if is_relieved {
             connection.backed_up = false;
