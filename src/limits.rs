@@ -8,6 +8,10 @@ use std::time::Duration;
 /// The least that [`Limits::bus_keep_entries`] may be.
 pub const LEAST_BUS_KEEP: u32 = 100_000;
 
+/// The longest file whose pages are held by a pipe as well, so that they need not be looked up whenever it is sent: 64 of
+/// 4 KiB.
+pub const MOST_PIPED_BYTES: usize = 256 * 1024;
+
 /// The bounds within which the server works. Constructed by [`crate::config`]; the defaults are those of the options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {

@@ -1,7 +1,7 @@
 //! The journal that keeps: it orders in this process, and an entry is emitted after the transaction that stores it.
 //!
 //! This file is the side of the loop, which never waits: drafts go to a thread in one piece per turn, and what came of
-//! them comes back in one piece per batch. One thread writes (`writer`): it gives positions (`append`), and between the
+//! them comes back in one piece per batch. One thread writes (`writer`; `queue` is the way to it): it gives positions (`append`), and between the
 //! batches keeps the search index, trims, and has the write-ahead log brought into the file (`upkeep`). Two threads read
 //! (`history`), each on its own connection: one gives pages, the other searches (`query`). `open` gets the file, and
 //! `schema` knows what is in it.
@@ -17,6 +17,7 @@ mod counts;
 mod history;
 mod open;
 mod query;
+mod queue;
 mod report;
 mod rows;
 mod schema;
@@ -41,6 +42,7 @@ use super::in_flight::InFlight;
 use super::ordered::{Mark, Ordered};
 use super::outbound::Outbound;
 use history::Reader;
+use queue::WorkQueue;
 use report::Board;
 use upkeep::Upkeep;
 use writer::{Work, Writer};
@@ -91,7 +93,7 @@ pub struct SqliteJournal {
 }
 
 struct Queues {
-    work: Sender<Work>,
+    work: WorkQueue,
     pages: Sender<Read>,
     searches: Sender<Read>,
 }
@@ -99,7 +101,7 @@ struct Queues {
 /// Where what a bus has put in order is handed over to be kept, from another thread.
 #[derive(Clone)]
 pub(super) struct Keeper {
-    work: Sender<Work>,
+    work: WorkQueue,
 }
 
 impl Keeper {
@@ -117,7 +119,7 @@ impl Keeper {
     /// One behind which the simulation keeps what is handed over.
     #[cfg(test)]
     pub(super) fn simulated() -> (Keeper, Handed) {
-        let (work, handed) = channel();
+        let (work, handed) = WorkQueue::simulated();
         (Keeper { work }, Handed(handed))
     }
 }
@@ -211,11 +213,8 @@ impl SqliteJournal {
             Writer::new(path, connection, lock, upkeep, work_of_writer, outbound.clone(), Arc::clone(&closing));
         let writer = writer.map_err(failed)?;
         let (opened_at, board) = (writer.last(), writer.board());
-        let reader = || {
-            let connection = open::open_to_read(path)?;
-            Ok(Reader { connection, events: outbound.clone(), writer: work.clone() })
-        };
-        let (pager, searcher, to_checkpoint) = (reader()?, reader()?, open::open_to_checkpoint(path)?);
+        let to_read = || open::open_to_read(path);
+        let (to_page, to_search, to_checkpoint) = (to_read()?, to_read()?, open::open_to_checkpoint(path)?);
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
             let run = run.clone();
             let body = move || {
@@ -224,7 +223,10 @@ impl SqliteJournal {
             };
             thread::Builder::new().name(name.to_owned()).spawn(body).map_err(|error| OpenError::io(path, &error))
         };
-        spawn("journal", Box::new(move || writer.run()))?;
+        let thread = spawn("journal", Box::new(move || writer.run()))?.thread().clone();
+        let work = WorkQueue::new(work, thread);
+        let reader = |connection| Reader { connection, events: outbound.clone(), writer: work.clone() };
+        let (pager, searcher) = (reader(to_page), reader(to_search));
         spawn("history", Box::new(move || pager.run(&pages_of_reader)))?;
         spawn("search", Box::new(move || searcher.run(&searches_of_reader)))?;
         spawn("checkpoint", Box::new(move || checkpointer.run(&to_checkpoint)))?;

@@ -12,7 +12,7 @@ use crate::limits::Limits;
 use crate::ws::session::Session;
 
 use super::outbox::Outbox;
-use super::transport::Transport;
+use super::transport::{Cut, Transport};
 
 /// The least rate at which a peer that is to end takes what is left for it. Slower ones would hold their slot for hours.
 const FAREWELL_BYTES_PER_SECOND: usize = 1024;
@@ -174,6 +174,8 @@ pub struct Connection {
     pub ended: bool,
     /// The socket has answered `Blocked` since the outbox was last empty.
     pub backed_up: bool,
+    /// How what is written lies in segments, as it was found out when the socket last began to answer `Blocked`.
+    pub cut: Cut,
     /// It stands in the list of those to be read.
     pub listed: bool,
     /// It stands in the list of those to be flushed.

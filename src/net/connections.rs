@@ -12,9 +12,10 @@ use crate::close::CloseReason;
 use crate::http::Http;
 use crate::limits::Limits;
 
+use super::conduit::Conduit;
 use super::connection::{Backlog, Connection, ConnectionId, Held, HttpExchange, Phase, Protocol};
 use super::outbox::{FileSlice, Outbox};
-use super::transport::{Transport, WriteOutcome};
+use super::transport::{Cut, Transport, WriteOutcome};
 
 /// What came of flushing one outbox.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ pub struct Connections {
     drained: Vec<ConnectionId>,
     /// Slots that wait for the end of the turn.
     closed: Vec<u32>,
+    /// For all of them.
+    conduit: Conduit,
     high_water_bytes: usize,
     low_water_bytes: usize,
     total_bytes: usize,
@@ -67,6 +70,7 @@ impl Connections {
             held: 0,
             drained: Vec::new(),
             closed: Vec::new(),
+            conduit: Conduit::default(),
             high_water_bytes: limits.outbox_high_water_bytes,
             low_water_bytes: limits.outbox_low_water_bytes,
             total_bytes: limits.outboxes_total_bytes,
@@ -126,6 +130,7 @@ impl Connections {
             hung_up: false,
             ended: false,
             backed_up: false,
+            cut: Cut::Free,
             listed: false,
             dirty: false,
             held: Held::No,
@@ -385,7 +390,7 @@ impl Connections {
             if connection.outbox.is_empty() {
                 break Flushed::Empty;
             }
-            match connection.transport.write(&connection.outbox) {
+            match connection.transport.write(&connection.outbox, connection.cut, &mut self.conduit) {
                 Ok(WriteOutcome::Bytes(taken)) => {
                     let offered = connection.outbox.offered();
                     connection.outbox.advance(taken);
@@ -404,7 +409,10 @@ impl Connections {
         let load = connection.outbox.load();
         self.outbox_bytes -= load_before - load;
         connection.writable = !matches!(flushed, Flushed::Blocked);
-        connection.backed_up |= !connection.writable;
+        if !connection.writable && !connection.backed_up {
+            connection.backed_up = true;
+            connection.cut = connection.transport.cut();
+        }
         let is_relieved = connection.backed_up && matches!(flushed, Flushed::Empty);
         if is_relieved {
             connection.backed_up = false;

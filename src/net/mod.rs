@@ -3,6 +3,7 @@
 //! Nothing here knows what a room or a file is. The protocol machines that ride on a connection come from `http` and
 //! `ws`; what they say is carried out by the reactor.
 
+mod conduit;
 pub mod connection;
 pub mod connections;
 pub mod listener;

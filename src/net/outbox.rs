@@ -29,9 +29,10 @@ pub struct FileSlice {
 }
 
 /// A file that is open as long as anybody holds it.
-pub trait SharedFile: AsFd + fmt::Debug + Send + Sync {}
-
-impl<T: AsFd + fmt::Debug + Send + Sync> SharedFile for T {}
+pub trait SharedFile: AsFd + fmt::Debug + Send + Sync {
+    /// A pipe that holds all of it, and how much that is, if there is one. It is copied from and never read.
+    fn pipe(&self) -> Option<(BorrowedFd<'_>, usize)>;
+}
 
 impl FileSlice {
     /// The bytes from `start` to `end`.
@@ -44,6 +45,15 @@ impl FileSlice {
     #[must_use]
     pub fn place(&self) -> (BorrowedFd<'_>, u64, usize) {
         (self.file.as_fd(), self.start.into(), self.len())
+    }
+
+    /// A pipe that holds just what the slice is, if that is the whole file.
+    #[must_use]
+    pub fn pipe(&self) -> Option<BorrowedFd<'_>> {
+        if self.start != 0 {
+            return None;
+        }
+        self.file.pipe().filter(|(_, length)| *length == self.len()).map(|(pipe, _)| pipe)
     }
 
     fn len(&self) -> usize {
@@ -288,9 +298,37 @@ mod tests {
         assert!(size_of::<Outbox>() <= 56, "{}", size_of::<Outbox>());
     }
 
+    /// A file of 250 bytes that a pipe holds, as far as the outbox knows.
+    #[derive(Debug)]
+    struct Piped(std::fs::File);
+
+    impl AsFd for Piped {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+
+    impl SharedFile for Piped {
+        fn pipe(&self) -> Option<(BorrowedFd<'_>, usize)> {
+            Some((self.0.as_fd(), 250))
+        }
+    }
+
+    #[test]
+    fn only_a_whole_file_is_what_its_pipe_holds() {
+        let file = Arc::new(Piped(tempfile::tempfile().unwrap()));
+        for (start, end, expected) in [(0, 250, true), (0, 249, false), (1, 250, false), (100, 350, false)] {
+            assert_eq!(FileSlice::new(file.clone(), start, end).pipe().is_some(), expected, "{start} to {end}");
+        }
+        let mut outbox = Outbox::default();
+        outbox.push_file(FileSlice::new(file, 0, 250));
+        outbox.advance(1);
+        assert!(matches!(outbox.front(), Front::File(rest) if rest.pipe().is_none()));
+    }
+
     #[test]
     fn a_file_is_taken_by_itself() {
-        let file = Arc::new(tempfile::tempfile().unwrap());
+        let file = Arc::new(Piped(tempfile::tempfile().unwrap()));
         let mut outbox = outbox(&["head", "er"]);
         outbox.push_file(FileSlice::new(file, 100, 350));
         outbox.push(Bytes::from_static(b"next"));

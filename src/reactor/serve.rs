@@ -1,5 +1,6 @@
 //! HTTP: which part answers a request, and how its response gets out.
 
+use std::os::fd::BorrowedFd;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
@@ -10,8 +11,8 @@ use crate::http::{Body, Encoded, Recipient, Request, Response};
 use crate::journal::{BusGauges, StoreStats};
 use crate::metrics::{Bus, Gauges, Store};
 use crate::net::connection::{Backlog, ConnectionId, Protocol};
-use crate::net::outbox::FileSlice;
-use crate::site::{Answer, FileStream, Part};
+use crate::net::outbox::{FileSlice, SharedFile};
+use crate::site::{Answer, FileStream, OpenFile, Part};
 use crate::ws::upgrade;
 
 use super::Reactor;
@@ -22,6 +23,12 @@ const REQUESTS_AT_ONCE: usize = 16;
 const METRICS_COST: usize = 16;
 /// Methods of what is made here.
 const ALLOWED: &str = "GET, HEAD, OPTIONS";
+
+impl SharedFile for OpenFile {
+    fn pipe(&self) -> Option<(BorrowedFd<'_>, usize)> {
+        OpenFile::pipe(self)
+    }
+}
 
 impl Reactor {
     /// Answers the requests that a connection has brought, in order, as far as they and their responses are there, and

@@ -110,7 +110,9 @@ impl Reactor {
         let root = config.site(Path::new("."))?;
         let descriptors = raise_descriptor_limit();
         let mut limits = config.limits.clone();
-        let most = descriptors.saturating_sub(RESERVED_DESCRIPTORS + site::max_copies() + limits.max_open_files).max(1);
+        let most = descriptors
+            .saturating_sub(RESERVED_DESCRIPTORS + site::most_memory_descriptors() + limits.max_open_files)
+            .max(1);
         let max_connections = limits.max_connections.unwrap_or(most);
         if max_connections > most {
             tracing::warn!(

@@ -17,6 +17,7 @@ mod embedded;
 mod listing;
 mod lookup;
 mod manner;
+mod memory_file;
 mod path;
 mod press;
 mod representation;
@@ -54,8 +55,8 @@ use told::{busy, forbidden, listed, not_acceptable, nothing_there, redirect_to_f
 use worker::{Done, Found, Job, Worker};
 
 pub use manner::Manner;
+pub use memory_file::most_memory_descriptors;
 pub use stream::{FileStream, OpenFile, Part};
-pub use worker::max_copies;
 
 /// What a site answers to.
 const ALLOWED: &str = "GET, HEAD, OPTIONS";

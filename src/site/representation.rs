@@ -62,7 +62,7 @@ impl Source {
     pub(super) fn is_in_memory(&self) -> bool {
         match self {
             Source::Memory(_) => true,
-            Source::Open(file, _) => file.is_copy,
+            Source::Open(file, _) => file.is_copy(),
         }
     }
 

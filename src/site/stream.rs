@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, IoSliceMut, Write};
+use std::io::{self, IoSliceMut};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
@@ -10,54 +10,73 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
+
+use super::memory_file::MemoryFile;
 
 /// A file that is open for all who are being sent it. Reads name their offset, so they share it.
 #[derive(Debug)]
-pub struct OpenFile {
-    file: File,
-    /// It is a copy of ours in memory, that neither changes nor has to be waited for.
-    pub(super) is_copy: bool,
-    /// How many there are of its kind. Only the worker makes them, everybody ends them.
-    count: Arc<AtomicUsize>,
+pub struct OpenFile(Place);
+
+#[derive(Debug)]
+enum Place {
+    /// A large one. How many of them there are is counted: the worker makes them, everybody ends them.
+    Disk { file: File, count: Arc<AtomicUsize> },
+    /// A copy of ours.
+    Memory(MemoryFile),
 }
 
 impl OpenFile {
     /// A large file on the disk.
     pub(super) fn new(file: File, count: &Arc<AtomicUsize>) -> Self {
-        OpenFile::counted(file, false, count)
-    }
-
-    fn counted(file: File, is_copy: bool, count: &Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
-        OpenFile { file, is_copy, count: Arc::clone(count) }
+        OpenFile(Place::Disk { file, count: Arc::clone(count) })
     }
 
-    /// A copy of this content as a file in memory, which the kernel can send without copying it once more.
-    pub(super) fn copy_of(content: &[u8], count: &Arc<AtomicUsize>) -> io::Result<Self> {
-        let mut file = File::from(memfd_create("chat-app", MemfdFlags::CLOEXEC)?);
-        file.write_all(content)?;
-        Ok(OpenFile::counted(file, true, count))
+    /// A copy in memory.
+    pub(super) fn copy(file: MemoryFile) -> Self {
+        OpenFile(Place::Memory(file))
+    }
+
+    pub(super) fn is_copy(&self) -> bool {
+        matches!(self.0, Place::Memory(_))
+    }
+
+    /// A pipe that holds all of it, and how much that is, if there is one. It must not be read from, only copied (`tee(2)`).
+    #[must_use]
+    pub fn pipe(&self) -> Option<(BorrowedFd<'_>, usize)> {
+        match &self.0 {
+            Place::Disk { .. } => None,
+            Place::Memory(file) => file.pipe(),
+        }
+    }
+
+    fn file(&self) -> &File {
+        match &self.0 {
+            Place::Disk { file, .. } => file,
+            Place::Memory(copy) => &copy.file,
+        }
     }
 
     /// Everything, if it has this length. It waits for the disk.
     pub(super) fn read_whole(&self, length: u64) -> io::Result<Vec<u8>> {
         let mut content = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-        self.file.read_exact_at(&mut content, 0)?;
+        self.file().read_exact_at(&mut content, 0)?;
         Ok(content)
     }
 }
 
 impl AsFd for OpenFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.file().as_fd()
     }
 }
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
+        if let Place::Disk { count, .. } = &self.0 {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -115,13 +134,13 @@ impl FileStream {
     /// Whether it is a copy in memory, which need not be read.
     #[must_use]
     pub fn is_copy(&self) -> bool {
-        self.file.is_copy
+        self.file.is_copy()
     }
 
     /// What comes next of a copy in memory, and what follows. `None` for a file on the disk.
     #[must_use]
     pub fn next_of_copy(mut self) -> Option<(Part, Option<FileStream>)> {
-        if !self.file.is_copy {
+        if !self.file.is_copy() {
             return None;
         }
         let before = std::mem::take(&mut self.before);
@@ -142,7 +161,7 @@ impl FileStream {
         }
         let mut buffer = self.buffer(max_bytes);
         let at = self.range.start;
-        match preadv2(&self.file.file, &mut [IoSliceMut::new(&mut buffer)], at, ReadWriteFlags::NOWAIT) {
+        match preadv2(self.file.file(), &mut [IoSliceMut::new(&mut buffer)], at, ReadWriteFlags::NOWAIT) {
             Ok(length) => self.advance(buffer, length),
             // Cold, or a file system that cannot tell.
             Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS | Errno::INTR) => Piece::Cold(self),
@@ -157,7 +176,7 @@ impl FileStream {
         }
         let mut buffer = self.buffer(max_bytes);
         loop {
-            match self.file.file.read_at(&mut buffer, self.range.start) {
+            match self.file.file().read_at(&mut buffer, self.range.start) {
                 Ok(length) => return self.advance(buffer, length),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Piece::Lost,

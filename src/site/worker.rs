@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
@@ -12,12 +12,12 @@ use bytes::Bytes;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Stat, fstat};
 use rustix::io::Errno;
-use rustix::process::{self, getrlimit};
 
 use super::Answer;
 use super::listing;
 use super::lookup::{self, Resolution};
 use super::manner::Manner;
+use super::memory_file::MemoryFiles;
 use super::representation::{Author, Representation, Source, Traits, content_type, is_compressible};
 use super::resource::{LEAST_COMPRESSED_BYTES, Resource};
 use super::space::{Share, Space};
@@ -32,19 +32,6 @@ const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
 /// How often a small file is read anew because it has changed meanwhile.
 const MAX_READS: usize = 4;
-
-/// Content of at least this length is kept as a file in memory: below it a copy costs less than another system call.
-const LEAST_COPIED_BYTES: usize = 32 * 1024;
-
-/// Files in memory, each of which takes a descriptor beside those of [`Limits::max_open_files`]: a small share of what this
-/// process may have. What comes later is kept as bytes.
-#[must_use]
-pub fn max_copies() -> usize {
-    const MOST: u64 = 256;
-    const SHARE: u64 = 64;
-    let descriptors = getrlimit(process::Resource::Nofile).current;
-    descriptors.map_or(MOST, |descriptors| MOST.min(descriptors / SHARE)) as usize
-}
 
 /// What the worker is asked to do.
 #[derive(Debug)]
@@ -175,10 +162,7 @@ pub(super) struct Worker {
     /// Large files, and others for which there is no room, that somebody is being sent, at most so many.
     open_files: Vec<(Stamp, Weak<OpenFile>)>,
     open_count: Arc<AtomicUsize>,
-    /// Files that are kept as files in memory, each with its share of the space; and how many.
-    copies: Vec<(Weak<OpenFile>, Share)>,
-    copy_count: Arc<AtomicUsize>,
-    max_copies: usize,
+    memory_files: MemoryFiles,
     /// So that a disk that fails is told of once, not with each request.
     is_failing: bool,
 }
@@ -204,9 +188,7 @@ impl Worker {
             space,
             open_files: Vec::new(),
             open_count: Arc::default(),
-            copies: Vec::new(),
-            copy_count: Arc::default(),
-            max_copies: max_copies(),
+            memory_files: MemoryFiles::new(),
             is_failing: false,
         })
     }
@@ -229,7 +211,6 @@ impl Worker {
     fn work(&mut self, job: Job) -> Done {
         match job {
             Job::Look { path, known } => {
-                self.copies.retain(|(copy, _)| copy.strong_count() > 0);
                 let found = self.look(&path, known);
                 self.tell_of_failures(&found);
                 Done::Looked { path, found }
@@ -357,18 +338,11 @@ impl Worker {
         shared.map_or(Content::Busy, |file| Content::Source(Source::Open(file, stamp.size), author))
     }
 
-    /// Content in memory: as a file there if it is worth a descriptor, and one is free.
-    fn kept(&mut self, content: Vec<u8>, share: Share) -> Source {
-        if content.len() < LEAST_COPIED_BYTES || self.copy_count.load(Ordering::Relaxed) >= self.max_copies {
-            return Source::Memory(share.filled(content));
-        }
-        match OpenFile::copy_of(&content, &self.copy_count) {
-            Ok(copy) => {
-                let copy = Arc::new(copy);
-                self.copies.push((Arc::downgrade(&copy), share));
-                Source::Open(copy, content.len() as u64)
-            }
-            Err(_) => Source::Memory(share.filled(content)),
+    /// Content in memory: as a file there, if it is worth it and there may be another.
+    fn kept(&self, content: Vec<u8>, share: Share) -> Source {
+        match self.memory_files.make(&content, share) {
+            Ok(file) => Source::Open(Arc::new(OpenFile::copy(file)), content.len() as u64),
+            Err(share) => Source::Memory(share.filled(content)),
         }
     }
 

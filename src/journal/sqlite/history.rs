@@ -2,7 +2,7 @@
 //! for a reader, and no reader of a page for a search.
 
 use std::ops::ControlFlow;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, params};
@@ -12,6 +12,7 @@ use crate::journal::contract::{Event, Found, Hit, Page, Range, Read, Refused, Se
 
 use super::append;
 use super::query::Query;
+use super::queue::WorkQueue;
 use super::rows::{self, columns};
 use super::schema;
 use super::writer::Work;
@@ -25,7 +26,7 @@ pub(super) struct Reader {
     pub(super) connection: Connection,
     pub(super) events: Outbound,
     /// Where the index is brought up to date.
-    pub(super) writer: Sender<Work>,
+    pub(super) writer: WorkQueue,
 }
 
 /// What is known of a room.

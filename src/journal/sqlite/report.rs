@@ -3,13 +3,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::chat::entry::Position;
 use crate::histogram::{COUNTS, Histogram, SECONDS};
 use crate::journal::contract::StoreStats;
 
 use super::counts::Counts;
+
+/// How long the lengths of the files may be those of a while ago. To ask for them with each batch is a noticeable part of
+/// what a batch costs.
+const LENGTHS_AFTER: Duration = Duration::from_secs(1);
 
 /// What was reported last. Whoever holds it does nothing but copy.
 #[derive(Debug, Clone)]
@@ -32,6 +36,9 @@ pub(super) struct Reporter {
     file: PathBuf,
     log: PathBuf,
     told: Option<Marks>,
+    /// When the lengths of the files were looked at, and whether they may have changed since.
+    looked_at: Instant,
+    may_differ: bool,
 }
 
 /// Where the file stands.
@@ -42,7 +49,7 @@ pub(super) struct Marks {
 }
 
 impl Reporter {
-    pub(super) fn new(path: &Path, marks: Marks) -> Self {
+    pub(super) fn new(path: &Path, marks: Marks, now: Instant) -> Self {
         let nothing = StoreStats {
             entries: 0,
             file_bytes: 0,
@@ -55,8 +62,10 @@ impl Reporter {
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");
         let board = Board(Arc::new(Mutex::new(nothing)));
-        let mut reporter = Reporter { board, file: path.to_owned(), log: log.into(), told: None };
-        reporter.tell(marks);
+        let file = path.to_owned();
+        let mut reporter = Reporter { board, file, log: log.into(), told: None, looked_at: now, may_differ: true };
+        reporter.tell(marks, now);
+        reporter.look(now);
         reporter
     }
 
@@ -72,17 +81,59 @@ impl Reporter {
     }
 
     /// Tells where the file stands, if anything has changed.
-    pub(super) fn tell(&mut self, marks: Marks) {
-        if self.told.replace(marks) == Some(marks) {
-            return;
+    pub(super) fn tell(&mut self, marks: Marks, now: Instant) {
+        if self.told.replace(marks) != Some(marks) {
+            self.may_differ = true;
+            let counts = marks.counts;
+            let mut stats = self.board.lock();
+            stats.entries = counts.kept();
+            stats.unindexed = counts.unindexed();
+            stats.trimmed = counts.trimmed();
         }
+        if self.due().is_some_and(|due| due <= now) {
+            self.look(now);
+        }
+    }
+
+    /// When the lengths of the files are to be told again.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.may_differ.then_some(self.looked_at + LENGTHS_AFTER)
+    }
+
+    fn look(&mut self, now: Instant) {
         let bytes = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
-        let (file_bytes, log_bytes) = (bytes(&self.file), bytes(&self.log));
-        let counts = marks.counts;
+        let lengths = (bytes(&self.file), bytes(&self.log));
         let mut stats = self.board.lock();
-        stats.entries = counts.kept();
-        stats.unindexed = counts.unindexed();
-        stats.trimmed = counts.trimmed();
-        (stats.file_bytes, stats.log_bytes) = (file_bytes, log_bytes);
+        (stats.file_bytes, stats.log_bytes) = lengths;
+        (self.looked_at, self.may_differ) = (now, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lengths_of_the_files_are_told_once_in_a_while() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.db");
+        let write = |length: usize| fs::write(&path, vec![0; length]).unwrap();
+        let marks = |last| Marks { last: Position(last), counts: Counts::default() };
+        let start = Instant::now();
+        write(1);
+        let mut reporter = Reporter::new(&path, marks(0), start);
+        let told = |reporter: &Reporter| reporter.board().read().file_bytes;
+        assert_eq!((told(&reporter), reporter.due()), (1, None));
+        write(2);
+        reporter.tell(marks(1), start + LENGTHS_AFTER / 2);
+        assert_eq!((told(&reporter), reporter.due()), (1, Some(start + LENGTHS_AFTER)));
+        reporter.tell(marks(1), start + LENGTHS_AFTER);
+        assert_eq!((told(&reporter), reporter.due()), (2, None));
+        // Nothing has changed, as far as it knows.
+        write(3);
+        reporter.tell(marks(1), start + 9 * LENGTHS_AFTER);
+        assert_eq!(told(&reporter), 2);
+        reporter.tell(marks(2), start + 9 * LENGTHS_AFTER);
+        assert_eq!((told(&reporter), reporter.due()), (3, None));
     }
 }

@@ -20,6 +20,7 @@ use crate::journal::outbound::Outbound;
 
 use super::append::{self, Appender, Failed, What};
 use super::open::Lock;
+use super::queue;
 use super::report::{Board, Marks, Reporter};
 use super::schema;
 use super::upkeep::{Step, Upkeep};
@@ -95,7 +96,7 @@ impl Writer {
         closing: Arc<AtomicBool>,
     ) -> rusqlite::Result<Self> {
         let appender = Appender::new(&connection)?;
-        let reporter = Reporter::new(path, marks(&appender, &upkeep));
+        let reporter = Reporter::new(path, marks(&appender, &upkeep), Instant::now());
         Ok(Writer {
             appender,
             connection,
@@ -138,7 +139,7 @@ impl Writer {
                 Health::Failing { .. } => None,
             };
             self.serve_searches(step);
-            self.reporter.tell(marks(&self.appender, &self.upkeep));
+            self.reporter.tell(marks(&self.appender, &self.upkeep), Instant::now());
         }
         self.close();
     }
@@ -150,9 +151,10 @@ impl Writer {
             Health::Fine => self.upkeep.due(self.appender.last(), now),
             Health::Failing { retry_at, .. } => Some(retry_at),
         };
+        let due = due.into_iter().chain(self.reporter.due()).min();
         let patience = due.map_or(IDLE, |due| due.saturating_duration_since(now).min(IDLE));
         let mut work = if self.waiting.is_empty() && !self.may_keep(now) && !patience.is_zero() {
-            self.work.recv_timeout(patience)
+            queue::receive(&self.work, patience)
         } else {
             self.work.try_recv().map_err(|_| RecvTimeoutError::Timeout)
         };
