@@ -384,7 +384,7 @@ fn histories_that_nobody_reads() {
                 assert_eq!(said.status, 201, "{said:?}");
             }
             let ask = format!("GET /rooms/r/messages HTTP/1.1\r\nHost: {address}\r\n\r\n");
-            let mut deaf: Vec<Raw> = (0..500).map(|_| Raw::over(connect_narrow(address))).collect();
+            let mut deaf: Vec<Raw> = (0..250).map(|_| Raw::over(connect_narrow(address))).collect();
             deaf.iter_mut().for_each(|connection| connection.send(&ask));
             let mut statuses: Vec<u16> = deaf.iter_mut().map(|connection| connection.response_head().status).collect();
             statuses.sort_unstable();

@@ -328,6 +328,11 @@ impl Reactor {
     }
 }
 
+/// Whether what was said in a room is to be had at this path.
+pub(super) fn is_history(path: &str) -> bool {
+    path.starts_with("/rooms/") && path.ends_with("/messages")
+}
+
 /// The room and resource that a path names: `None` if it names neither.
 fn room_of(path: &str, max_bytes: usize) -> Option<(Result<RoomName, Response>, Resource)> {
     let (room, resource) = path.strip_prefix("/rooms/")?.split_once('/')?;

@@ -15,12 +15,12 @@ use crate::net::outbox::{FileSlice, SharedFile};
 use crate::site::{Answer, FileStream, OpenFile, Part};
 use crate::ws::upgrade;
 
-use super::Reactor;
+use super::{Reactor, api};
 
 /// Requests that one connection has answered in one turn before others have theirs.
 const REQUESTS_AT_ONCE: usize = 16;
-/// The metrics are text that is made anew each time: as much work as so many other requests.
-const METRICS_COST: usize = 16;
+/// Metrics and histories are text that is made anew each time: as much work as so many other requests.
+const MADE_COST: usize = 16;
 /// Methods of what is made here.
 const ALLOWED: &str = "GET, HEAD, OPTIONS";
 
@@ -358,7 +358,9 @@ impl Reactor {
 
 /// What a request takes of the budgets for requests.
 fn cost(request: &Request) -> usize {
-    if request.target.path() == "/metrics" { METRICS_COST } else { 1 }
+    let path = request.target.path();
+    let is_made = path == "/metrics" || request.method == Method::GET && api::is_history(path);
+    if is_made { MADE_COST } else { 1 }
 }
 
 /// Answers GET and HEAD, and tells others that these are what is answered.
