@@ -122,9 +122,9 @@ fn limit_descriptors(command: &mut Command, limits: &str) {
 #[test]
 fn the_log_tells_how_many_connections_the_open_files_allow() {
     for (limits, arguments, lines) in [
-        ("ulimit -n 500; ulimit -Sn 64", &[][..], &["up to 365 connections, as 500 open files are allowed"][..]),
+        ("ulimit -n 500; ulimit -Sn 64", &[][..], &["up to 358 connections, as 500 open files are allowed"][..]),
         ("ulimit -n 500", &["--max-connections", "10"], &["up to 10 connections, as 500 open files are allowed"]),
-        ("ulimit -n 500", &["--max-connections", "600"], &["WARN", "365", "ulimit -n"]),
+        ("ulimit -n 500", &["--max-connections", "600"], &["WARN", "358", "ulimit -n"]),
     ] {
         let server = Server::start_with(arguments, |command| limit_descriptors(command, limits));
         for line in lines {

@@ -27,7 +27,9 @@ const MAX_PIPES: usize = 64;
 /// Descriptors that files in memory take, beside those of [`Limits::max_open_files`](crate::limits::Limits).
 #[must_use]
 pub fn most_memory_descriptors() -> usize {
-    most_files() + MAX_PIPES
+    let files = most_files();
+    // No more of them than files have a pipe.
+    files + files.min(MAX_PIPES)
 }
 
 /// A small share of the descriptors that this process may have. What comes later is kept as bytes.
