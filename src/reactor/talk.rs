@@ -349,6 +349,10 @@ impl Stage for Outboxes<'_> {
         taken
     }
 
+    fn page_bytes(&self) -> usize {
+        self.connections.high_water_bytes()
+    }
+
     fn send(&mut self, member: MemberId, answer: Bytes) {
         self.connections.push(connection_id(member), answer, self.now);
     }

@@ -111,7 +111,7 @@ impl Hub {
         let mut encode = |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| {
             dialect.encode(entry, epoch, S::frame, scratch, out);
         };
-        match stretch.page(after, self.bounds.page_bytes, dialect, &mut encode) {
+        match stretch.page(after, self.bounds.page_bytes.min(stage.page_bytes()), dialect, &mut encode) {
             Some(Page::Bytes { bytes, entries, reaches }) if entries == 0 || stage.offer(id, &bytes, entries) => {
                 self.stand(id, key, Standing::CatchingUp { after: reaches });
                 Fed::Enough
