@@ -77,7 +77,10 @@ impl Hub {
                     (Some(start), Some(Dialect::Events)) => self.resume_stream(id, room, start, stage),
                     (Some(start), _) => self.welcome(id, room, start, stage, commands),
                 },
-                Standing::CatchingUp { .. } | Standing::Reading { .. } | Standing::Live { .. } => Fed::Enough,
+                Standing::CatchingUp { .. }
+                | Standing::Reading { .. }
+                | Standing::Queued { .. }
+                | Standing::Live { .. } => Fed::Enough,
             };
             if welcomed == Fed::Full
                 || self.catch_up(id, room, stage, commands) == Fed::Full

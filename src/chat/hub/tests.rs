@@ -3,6 +3,7 @@
 mod ahead;
 mod joining;
 mod people;
+mod recalling;
 mod refusals;
 mod reports;
 mod talk;
