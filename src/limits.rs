@@ -98,7 +98,7 @@ pub struct Limits {
     pub tail_entries: usize,
     /// Bytes kept in memory for one room.
     pub tail_bytes: usize,
-    /// Bytes kept in memory for all rooms together.
+    /// Bytes kept in memory for all rooms together. A quarter may be what was read for members that are behind.
     pub tails_total_bytes: usize,
     /// Rooms with a tail; the one unused for longest goes first.
     pub max_tails: usize,
@@ -118,6 +118,8 @@ pub struct Limits {
     pub backfill_entries: usize,
     /// Missed entries that are read from the store at once for members that are behind.
     pub feed_entries: usize,
+    /// Such reads that are under way at once; who needs another waits until it is its turn.
+    pub feed_reads: usize,
     /// Who comes from another instance with a position that this one has not heard yet waits for it, so many at once;
     /// further ones are told of a gap.
     pub max_ahead: usize,
@@ -215,6 +217,7 @@ impl Default for Limits {
             page_entries: 100,
             backfill_entries: 1_000,
             feed_entries: 1_000,
+            feed_reads: 4,
             max_ahead: 10_000,
             ahead_timeout: Duration::from_secs(30),
             feeds_per_turn: 500,

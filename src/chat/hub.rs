@@ -72,6 +72,7 @@ pub struct Hub {
     reads: Slab<feed::Pending>,
     recalls: recall::Recalls,
     recalled: Recalled,
+    recall_queue: recall::Queue,
     next_read: u32,
     identities: Identities,
     /// The connections of each person.
@@ -101,6 +102,7 @@ struct Bounds {
     page_entries: usize,
     backfill_entries: usize,
     feed_entries: usize,
+    feed_reads: usize,
     recalled_bytes: usize,
     max_ahead: usize,
     ahead_timeout: Duration,
@@ -181,6 +183,9 @@ enum Standing {
     Live { place: usize },
     /// It has heard everything up to and with `after`.
     CatchingUp { after: Position },
+    /// As before, and what comes next is to be read from the store when others have been served: `turn` is its place among
+    /// those who wait.
+    Queued { after: Position, turn: u64 },
     /// As before, and what comes next is being read from the store: `serial` names the read, since the answer to an
     /// earlier one may still come when a member has left and come back.
     Reading { serial: u32 },
@@ -226,6 +231,7 @@ impl Hub {
             reads: Slab::new(),
             recalls: recall::Recalls::new(),
             recalled: Recalled::default(),
+            recall_queue: recall::Queue::default(),
             next_read: 0,
             identities,
             people: HashMap::new(),
@@ -245,6 +251,8 @@ impl Hub {
                 page_entries: limits.page_entries,
                 backfill_entries: limits.backfill_entries,
                 feed_entries: limits.feed_entries,
+                feed_reads: limits.feed_reads,
+                // Of a bound that is there for both, so that what is read for those who are behind leaves the tails most.
                 recalled_bytes: limits.tails_total_bytes / 4,
                 max_ahead: limits.max_ahead,
                 ahead_timeout: limits.ahead_timeout,
@@ -299,7 +307,7 @@ impl Hub {
     /// Whether [`commit`](Hub::commit) has work that nothing will announce.
     #[must_use]
     pub fn has_carried_over(&self) -> bool {
-        !self.hungry.is_empty()
+        !self.hungry.is_empty() || self.may_recall()
     }
 
     /// The last entry that was committed.
@@ -381,7 +389,7 @@ impl Hub {
         let waits = |seat: &Seat| match seat.standing {
             Standing::CatchingUp { .. } | Standing::Joining(_) => true,
             Standing::Live { .. } => seat.missed_presence,
-            Standing::Reading { .. } => false,
+            Standing::Reading { .. } | Standing::Queued { .. } => false,
         };
         if found.seats.iter().any(waits) && !found.is_hungry {
             found.is_hungry = true;

@@ -3,7 +3,7 @@
 //! Members fall behind together: a stretch of a room's history that one of them needs is what the next ones need too, and
 //! encoding it once serves all of them, as with the tail. It is a cache of what the store has and promises nothing.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
@@ -11,9 +11,10 @@ use super::dialect::Dialect;
 use super::entry::{Entry, Position, RoomName};
 use super::tail::{Batch, Encode, Page};
 
-/// Stretches kept at once, each of as many entries as a read brings: those who have fallen behind are looked for in them one
-/// by one.
-const MAX_STRETCHES: usize = 32;
+/// About how much is encoded in one piece. Whoever holds a page, of a single entry perhaps, holds all of its piece.
+const PIECE_BYTES: usize = 32 * 1024;
+/// What a dialect adds to the content of an entry, about.
+const FRAME_BYTES: usize = 128;
 
 /// All that follows a position in a room, up to another.
 #[derive(Debug)]
@@ -21,17 +22,31 @@ pub(super) struct Stretch {
     room: RoomName,
     after: Position,
     upto: Position,
-    /// `None` if nothing was said there between the two.
-    batch: Option<Batch>,
+    /// None if nothing was said there between the two.
+    pieces: Vec<Batch>,
 }
 
 impl Stretch {
     /// The entries of a room that follow `after`, up to and with `upto`, in order and without a hole.
     pub(super) fn new(room: RoomName, after: Position, upto: Position, entries: Vec<Entry>) -> Self {
-        Stretch { room, after, upto, batch: (!entries.is_empty()).then(|| Batch::new(entries)) }
+        let mut pieces = Vec::new();
+        let (mut piece, mut bytes) = (Vec::new(), 0);
+        for entry in entries {
+            bytes += entry.content.bytes().len() + FRAME_BYTES;
+            piece.push(entry);
+            if bytes >= PIECE_BYTES {
+                pieces.push(Batch::new(std::mem::take(&mut piece)));
+                bytes = 0;
+            }
+        }
+        if !piece.is_empty() {
+            pieces.push(Batch::new(piece));
+        }
+        Stretch { room, after, upto, pieces }
     }
 
-    /// What comes behind `after`, about `max_bytes` of it, perhaps nothing; `None` if some of that is not in this stretch.
+    /// What comes behind `after`, at most about `max_bytes` of it, perhaps nothing; `None` if some of that is not in this
+    /// stretch.
     pub(super) fn page(
         &mut self,
         after: Position,
@@ -42,11 +57,15 @@ impl Stretch {
         if !self.has(after) {
             return None;
         }
-        let Some(batch) = self.batch.as_mut().filter(|batch| after < batch.last()) else {
+        let place = self.pieces.partition_point(|piece| piece.last() <= after);
+        let Some(piece) = self.pieces.get_mut(place) else {
             return Some(Page::Bytes { bytes: Bytes::new(), entries: 0, reaches: self.upto });
         };
-        match batch.page(after, max_bytes, dialect, encode) {
-            Page::Bytes { bytes, entries, reaches } if reaches == batch.last() => {
+        let page = piece.page(after, max_bytes, dialect, encode);
+        match page {
+            Page::Bytes { bytes, entries, reaches }
+                if self.pieces.last().is_some_and(|last| reaches == last.last()) =>
+            {
                 Some(Page::Bytes { bytes, entries, reaches: self.upto })
             }
             page => Some(page),
@@ -58,17 +77,24 @@ impl Stretch {
     }
 
     fn cost(&self) -> usize {
-        size_of::<Stretch>() + self.batch.as_ref().map_or(0, Batch::cost)
+        size_of::<Stretch>() + self.pieces.iter().map(Batch::cost).sum::<usize>()
     }
 }
+
+/// Where a stretch begins.
+type Place = (RoomName, Position);
 
 /// The stretches that were needed last.
 #[derive(Debug, Default)]
 pub(super) struct Recalled {
-    /// The one used last is at the end.
-    stretches: VecDeque<Stretch>,
+    stretches: BTreeMap<Place, (Stretch, Use)>,
+    by_use: BTreeMap<Use, Place>,
+    last_use: Use,
     bytes: usize,
 }
+
+/// Counts how often any stretch was used.
+type Use = u64;
 
 impl Recalled {
     /// Bytes held, about.
@@ -81,11 +107,16 @@ impl Recalled {
         if stretch.after >= stretch.upto {
             return;
         }
+        let place = (stretch.room.clone(), stretch.after);
+        self.drop(&place);
         self.bytes += stretch.cost();
-        self.stretches.push_back(stretch);
-        while self.stretches.len() > MAX_STRETCHES || self.bytes > max_bytes {
-            let Some(dropped) = self.stretches.pop_front() else { return };
-            self.bytes -= dropped.cost();
+        self.last_use += 1;
+        self.by_use.insert(self.last_use, place.clone());
+        self.stretches.insert(place, (stretch, self.last_use));
+        while self.bytes > max_bytes
+            && let Some((_, place)) = self.by_use.first_key_value()
+        {
+            self.drop(&place.clone());
         }
     }
 
@@ -98,15 +129,27 @@ impl Recalled {
         dialect: Dialect,
         encode: Encode<'_>,
     ) -> Option<Page> {
-        let place = self.stretches.iter().rposition(|stretch| stretch.has(after) && stretch.room == *room)?;
-        let stretch = self.stretches.remove(place)?;
-        self.stretches.push_back(stretch);
-        self.stretches.back_mut()?.page(after, max_bytes, dialect, encode)
+        // Where stretches overlap, the one that begins last is most often the one that ends last.
+        let nearest = self.stretches.range_mut(..=(room.clone(), after)).next_back();
+        let (place, (stretch, used)) =
+            nearest.filter(|(_, (stretch, _))| stretch.room == *room && stretch.has(after))?;
+        self.last_use += 1;
+        self.by_use.remove(used);
+        self.by_use.insert(self.last_use, place.clone());
+        *used = self.last_use;
+        stretch.page(after, max_bytes, dialect, encode)
     }
 
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
         *self = Recalled::default();
+    }
+
+    fn drop(&mut self, place: &Place) {
+        if let Some((stretch, used)) = self.stretches.remove(place) {
+            self.by_use.remove(&used);
+            self.bytes -= stretch.cost();
+        }
     }
 }
 
@@ -185,7 +228,27 @@ mod tests {
         assert_eq!((has, recalled.bytes()), (vec![true, false, true, true], 3 * cost));
         recalled.keep(stretch("a", 5, &[6]), 0);
         assert_eq!((recalled.stretches.len(), recalled.bytes()), (0, 0));
-        (0..100).for_each(|at| recalled.keep(stretch("a", at, &[at + 1]), usize::MAX));
-        assert_eq!(recalled.stretches.len(), MAX_STRETCHES);
+        for _ in 0..2 {
+            (0..100).for_each(|at| recalled.keep(stretch("a", at, &[at + 1]), usize::MAX));
+            assert_eq!((recalled.stretches.len(), recalled.by_use.len()), (100, 100));
+            assert_eq!(recalled.bytes(), (0..100).map(|at| stretch("a", at, &[at + 1]).cost()).sum::<usize>());
+        }
+    }
+
+    #[test]
+    fn a_page_holds_no_more_than_its_piece_and_pages_go_on_without_a_hole() {
+        let positions: Vec<u64> = (10..2_000).collect();
+        let mut recalled = Recalled::default();
+        recalled.keep(stretch("a", 3, &positions), usize::MAX);
+        let most = PIECE_BYTES / FRAME_BYTES;
+        let (mut after, mut told) = (3, Vec::new());
+        let mut encode = |_: Dialect, entry: &Entry, out: &mut Vec<u8>| out.extend_from_slice(entry.content.bytes());
+        while let Some(page) = recalled.page(&room("a"), Position(after), usize::MAX, Dialect::Raw, &mut encode) {
+            let Page::Bytes { bytes, entries, reaches } = page else { panic!("{page:?}") };
+            assert!(entries <= most && (entries > 0 || bytes.is_empty()), "{entries} entries");
+            told.extend(positions.iter().filter(|at| (after + 1..=reaches.0).contains(at)));
+            after = reaches.0;
+        }
+        assert_eq!((told, after), (positions, 2_000));
     }
 }

@@ -217,7 +217,8 @@ pub(super) struct Args {
     /// bytes of recent messages of a room kept in memory (default: 4MiB)
     #[argh(option)]
     tail_bytes: Option<Size>,
-    /// bytes of recent messages of all rooms kept in memory (default: 64MiB)
+    /// bytes of recent messages of all rooms kept in memory; a quarter may be older ones, read for clients that have
+    /// fallen behind (default: 64MiB)
     #[argh(option)]
     tails_total: Option<Size>,
     /// rooms whose recent messages are kept in memory (default: 10000)
@@ -247,6 +248,9 @@ pub(super) struct Args {
     /// missed messages that are read at once for clients that have fallen behind (default: 1000)
     #[argh(option)]
     feed_entries: Option<Count>,
+    /// such reads that are under way at once; further clients wait for their turn (default: 4)
+    #[argh(option)]
+    feed_reads: Option<Count>,
     /// with --bus: clients that wait at once until this instance has heard what they have heard from another; further
     /// ones are told of a gap (default: 10000)
     #[argh(option)]
@@ -391,6 +395,7 @@ impl Args {
             page_entries: or(self.page, default.page_entries),
             backfill_entries: or(self.backfill, default.backfill_entries),
             feed_entries: or(self.feed_entries, default.feed_entries),
+            feed_reads: or(self.feed_reads, default.feed_reads),
             max_ahead: or(self.max_ahead, default.max_ahead),
             ahead_timeout: or(self.ahead_timeout, default.ahead_timeout),
             feeds_per_turn: or(self.feeds_per_turn, default.feeds_per_turn),

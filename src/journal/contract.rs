@@ -40,6 +40,21 @@ pub enum Event {
 }
 
 impl Event {
+    /// How many entries it brings.
+    pub(crate) fn entries(&self) -> usize {
+        match self {
+            Event::Entry(_) | Event::Repeat(_) => 1,
+            Event::Page(page) => page.entries.as_ref().map_or(0, Vec::len),
+            Event::Found(found) => found.hits.as_ref().map_or(0, Vec::len),
+            Event::Refused { .. }
+            | Event::Status(_)
+            | Event::Lost(_)
+            | Event::Key(_)
+            | Event::Whisper(_)
+            | Event::Level(_) => 0,
+        }
+    }
+
     /// Whether it says what became of a draft.
     pub(super) fn ends_draft(&self) -> bool {
         match self {

@@ -204,13 +204,15 @@ impl Reactor {
 
     /// Takes what the journal has to say.
     pub(super) fn take_journal_events(&mut self, now: Instant) {
-        for taken in 0.. {
-            if taken == self.limits.entries_per_turn {
+        let mut taken = 0;
+        loop {
+            if taken >= self.limits.entries_per_turn {
                 self.metrics.spent(Budget::Entries);
                 self.budgets.is_exceeded = true;
                 break;
             }
             let Some(event) = self.journal.poll_event() else { break };
+            taken += event.entries().max(1);
             // Whoever has posted is answered, and waits in no room.
             match &event {
                 journal::Event::Entry(entry) => self.stored(entry, StatusCode::CREATED, now),
@@ -345,6 +347,10 @@ impl Stage for Outboxes<'_> {
             self.metrics.messages_out += entries as u64;
         }
         taken
+    }
+
+    fn page_bytes(&self) -> usize {
+        self.connections.high_water_bytes()
     }
 
     fn send(&mut self, member: MemberId, answer: Bytes) {

@@ -13,6 +13,11 @@ pub trait Stage {
     #[must_use]
     fn offer(&mut self, member: MemberId, batch: &Bytes, entries: usize) -> bool;
 
+    /// Bytes that a page for whoever is behind may have as full as all outboxes are now.
+    fn page_bytes(&self) -> usize {
+        usize::MAX
+    }
+
     /// Queues an answer for one member whatever waits already. These are bounded by what a member may ask, since it is
     /// not read while its outbox is full.
     fn send(&mut self, member: MemberId, answer: Bytes);

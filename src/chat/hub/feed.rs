@@ -77,7 +77,10 @@ impl Hub {
                     (Some(start), Some(Dialect::Events)) => self.resume_stream(id, room, start, stage),
                     (Some(start), _) => self.welcome(id, room, start, stage, commands),
                 },
-                Standing::CatchingUp { .. } | Standing::Reading { .. } | Standing::Live { .. } => Fed::Enough,
+                Standing::CatchingUp { .. }
+                | Standing::Reading { .. }
+                | Standing::Queued { .. }
+                | Standing::Live { .. } => Fed::Enough,
             };
             if welcomed == Fed::Full
                 || self.catch_up(id, room, stage, commands) == Fed::Full
@@ -97,7 +100,8 @@ impl Hub {
         loop {
             let Some(seat) = self.seat_mut(id, key) else { return Fed::Enough };
             let Standing::CatchingUp { after } = seat.standing else { return Fed::Enough };
-            let (scratch, page_bytes, epoch) = (&mut self.scratch, self.bounds.page_bytes, self.journaled.epoch);
+            let page_bytes = self.bounds.page_bytes.min(stage.page_bytes());
+            let (scratch, epoch) = (&mut self.scratch, self.journaled.epoch);
             let mut encode = |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| {
                 dialect.encode(entry, epoch, S::frame, scratch, out);
             };

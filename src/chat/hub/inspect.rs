@@ -30,6 +30,7 @@ impl Hub {
             ("hungry members", self.hungry.len()),
             ("pending reads", self.reads.len()),
             ("recalls", self.recalls.len()),
+            ("members that wait for a recall", self.recall_queue.len()),
             ("joins that wait for other instances", self.ahead.len()),
             ("bytes of what was recalled", self.recalled.bytes()),
             ("rooms with news", self.talked.len()),

@@ -1,4 +1,8 @@
 //! Members that are further behind than the tail of a room reaches are fed from the store, many of them by one read.
+//!
+//! Only so many of these reads are under way at once, and whoever needs another waits for its turn: so what has been read
+//! and not been taken has a bound, however many are behind at however many places, and whoever asks the store for something
+//! else does not wait behind all of them.
 
 use std::collections::BTreeMap;
 
@@ -27,12 +31,43 @@ impl Recall {
     }
 }
 
+/// Who waits until fewer recalls are under way, and for which room, in the order in which they came.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    waiting: BTreeMap<u64, (MemberId, usize)>,
+    last_turn: u64,
+}
+
+impl Queue {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// How many wait.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Somebody comes last, and is given the number of its turn.
+    fn push(&mut self, id: MemberId, key: usize) -> u64 {
+        self.last_turn += 1;
+        self.waiting.insert(self.last_turn, (id, key));
+        self.last_turn
+    }
+
+    /// Somebody does not wait any more.
+    pub(super) fn remove(&mut self, turn: u64) {
+        self.waiting.remove(&turn);
+    }
+}
+
 /// Which of the pending reads are recalls, by room and the position from which they read.
 pub(super) type Recalls = BTreeMap<(usize, Position), usize>;
 
 impl Hub {
     /// Lets a member wait for what follows `after`: for a read that is under way, if it will bring that, or for one of its
-    /// own.
+    /// own, or until there may be another.
     pub(super) fn recall(&mut self, id: MemberId, key: usize, after: Position, commands: &mut Vec<Command>) {
         let limit = self.bounds.feed_entries;
         let nearest = self.recalls.range((key, Position::START)..=(key, after)).next_back();
@@ -48,11 +83,38 @@ impl Hub {
             self.stand(id, key, Standing::Reading { serial });
             return;
         }
+        if self.recalls.len() >= self.bounds.feed_reads {
+            let turn = self.recall_queue.push(id, key);
+            self.stand(id, key, Standing::Queued { after, turn });
+            return;
+        }
         let upto = self.journaled.position;
         let recall = Recall { key, after, upto, waiting: SmallVec::from_buf([(id, after)]) };
         let (serial, place) = self.read(key, Range::After { after, upto }, limit, Whom::Behind(recall), commands);
         self.recalls.insert((key, after), place);
         self.stand(id, key, Standing::Reading { serial });
+    }
+
+    /// Whether somebody waits for a read that may be under way now.
+    pub(super) fn may_recall(&self) -> bool {
+        !self.recall_queue.is_empty() && self.recalls.len() < self.bounds.feed_reads
+    }
+
+    /// Goes on with those who have waited until fewer recalls are under way. What they need may have been read meanwhile.
+    pub(super) fn recall_next<S: Stage>(&mut self, stage: &mut S, commands: &mut Vec<Command>) {
+        for _ in 0..self.bounds.feeds_per_commit {
+            if !self.may_recall() {
+                return;
+            }
+            let Some((turn, (id, key))) = self.recall_queue.waiting.pop_first() else { return };
+            let Some(seat) = self.seat_mut(id, key) else { continue };
+            if let Standing::Queued { after, turn: its_turn } = seat.standing
+                && its_turn == turn
+            {
+                seat.standing = Standing::CatchingUp { after };
+                self.feed(id, stage, commands);
+            }
+        }
     }
 
     /// Gives those who wait for it what was read, and keeps it for others.
@@ -111,7 +173,7 @@ impl Hub {
         let mut encode = |dialect: Dialect, entry: &Entry, out: &mut Vec<u8>| {
             dialect.encode(entry, epoch, S::frame, scratch, out);
         };
-        match stretch.page(after, self.bounds.page_bytes, dialect, &mut encode) {
+        match stretch.page(after, self.bounds.page_bytes.min(stage.page_bytes()), dialect, &mut encode) {
             Some(Page::Bytes { bytes, entries, reaches }) if entries == 0 || stage.offer(id, &bytes, entries) => {
                 self.stand(id, key, Standing::CatchingUp { after: reaches });
                 Fed::Enough

@@ -101,6 +101,10 @@ impl Hub {
         match seat.standing {
             Standing::Live { place } => self.unseat(seat.room, dialect, place),
             Standing::Joining(_) | Standing::CatchingUp { .. } | Standing::Reading { .. } => self.catching_up -= 1,
+            Standing::Queued { turn, .. } => {
+                self.recall_queue.remove(turn);
+                self.catching_up -= 1;
+            }
         }
         let room = &mut self.rooms[seat.room];
         room.members -= 1;

@@ -4,6 +4,7 @@ mod ahead;
 mod asking;
 mod joining;
 mod people;
+mod recalling;
 mod refusals;
 mod reports;
 mod talk;

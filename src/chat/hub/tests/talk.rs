@@ -14,6 +14,8 @@ pub(super) struct Messages {
     waiting: BTreeMap<MemberId, usize>,
     /// Bytes above which an outbox takes no batch.
     pub(super) room: usize,
+    /// Bytes of a page, if all outboxes are rather full.
+    pub(super) page: Option<usize>,
     /// The largest that any outbox ever was.
     pub(super) fullest: usize,
 }
@@ -45,6 +47,10 @@ impl Stage for Messages {
         }
         assert_eq!(self.push(member, batch), entries);
         true
+    }
+
+    fn page_bytes(&self) -> usize {
+        self.page.unwrap_or(usize::MAX)
     }
 
     fn send(&mut self, member: MemberId, answer: Bytes) {

@@ -57,6 +57,7 @@ impl Walk {
             max_tails: rng.usize(1..4),
             outbox_high_water_bytes: rng.usize(1..2000),
             feed_entries: rng.usize(1..10),
+            feed_reads: rng.usize(1..4),
             feeds_per_turn: rng.usize(1..5),
             max_rooms_per_member: 2,
             say_rate: 0,
