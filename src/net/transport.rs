@@ -206,8 +206,6 @@ fn send_file(stream: &TcpStream, slice: &FileSlice) -> io::Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use bytes::Bytes;
     use socket2::{Domain, Socket, Type};
 
@@ -218,7 +216,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         peer.set_recv_buffer_size(buffer).unwrap();
-        peer.connect(&SocketAddr::from(listener.local_addr().unwrap()).into()).unwrap();
+        peer.connect(&listener.local_addr().unwrap().into()).unwrap();
         let (stream, _) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
         stream.set_nodelay(true).unwrap();
