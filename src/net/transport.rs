@@ -211,7 +211,6 @@ fn send_file(stream: &TcpStream, slice: &FileSlice, conduit: &mut Conduit) -> io
 
 #[cfg(test)]
 mod tests {
-
     use bytes::Bytes;
     use socket2::{Domain, Socket, Type};
 
