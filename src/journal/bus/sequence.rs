@@ -9,35 +9,58 @@
 //! positions go on increasing, for everybody. Of two such lives the higher one wins, and whoever knows still higher
 //! positions declares another.
 //!
-//! Nobody may be left who knows what was lost: instances without a store that were restarted together with a broker that
-//! came back with less than it had, or with a store that had been away before. So whoever knows nothing or only an older
-//! part of it, and finds the broker in another run than the last for which somebody has vouched, declares a life as well.
-//! Vouching is for whoever finds in the log what it knows, and has followed the log while the run before went on, or
-//! stands at its very end.
-//!
-//! This is no proof. Whoever has followed may have been behind others by what was on its way when the broker stopped, and
-//! a store may end just where an old snapshot does. If those who know more are still there, or come back with a store,
-//! they find something else in the place where they stand, and declare a life then. If none of them ever does, positions
-//! that were heard are given again in the life in which they were.
+//! Nobody may be left who knows what was lost, and whoever finds all that it knows may have been behind others by what was
+//! on its way. So a broker that tells of its restarts, and may lose the end of the log by one, is not believed: whoever
+//! comes first declares a life above all that the log has had, once for each run. Until then nobody publishes anything.
+//! So no position is given to two records in one life. A broker that does not tell (`Run::Unmarked`) is believed to keep
+//! what it has taken; if it does not, positions that were heard may be given again, in the life in which they were, until
+//! somebody comes who knows what was there.
 //!
 //! A record is a repeat if the window knows its draft, or its author and nonce. The window is counted in positions and
-//! begins with a life, so all instances decide alike, also one that starts later: it reads that part of the log first.
+//! begins with a life, so all instances decide alike. Three things see to it that those do who begin to read somewhere
+//! else than the others:
+//!
+//! - They read what the window has first, and tell nothing of that. Where the log was trimmed they cannot know what came
+//!   before, and pass over as much as the window has. (A store whose place is still there, and is not far behind what was
+//!   trimmed, goes on from its place all the same: what would be lost is more than a repeat.)
+//! - A publisher may not know of a life yet, so the first records that somebody reads may show a former one. The meta log
+//!   has for each life an offset behind which it has begun. What comes before a record of the highest life that may have
+//!   begun is in a life that is not certain, and passed over.
+//! - Records at positions that an instance has passed are told by nobody there, but remembered. If one is the instance's
+//!   own, its sender is told where it is.
 
 mod window;
 
 #[cfg(test)]
 mod tests;
 
-use crate::chat::entry::{Entry, Position};
+use crate::chat::entry::{Entry, Epoch, Position};
 use crate::journal::contract::Lost;
 use crate::journal::ordered::{DraftId, Mark, Stamp};
+use crate::limits::LEAST_BUS_KEEP;
 
 use super::driver::{Bounds, Run};
 use super::wire::{Message, Meta};
-use window::{WINDOW, Window};
+use window::Window;
 
-/// Records from which an instance without a store fills the tails of its rooms.
-const FILL: u64 = 250_000;
+/// How far an instance looks back. All instances must decide alike for as long as the log lasts, those of other versions
+/// included, so it is no option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reach {
+    /// Positions behind an entry in which a repeat of it is recognised.
+    pub(super) window: u64,
+    /// Records before those of the window that are read first, since the life of the first may not be certain.
+    pub(super) slack: u64,
+    /// Records at the beginning of a log that was trimmed which are left alone: they may be trimmed before they are read.
+    pub(super) edge: u64,
+    /// Records from which an instance without a store fills the tails of its rooms.
+    pub(super) fill: u64,
+}
+
+/// The window is half a minute at 1,600 messages per second, which is long for somebody who says again what was lost with a
+/// connection, and about 10 MB.
+pub(super) const REACH: Reach = Reach { window: 50_000, slack: 10_000, edge: 1_000, fill: 250_000 };
+const _: () = assert!(REACH.window + REACH.slack + REACH.edge < LEAST_BUS_KEEP as u64, "whoever starts can read it");
 
 /// What is to be done when a session has begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,20 +72,32 @@ pub(super) enum Verdict {
 }
 
 /// From where the log is followed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Route {
     /// Read from behind this offset.
     pub(super) after: u64,
     /// Up to and with this offset records are only remembered, so that their repeats are recognised.
     known: u64,
-    /// The life that is in force there; `None` if the first record tells.
+    /// Behind this offset every record is needed.
+    whole_after: u64,
+    /// The life that is in force there; `None` if the log tells.
     in_force: Option<Stamp>,
-    /// Behind what is known comes the life of our mark, or a higher one.
-    goes_on: bool,
-    /// What came between is no longer there.
-    has_skipped: bool,
-    /// What the log had when this was decided ends with this offset.
-    end: u64,
+    /// The life in force there is at least as high. As long as the log has shown no such life, it is not certain.
+    least: Option<Stamp>,
+    /// How our own life goes on.
+    own: Own,
+}
+
+/// What becomes of the life in which we stand, behind what is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Own {
+    /// It is in force, or a higher one is.
+    #[default]
+    GoesOn,
+    /// So it is, but what came between is no longer there.
+    HasHole,
+    /// Only records of higher lives are new.
+    IsOver,
 }
 
 /// What is on the bus at the place where we stand.
@@ -70,8 +105,8 @@ pub(super) struct Route {
 pub(super) enum Found {
     /// It was not looked for: it is trimmed, or beyond the end.
     Unknown,
-    /// This, if it could be read.
-    Record(Option<DraftId>),
+    /// This, and the life in which it was published, if it could be read.
+    Record(Option<(Stamp, DraftId)>),
     /// Nothing, although it should be there.
     Nothing,
 }
@@ -85,17 +120,17 @@ pub(super) enum Keeping {
     Memory,
 }
 
-/// Whether the log may be taken as it is by whoever knows nothing of it.
+/// Whether the log may be taken as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// The broker keeps what it has, or somebody who knew where it stood has found it there.
+    /// The broker keeps what it has, or a life was declared since it was restarted.
     Sure,
-    /// The broker has been restarted, and nobody who was there before has said that nothing is missing.
+    /// The broker has been restarted, and may have lost what somebody has heard.
     Doubtful,
 }
 
 impl Trust {
-    /// What a log may be given in this `run` of the broker, where `known` is the last run of which it is known what it had:
+    /// What a log may be given in this `run` of the broker, where `known` is the last run in which a life was declared:
     /// doubt if it is another. A broker that does not tell of its runs is believed, and so is a log of older programs, in
     /// which there are none.
     pub(super) fn of(run: &Run, known: Option<&str>) -> Self {
@@ -121,6 +156,8 @@ pub(super) enum What {
     Entry(Entry),
     /// It was said before. This is the original.
     Repeat(Entry),
+    /// It was published before, and is what is at this position, or a repeat of that.
+    Twice(Position),
     /// It has a position, and nobody is told of it.
     Nothing,
 }
@@ -129,6 +166,8 @@ pub(super) enum What {
 #[derive(Debug)]
 pub(super) struct Sequence {
     keeping: Keeping,
+    is_dense: bool,
+    reach: Reach,
     /// The life in force for the next record.
     in_force: Option<Stamp>,
     /// The life of the last record that was taken. For what was ordered without a bus, one just below any that could
@@ -136,42 +175,38 @@ pub(super) struct Sequence {
     own: Option<Stamp>,
     /// The last record that was taken.
     mark: Option<Mark>,
-    /// The last position known. What is not behind it is not taken.
+    /// The last position known. What is not behind it is remembered, and told to whoever has said it.
     last: Position,
     /// The offset after that of the last record read, where offsets leave nothing out.
     expected: Option<u64>,
-    /// Whoever has read this far has had everything that was there when the session began.
-    end: u64,
-    is_dense: bool,
-    known: u64,
-    goes_on: bool,
+    route: Route,
+    /// Something between the last record that was taken and the next is not had.
     has_skipped: bool,
     window: Window,
 }
 
 impl Sequence {
     /// Begins behind what a store has: its last position, and where the log stood behind that, if a bus ordered it.
-    pub(super) fn new(keeping: Keeping, is_dense: bool, last: Position, mark: Option<Mark>) -> Self {
+    pub(super) fn new(keeping: Keeping, is_dense: bool, reach: Reach, last: Position, mark: Option<Mark>) -> Self {
         let mark = mark.filter(|mark| mark.position() >= last);
         let own = match mark {
             Some(mark) => Some(mark.stamp),
             None if last == Position::START => None,
-            None => Some(Stamp { epoch: crate::chat::entry::Epoch(0), base: last.before() }),
+            None => Some(Stamp { epoch: Epoch(0), base: last.before() }),
         };
         let last = mark.map_or(last, |mark| mark.position());
         Sequence {
             keeping,
+            is_dense,
+            reach,
             in_force: None,
             own,
             mark,
             last,
             expected: None,
-            end: 0,
-            is_dense,
-            known: 0,
-            goes_on: false,
+            route: Route::default(),
             has_skipped: false,
-            window: Window::default(),
+            window: Window::new(reach.window),
         }
     }
 
@@ -187,85 +222,80 @@ impl Sequence {
 
     /// What to do with a log that has these `bounds`, where `found` is what is at the place of our mark.
     pub(super) fn judge(&self, meta: &Meta, bounds: Bounds, found: Found, trust: Trust) -> Verdict {
-        let Some(mark) = self.mark else { return self.judge_stranger(meta, bounds, trust) };
-        let best = meta.best();
-        let is_other = match found {
-            Found::Unknown => false,
-            Found::Record(id) => id.zip(mark.id).is_some_and(|(there, ours)| there != ours),
-            Found::Nothing => true,
-        };
-        if best.is_some_and(|best| best.base >= mark.stamp.base) && bounds.last >= mark.offset && !is_other {
-            // A session may have ended before it had read up to here.
-            let has_read = self.expected.is_some_and(|expected| expected > mark.offset);
-            let knows = has_read && !self.window.is_empty();
-            if let (Trust::Doubtful, Some(best)) = (trust, best)
-                && !(knows && self.has_followed() || mark.offset == bounds.last)
-            {
-                return Verdict::Declare { base: self.last.max(beyond(best, bounds)) };
-            }
-            // What comes behind the mark is the same log. A process that has just begun learns first what was before.
-            let after = if knows { mark.offset } else { mark.offset.saturating_sub(WINDOW) };
-            return Verdict::Follow(Route {
-                after: after.max(bounds.first - 1),
-                known: mark.offset,
-                in_force: knows.then_some(mark.stamp),
-                goes_on: true,
-                has_skipped: bounds.first > mark.offset + 1,
-                end: bounds.last,
-            });
+        let Some(best) = meta.best() else { return Verdict::Declare { base: self.last } };
+        if trust == Trust::Doubtful {
+            // Above all positions that the log has given in the best of its lives, as far as it still knows.
+            let beyond = Position(best.base.0.saturating_add(bounds.last.max(1)));
+            return Verdict::Declare { base: self.last.max(beyond) };
         }
-        if best.is_none_or(|best| best.base < self.last || best.base <= mark.stamp.base) {
+        let Some(own) = self.own else { return Verdict::Follow(self.newest(meta, bounds)) };
+        if let Some(mark) = self.mark
+            && best.base >= own.base
+            && bounds.last >= mark.offset
+            && !is_other(found, mark)
+        {
+            return Verdict::Follow(self.behind(mark, meta, bounds));
+        }
+        if best.base < self.last || best.base <= own.base {
             return Verdict::Declare { base: self.last };
         }
-        self.follow_lives_above(mark.stamp.base, meta, bounds, trust)
+        Verdict::Follow(self.lives_above(own, meta, bounds))
     }
 
-    /// We know nothing of this log, but perhaps positions that were given without it.
-    fn judge_stranger(&self, meta: &Meta, bounds: Bounds, trust: Trust) -> Verdict {
-        match (meta.best(), self.own) {
-            (None, _) => Verdict::Declare { base: self.last },
-            (Some(best), Some(own)) if best.base <= own.base => Verdict::Declare { base: self.last },
-            (Some(_), Some(own)) => self.follow_lives_above(own.base, meta, bounds, trust),
-            (Some(best), None) if trust == Trust::Doubtful => Verdict::Declare { base: beyond(best, bounds) },
-            (Some(_), None) => {
-                let first = bounds.first - 1;
-                let known = match self.keeping {
-                    Keeping::Store => first,
-                    Keeping::Memory => first.max(bounds.last.saturating_sub(FILL)),
-                };
-                let after = first.max(known.saturating_sub(WINDOW));
-                Verdict::Follow(Route {
-                    after,
-                    known,
-                    in_force: None,
-                    goes_on: false,
-                    has_skipped: false,
-                    end: bounds.last,
-                })
-            }
+    /// What follows our mark in the same log.
+    fn behind(&self, mark: Mark, meta: &Meta, bounds: Bounds) -> Route {
+        if bounds.first > mark.offset + 1 {
+            let route = self.what_is_left(meta, bounds, Own::HasHole);
+            return Route { least: higher(route.least, Some(mark.stamp)), ..route };
         }
-    }
-
-    /// Everything of the lives above a base, wherever it begins.
-    fn follow_lives_above(&self, base: Position, meta: &Meta, bounds: Bounds, trust: Trust) -> Verdict {
-        if let Some(best) = meta.best().filter(|_| trust == Trust::Doubtful) {
-            return Verdict::Declare { base: self.last.max(beyond(best, bounds)) };
-        }
-        let lives = meta.lives.iter().filter(|life| life.stamp.base > base);
-        let after = lives.map(|life| life.after).min().unwrap_or(0).min(bounds.last).max(bounds.first - 1);
-        Verdict::Follow(Route {
+        // A process that has just begun learns first what was before, and so does one that has read on, and found nothing
+        // that was new.
+        let knows = self.expected == Some(mark.offset + 1) && self.in_force == Some(mark.stamp);
+        let after = if knows { mark.offset } else { mark.offset.saturating_sub(self.reach.window + self.reach.slack) };
+        let after = after.max(bounds.first - 1);
+        Route {
             after,
-            known: after,
-            in_force: None,
-            goes_on: false,
-            has_skipped: true,
-            end: bounds.last,
-        })
+            known: mark.offset,
+            whole_after: mark.offset,
+            in_force: knows.then_some(mark.stamp),
+            // There was no higher life at the mark.
+            least: begun(meta, after).filter(|life| life.base <= mark.stamp.base).last(),
+            own: Own::GoesOn,
+        }
     }
 
-    /// Whether this process has read what the log had when its last session began.
-    fn has_followed(&self) -> bool {
-        self.expected.is_some_and(|expected| expected > self.end)
+    /// The newest of a log of which nothing is known.
+    fn newest(&self, meta: &Meta, bounds: Bounds) -> Route {
+        let Reach { window, slack, edge, fill } = self.reach;
+        let known = match self.keeping {
+            Keeping::Store => 0,
+            Keeping::Memory => bounds.last.saturating_sub(fill),
+        };
+        if bounds.first > 1 && known < bounds.first - 1 + edge + slack + window {
+            return self.what_is_left(meta, bounds, Own::GoesOn);
+        }
+        let after = known.saturating_sub(window + slack).max(bounds.first - 1);
+        Route { after, known, whole_after: after, in_force: None, least: begun(meta, after).last(), own: Own::GoesOn }
+    }
+
+    /// Everything of the lives above our own, which is over, wherever it begins.
+    fn lives_above(&self, own: Stamp, meta: &Meta, bounds: Bounds) -> Route {
+        let lives = meta.lives.iter().filter(|life| life.stamp.base > own.base);
+        let after = lives.map(|life| life.after).min().unwrap_or(0).min(bounds.last);
+        if bounds.first > after + 1 {
+            return self.what_is_left(meta, bounds, Own::IsOver);
+        }
+        Route { after, known: after, whole_after: after, in_force: None, least: None, own: Own::IsOver }
+    }
+
+    /// What there is of a log of which we do not know how it began.
+    fn what_is_left(&self, meta: &Meta, bounds: Bounds, own: Own) -> Route {
+        let Reach { window, slack, edge, .. } = self.reach;
+        let before = bounds.first - 1;
+        let spare = (bounds.last - before).saturating_sub(window + slack);
+        let after = before + edge.min(spare);
+        let known = (after + slack + window).min(bounds.last);
+        Route { after, known, whole_after: after, in_force: None, least: begun(meta, after).last(), own }
     }
 
     /// Takes a route.
@@ -274,71 +304,104 @@ impl Sequence {
             self.window.clear();
         }
         self.in_force = route.in_force;
-        self.known = route.known;
-        self.goes_on = route.goes_on;
         self.expected = Some(route.after + 1);
-        self.end = route.end;
-        self.has_skipped |= route.has_skipped;
+        self.has_skipped |= route.own != Own::GoesOn;
+        self.route = route;
     }
 
-    /// Takes the next record of the log; `message` is `None` if it could not be read. Gives `None` if it is not new.
+    /// Whether something that is needed is left out before this record, which comes next: it has been trimmed before it was
+    /// read. Where offsets have holes nobody can tell.
+    pub(super) fn has_hole_before(&self, offset: u64) -> bool {
+        let expected = self.expected.unwrap_or(offset).max(self.route.whole_after + 1);
+        self.is_dense && offset > expected
+    }
+
+    /// Takes the next record of the log; `message` is `None` if it could not be read. Gives `None` if nobody is told.
     pub(super) fn take(&mut self, offset: u64, message: Option<Message>) -> Option<Taken> {
-        let expected = self.expected.unwrap_or(offset);
-        if offset < expected {
+        if self.expected.is_some_and(|expected| offset < expected) {
             return None;
-        }
-        // Holes in what is known already are of no interest.
-        if self.is_dense && offset > expected.max(self.known + 1) {
-            self.has_skipped = true;
         }
         self.expected = Some(offset + 1);
         let Some(Message { stamp, id, body }) = message else {
             self.pass(offset);
             return None;
         };
-        if self.goes_on && offset > self.known {
-            let (read, own) = (self.in_force, self.own);
-            self.in_force =
-                if read.is_some_and(|read| own.is_none_or(|own| read.base >= own.base)) { read } else { own };
+        let in_force = self.come_to(offset, stamp);
+        if self.route.least.is_some_and(|least| in_force.base < least.base) {
+            return None;
         }
-        let in_force = match self.in_force {
-            Some(in_force) if in_force.base >= stamp.base => in_force,
-            before => {
-                if before.is_some() {
-                    self.window.clear();
-                }
-                stamp
-            }
-        };
-        self.in_force = Some(in_force);
         let mark = Mark { stamp: in_force, offset, id: Some(id) };
         let position = mark.position();
-        if offset <= self.known {
-            self.window.judge(position, id, body);
+        let what = self.window.judge(position, id, body);
+        if offset <= self.route.known || !self.is_ours(in_force) {
             return None;
         }
-        let is_ours = self.own.is_none_or(|own| in_force.epoch == own.epoch || in_force.base > own.base);
-        if !is_ours || position <= self.last {
-            return None;
+        if position <= self.last {
+            // The others may hear it, and whoever has said it here is told so.
+            let what = if let What::Entry(entry) = what { What::Repeat(entry) } else { what };
+            return Some(Taken { id, lost: None, what });
         }
         let is_lost = self.own != Some(in_force) || self.has_skipped;
         let lost = is_lost.then(|| Lost { epoch: in_force.epoch, upto: position.before() });
         self.has_skipped = false;
-        (self.own, self.mark, self.last) = (Some(in_force), Some(mark), position);
-        Some(Taken { id, lost, what: self.window.judge(position, id, body) })
+        (self.own, self.mark, self.last, self.route.own) = (Some(in_force), Some(mark), position, Own::GoesOn);
+        Some(Taken { id, lost, what })
+    }
+
+    /// The life in force for a record that was published in a life. The window begins with it.
+    fn come_to(&mut self, offset: u64, stamp: Stamp) -> Stamp {
+        let before = self.in_force;
+        // Behind our mark there is no life before that of the mark.
+        let own = self.own.filter(|_| self.route.own == Own::GoesOn && offset > self.route.known);
+        let in_force = higher(higher(before, own), Some(stamp)).unwrap_or(stamp);
+        if before.is_some_and(|before| before != in_force) {
+            self.window.clear();
+        }
+        self.in_force = Some(in_force);
+        in_force
+    }
+
+    /// Whether records of a life may be new.
+    fn is_ours(&self, in_force: Stamp) -> bool {
+        let goes_on = self.route.own != Own::IsOver;
+        self.own.is_none_or(|own| in_force.base > own.base || (goes_on && in_force.epoch == own.epoch))
     }
 
     /// A record that cannot be read keeps its position.
     fn pass(&mut self, offset: u64) {
         let Some(stamp) = self.in_force.filter(|in_force| Some(*in_force) == self.own) else { return };
         let mark = Mark { stamp, offset, id: None };
-        if offset > self.known && mark.position() > self.last {
+        if offset > self.route.known && mark.position() > self.last {
             (self.mark, self.last) = (Some(mark), mark.position());
         }
     }
 }
 
-/// A base above all positions that a log has given in the best of its lives, as far as it still knows.
-fn beyond(best: Stamp, bounds: Bounds) -> Position {
-    Position(best.base.0.saturating_add(bounds.last.max(1)))
+/// Whether there is something else at the place of our mark. Whoever published our record knew of no life that was not in
+/// force then.
+fn is_other(found: Found, mark: Mark) -> bool {
+    match found {
+        Found::Unknown | Found::Record(None) => false,
+        Found::Record(Some((stamp, id))) => {
+            mark.id.is_some_and(|ours| ours != id)
+                || stamp.base > mark.stamp.base
+                || (stamp.base == mark.stamp.base && stamp.epoch != mark.stamp.epoch)
+        }
+        Found::Nothing => true,
+    }
+}
+
+/// The higher of two lives, the first of equals.
+fn higher(one: Option<Stamp>, other: Option<Stamp>) -> Option<Stamp> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(if other.base > one.base { other } else { one }),
+        (one, other) => one.or(other),
+    }
+}
+
+/// The lives that may have begun before the record behind an offset, the highest last.
+fn begun(meta: &Meta, after: u64) -> impl Iterator<Item = Stamp> {
+    let mut lives: Vec<Stamp> = meta.lives.iter().filter(|life| life.after < after).map(|life| life.stamp).collect();
+    lives.sort_by_key(|life| life.base);
+    lives.into_iter()
 }

@@ -163,7 +163,7 @@ impl Truth {
             assert!(is_kept || position <= store.floor(&entry.room), "{entry:?} was stored before");
         }
         if let Some(common) = &self.common {
-            common.borrow().check_entry(self.epoch.parse().expect("an epoch"), &entry);
+            common.borrow().check_entry(self.epoch.parse().expect("an epoch"), &entry, self.keeps);
         }
         if let Some(claim) = &mut self.claim {
             claim.heard.push(position.0);
@@ -178,7 +178,7 @@ impl Truth {
         assert!(upto >= self.last, "what came up to {} is not lost up to {upto}", self.last);
         let former = self.epoch.parse().expect("an epoch");
         let common = self.common.as_ref().expect("only a bus loses anything").borrow();
-        common.check_lost(former, epoch, upto);
+        common.check_lost((former, self.last), epoch, upto);
         drop(common);
         self.end_claim();
         self.last = upto;
@@ -213,6 +213,11 @@ impl Truth {
         self.losses.iter().any(|upto| (after + 1..position).contains(upto))
     }
 
+    /// Whether the process was told that what was at a position does not come.
+    pub(super) fn is_told_lost(&self, position: u64) -> bool {
+        self.losses.iter().any(|upto| *upto >= position)
+    }
+
     fn add(&mut self, entry: Entry) {
         if self.common.is_some() && entry.author.is_some() {
             // What is said twice on a bus is seen where it is said.
@@ -230,7 +235,8 @@ impl Truth {
             let number: u64 = number.split(' ').next().and_then(|number| number.parse().ok()).expect("a number");
             let next = self.numbers.get(speaker).copied();
             let has_lost = self.common.as_ref().is_some_and(|common| common.borrow().has_lost());
-            let may_skip = self.store.borrow().refused > 0 || (next.is_none() && self.floor_of_all() > 0) || has_lost;
+            let begins_late = next.is_none() && (self.floor_of_all() > 0 || self.is_told_lost(1));
+            let may_skip = self.store.borrow().refused > 0 || begins_late || has_lost;
             let next = next.unwrap_or(0);
             // After a loss all of it may come again.
             assert!(
