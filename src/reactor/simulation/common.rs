@@ -202,9 +202,19 @@ impl Common {
         let is_trimmed = trimmed > after && upto <= trimmed + self.broker.borrow().passed_over();
         assert!(
             former != epoch || is_trimmed,
-            "nothing of {epoch} was lost from {after} to {upto}: {:?}",
-            self.trimmed
+            "nothing of {epoch} was lost from {after} to {upto}, which is trimmed up to {trimmed}"
         );
+    }
+
+    /// Positions behind which what is said again is new.
+    pub(super) fn window(&self) -> u64 {
+        self.broker.borrow().window()
+    }
+
+    /// Whether nothing comes any more in an epoch.
+    pub(super) fn is_over(&self, epoch: &str) -> bool {
+        let epoch: Epoch = epoch.parse().expect("an epoch");
+        self.log.last().is_none_or(|placed| placed.life.epoch != epoch)
     }
 
     /// Whether the log has been in a life.

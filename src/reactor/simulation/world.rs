@@ -88,9 +88,10 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(under: Under, seed: u64) -> World {
         let mut rng = Rng::with_seed(seed);
-        let limits = limits(&mut rng);
+        let mut limits = limits(&mut rng);
         let instances = if under == Under::Bus { rng.usize(2..=3) } else { 1 };
         let bus = (under == Under::Bus).then(|| {
+            limits.ahead_timeout = Duration::from_secs(rng.u64(5..30));
             let broker = Broker::new(instances, rng.fork());
             Bus { common: Common::new(Rc::clone(&broker)), broker }
         });
@@ -187,7 +188,7 @@ impl World {
                 let is_empty = rng.u8(..) < 50;
                 tally.losses += u64::from(broker.go_back(is_empty));
             }
-            361..367 => {
+            361..391 => {
                 let most = if rng.bool() { broker.spare() } else { broker.spare() / 3 };
                 broker.trim(rng.usize(..=most));
             }
