@@ -118,12 +118,18 @@ async fn what_is_trimmed_is_noticed(server: &RabbitServer) {
     assert_eq!(session.get(1).await.unwrap(), None);
     let passed_over = session.tail(0).await.unwrap().next().await.unwrap_err().to_string();
     assert_eq!(passed_over, "messages were trimmed before they were read");
+    // That ends a session.
+    drop(session);
+    let session = driver.connect().await.unwrap();
     let mut tail = session.tail(bounds.first - 1).await.unwrap();
-    let first = trials::read(&mut tail, 1).await[0].offset;
-    assert!((bounds.first..bounds.first + 10).contains(&first), "{first} behind marks at {}", bounds.first);
+    // There may be marks alone.
+    session.publish(&[Bytes::from_static(b"next")]).await.unwrap();
+    while trials::read(&mut tail, 1).await.iter().all(|record| record.bytes != "next") {}
+    let last = session.bounds().await.unwrap().last;
+    assert!(last >= bounds.first);
     // Another length does not make another stream of it.
     let other = RabbitMq::new(&server.url(), "small", 1_000_000).unwrap();
-    assert_eq!(other.connect().await.unwrap().bounds().await.unwrap().last, bounds.last);
+    assert_eq!(other.connect().await.unwrap().bounds().await.unwrap().last, last);
 }
 
 async fn refusals_say_what_is_wrong(server: &RabbitServer) {
