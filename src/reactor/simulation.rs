@@ -11,9 +11,9 @@
 //! started again over the same store; time ([`scene`]), in which a server sleeps until an edge, its journal or a deadline
 //! wakes it. On a bus, clients go from one instance to another; the broker (`journal::bus::simulated`) is away, cuts
 //! sessions with what was being published there in part, now or later, holds back what it brings or answers to one
-//! instance, loses whispers, trims its log, and comes back as it once was, or empty; each instance keeps all, or nothing,
-//! and its store may come back behind what was heard. What is not simulated: the kernel's sockets, files of the site, the
-//! threads and the SQL of the real store, the clients of real brokers and the timing of their tasks.
+//! instance, loses whispers, trims its log, has holes in its offsets, and comes back as it once was, or empty; each instance
+//! keeps all, or nothing, and its store may come back behind what was heard. What is not simulated: the kernel's sockets,
+//! files of the site, the threads and the SQL of the real store, the clients of real brokers and the timing of their tasks.
 //!
 //! What is judged ([`oracle`]): each client's view of a room, entry by entry, against what the journal emitted; that what was
 //! heard is stored; that nonces are said once; pages of history; memory at each turn. On a bus, what each instance emits
@@ -22,11 +22,9 @@
 //! what became of what they said, has the same picture of who is there, at all instances, and these stand at the same
 //! place. When they have left, nothing remains.
 //!
-//! What is known, and let pass: where the log has lost its end, and goes on in the same life because no instance that knew
-//! the end has come back, two entries share a position; whoever has heard the first does not hear of the second. A log that
-//! is trimmed within the window of repeats makes a repeat new to an instance that starts later; and one that begins just
-//! behind the first record of a life may be in the life before for a moment. A client that comes to an instance which is
-//! far behind may be told of a gap where there is none.
+//! What is known, and let pass: a log that is trimmed up to the place of a store makes a repeat of what was trimmed new to
+//! the instance that comes back with it. And all brokers here tell of their restarts, since one that loses something and
+//! does not is found out by those alone who knew what it had.
 //!
 //! A failure prints its seed. `CHAT_SIM_SEED` runs that one, `CHAT_SIM_RUNS` so many of them, `CHAT_SIM_STEPS` with so many
 //! steps each: `CHAT_SIM_SEED=7 cargo nextest run --lib simulation`.

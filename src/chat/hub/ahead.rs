@@ -103,13 +103,14 @@ impl Ahead {
         self.waiting.insert(place, waiting);
     }
 
-    /// Takes out those of whom this holds, each with where it waits.
+    /// Takes out those of whom this holds, each with where it waits, in an order that is no chance.
     fn take(
         &mut self,
         present: Epoch,
         mut is_taken: impl FnMut(&Waiting) -> bool,
     ) -> Vec<((MemberId, usize), Waiting)> {
-        let taken = self.waiting.extract_if(|_, waiting| is_taken(waiting)).collect();
+        let mut taken: Vec<_> = self.waiting.extract_if(|_, waiting| is_taken(waiting)).collect();
+        taken.sort_unstable_by_key(|(place, _)| *place);
         let ours = self.waiting.values().filter(|waiting| waiting.epoch == present);
         self.lowest = ours.map(|waiting| waiting.awaited).min().unwrap_or(NOWHERE);
         taken
@@ -191,6 +192,7 @@ impl Hub {
         if !new.is_empty() {
             (self.ahead.asked, self.ahead.has_question) = (question, true);
         }
+        new.sort_unstable();
         for (id, key) in new {
             // A stream of events has no words for it.
             if self.dialect(id) == Some(Dialect::V1) {

@@ -5,7 +5,7 @@
 //! another instance is in the room like somebody with one more connection, so a person at two is one, and has the same
 //! grace. Without a bus nothing of this happens.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -32,9 +32,9 @@ pub(super) struct Reports {
     elsewhere: Elsewhere,
     bounds: ReportBounds,
     /// Rooms that have changed since they were reported.
-    changed: HashSet<RoomName>,
+    changed: BTreeSet<RoomName>,
     /// People whom another instance calls by an older name than this one.
-    misnamed: HashSet<PersonId>,
+    misnamed: BTreeSet<PersonId>,
     /// Rooms that are about to be reported.
     queue: VecDeque<RoomName>,
     /// A report is due even if there is nothing in it: it shows that we live.
@@ -66,8 +66,8 @@ impl Hub {
                 room_name_bytes: bounds.max_room_name_bytes,
                 person_name_bytes: bounds.max_person_name_bytes,
             },
-            changed: HashSet::new(),
-            misnamed: HashSet::new(),
+            changed: BTreeSet::new(),
+            misnamed: BTreeSet::new(),
             queue: VecDeque::new(),
             owes_sign: false,
             changes_at: now,
@@ -136,9 +136,9 @@ impl Hub {
         let mut misnamed = Vec::new();
         if now >= reports.changes_at && !(reports.changed.is_empty() && reports.misnamed.is_empty()) {
             reports.changes_at = now + PACE;
-            reports.queue.extend(reports.changed.drain());
+            reports.queue.extend(std::mem::take(&mut reports.changed));
             // The others will be called wrong again.
-            misnamed.extend(reports.misnamed.drain().take(NAMES_AT_ONCE));
+            misnamed.extend(std::mem::take(&mut reports.misnamed).into_iter().take(NAMES_AT_ONCE));
         }
         if !std::mem::take(&mut reports.owes_sign) && reports.queue.is_empty() && misnamed.is_empty() {
             return None;

@@ -114,6 +114,7 @@ impl<D: Driver> Conductor<D> {
             Keeps::Store { keeper, mark, last } => (Keeping::Store, Some(keeper), last, mark),
             Keeps::Nothing => (Keeping::Memory, None, Position::START, None),
         };
+        let sequence = Sequence::new(keeping, driver.is_dense(), driver.reach(), last, mark);
         Conductor {
             driver,
             outbound,
@@ -123,7 +124,7 @@ impl<D: Driver> Conductor<D> {
             canary,
             shared,
             begin,
-            state: RefCell::new(State::new(Sequence::new(keeping, D::IS_DENSE, last, mark))),
+            state: RefCell::new(State::new(sequence)),
             publishable: Notify::new(),
             whispered: Notify::new(),
             settled: Notify::new(),
@@ -304,7 +305,7 @@ impl<D: Driver> Conductor<D> {
                 Some(mark) => match session.get(mark.offset).await? {
                     Some(record) => {
                         let message = self.state.borrow_mut().decoder.decode(&record);
-                        Found::Record(message.map(|message| message.id))
+                        Found::Record(message.map(|message| (message.stamp, message.id)))
                     }
                     // It may just have been trimmed.
                     None if session.bounds().await?.first > mark.offset => Found::Unknown,
@@ -318,8 +319,7 @@ impl<D: Driver> Conductor<D> {
                     let epoch = Epoch(getrandom::u64().map_err(Failure::new)?);
                     if trust == Trust::Doubtful {
                         tracing::warn!(
-                            "the bus was restarted, and may have lost messages that were heard: \
-                             a new epoch begins at {base}"
+                            "the bus was restarted, and may have lost messages that were heard: a new epoch begins at {base}"
                         );
                     } else if mark.is_some() {
                         tracing::warn!("the bus has lost messages that are known here: a new epoch begins at {base}");
@@ -447,7 +447,9 @@ impl<D: Driver> Conductor<D> {
                 Ok(records) => records,
                 Err(failure) => return failure,
             };
-            self.take(records, Instant::now());
+            if let Err(failure) = self.take(records, Instant::now()) {
+                return failure;
+            }
             while self.is_ahead() {
                 let _ = self.begin.send(());
                 self.shared.hold(|| self.is_ahead()).await;
@@ -463,16 +465,22 @@ impl<D: Driver> Conductor<D> {
     }
 
     /// Takes records of the log, and hands on what they bring.
-    fn take(&self, records: Vec<Record>, now: Instant) {
+    fn take(&self, records: Vec<Record>, now: Instant) -> Result<(), Failure> {
         if records.is_empty() {
-            return;
+            return Ok(());
         }
+        let mut taken = Ok(());
         let mut events = Vec::with_capacity(records.len());
         let mut is_up = false;
         let mark = {
             let state = &mut *self.state.borrow_mut();
             state.last_return = now;
             for Record { offset, bytes } in records {
+                if state.sequence.has_hole_before(offset) {
+                    // What came between may have begun a life. The next session will find out what it has missed.
+                    taken = Err(Failure::new("messages were trimmed before they were read"));
+                    break;
+                }
                 let message = state.decoder.decode(&bytes);
                 let id = message.as_ref().map(|message| message.id);
                 is_up |= id.is_some() && id == state.opening;
@@ -499,6 +507,7 @@ impl<D: Driver> Conductor<D> {
             self.came_up();
         }
         self.ask();
+        taken
     }
 
     /// Gives events to whatever keeps them. Where the log stands is kept with them, and now and then without any, so that
@@ -512,7 +521,7 @@ impl<D: Driver> Conductor<D> {
         }
     }
 
-    /// Whoever comes back vouches for a restarted broker only if it knows the end of the log, told or not.
+    /// Whoever comes back goes on from where it has read to, told or not, and finds out if the broker has lost that.
     fn keep_mark(&self) {
         let state = &mut *self.state.borrow_mut();
         if let (Some(keeper), Some(mark)) = (&self.keeper, state.sequence.mark())

@@ -21,13 +21,23 @@ use std::fmt::Display;
 
 use bytes::Bytes;
 
+use super::sequence::{REACH, Reach};
+
 /// How one kind of broker is reached.
 pub(super) trait Driver: Sized + 'static {
     /// A connection, or as many as the driver needs.
     type Session: Session;
 
-    /// Whether each record of the log has the offset after that of the one before. A hole is then a loss that is told.
-    const IS_DENSE: bool;
+    /// Whether each record of the log has the offset after that of the one before. A hole is then a loss; where there may
+    /// be others, [`Tail::next`] fails when it passes over what was trimmed.
+    fn is_dense(&self) -> bool {
+        true
+    }
+
+    /// How far instances look back. Only in the simulation it is not as everywhere.
+    fn reach(&self) -> Reach {
+        REACH
+    }
 
     /// Bytes that one record may have. What is longer is refused before it is handed over, since a broker that refuses
     /// it would hold up everything behind it.
@@ -68,7 +78,7 @@ pub(super) trait Session: Sized + 'static {
     async fn publish(&self, batch: &[Bytes]) -> Result<(), Failure>;
 
     /// Follows the log from behind an offset (0 from its beginning), which is not higher than [`Bounds::last`]. What
-    /// has been trimmed is passed over.
+    /// has been trimmed is passed over where offsets show that.
     async fn tail(&self, after: u64) -> Result<Self::Tail, Failure>;
 
     /// Tells everybody who listens, ourselves perhaps included. It may be lost.
@@ -112,7 +122,8 @@ pub(super) enum Run {
 /// What the log has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
-    /// The oldest record that is still there; `last + 1` if none is.
+    /// The oldest record that is still there, or where offsets have holes one before it; `last + 1` if none is, and 1 if
+    /// nothing was trimmed.
     pub(super) first: u64,
     /// The newest record that was ever there, trimmed or not; 0 if none was.
     pub(super) last: u64,

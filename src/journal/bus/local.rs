@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, broadcast};
 
 use super::driver::{Bounds, Driver, Ears, Failure, Record, Run, Session, Tail};
+use super::sequence::{REACH, Reach};
 
 /// Records of one batch.
 const BATCH: usize = 100;
@@ -17,6 +18,7 @@ pub(super) struct LocalBus {
     state: Arc<Mutex<State>>,
     changed: Arc<Notify>,
     whispers: broadcast::Sender<Bytes>,
+    reach: Reach,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -48,7 +50,12 @@ pub(super) struct Snapshot {
 
 impl LocalBus {
     pub(super) fn new() -> Self {
-        LocalBus { state: Arc::default(), changed: Arc::default(), whispers: broadcast::channel(100).0 }
+        Self::looking_back(REACH)
+    }
+
+    /// One whose instances look back so far.
+    pub(super) fn looking_back(reach: Reach) -> Self {
+        LocalBus { state: Arc::default(), changed: Arc::default(), whispers: broadcast::channel(100).0, reach }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -130,7 +137,10 @@ impl LocalBus {
 
 impl Driver for LocalBus {
     type Session = LocalSession;
-    const IS_DENSE: bool = true;
+
+    fn reach(&self) -> Reach {
+        self.reach
+    }
 
     async fn connect(&self) -> Result<LocalSession, Failure> {
         let state = self.state();

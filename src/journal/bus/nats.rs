@@ -187,7 +187,6 @@ impl Nats {
 
 impl Driver for Nats {
     type Session = NatsSession;
-    const IS_DENSE: bool = true;
 
     fn max_record_bytes(&self) -> usize {
         self.max_payload.load(Ordering::Relaxed).saturating_sub(HEADERS)

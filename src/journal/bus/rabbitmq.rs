@@ -182,7 +182,10 @@ impl Undeclared {
 
 impl Driver for RabbitMq {
     type Session = RabbitMqSession;
-    const IS_DENSE: bool = false;
+
+    fn is_dense(&self) -> bool {
+        false
+    }
 
     fn max_record_bytes(&self) -> usize {
         MAX_RECORD_BYTES
@@ -321,14 +324,9 @@ impl Session for RabbitMqSession {
             step *= 8;
         }
         let Some(last) = last else { return Ok(Bounds { first: begin, last: begin - 1 }) };
-        let mut reader = self.read(log, word("first")).await?;
-        loop {
-            let message = reader.message().await?;
-            // By now even the last one may have been trimmed.
-            if !message.is_mark || message.offset > last {
-                return Ok(Bounds { first: message.offset.min(last + 1), last });
-            }
-        }
+        let first = self.read(log, word("first")).await?.message().await?;
+        // By now even the last one may have been trimmed.
+        Ok(Bounds { first: first.offset.min(last + 1), last })
     }
 
     async fn get(&self, offset: u64) -> Result<Option<Bytes>, Failure> {
@@ -349,7 +347,7 @@ impl Session for RabbitMqSession {
     }
 
     async fn tail(&self, after: u64) -> Result<Reader, Failure> {
-        self.read(&self.names.log, place(after + 1)).await
+        Ok(self.read(&self.names.log, place(after + 1)).await?.expecting(after + 1))
     }
 
     async fn whisper(&self, message: Bytes) -> Result<(), Failure> {

@@ -68,7 +68,6 @@ impl Redis {
 
 impl Driver for Redis {
     type Session = RedisSession;
-    const IS_DENSE: bool = true;
 
     fn max_record_bytes(&self) -> usize {
         MAX_RECORD_BYTES

@@ -1,5 +1,8 @@
 //! A broker of the simulation: it exists in memory, keeps the contract of a driver, and fails in every way that this allows.
 //!
+//! Its offsets may have holes, and the window of repeats is short, so that the log can be trimmed behind it: an operator lets
+//! it keep more than that, and so does whoever drives the simulation ([`Broker::spare`]).
+//!
 //! Nothing in it happens by itself. A call of a session may take several steps, since others act in between, and whoever
 //! drives the simulation cuts sessions, holds tails back, trims the log, or brings the broker back as it once was. What the
 //! log has had is told as [`News`], so that somebody else can judge what instances make of it.
@@ -16,10 +19,14 @@ use fastrand::Rng;
 use crate::chat::entry::{Draft, Epoch};
 
 use super::driver::{Bounds, Driver, Ears, Failure, Record, Run, Session, Tail};
+use super::sequence::Reach;
 use super::wire::{Body, Decoder};
 
 /// Publishes of sessions that have ended, which still may arrive.
 const STRAYS: usize = 3;
+
+/// Offsets that may be left out between two records.
+const HOLE: u64 = 3;
 
 /// What has become of the log.
 #[derive(Debug)]
@@ -44,9 +51,10 @@ pub(crate) enum News {
 #[derive(Debug)]
 pub(crate) struct Broker {
     rng: Rng,
-    log: VecDeque<Bytes>,
-    trimmed: u64,
-    meta: Vec<Bytes>,
+    /// Each record has the offset after that of the one before.
+    is_dense: bool,
+    reach: Reach,
+    kept: Kept,
     places: Vec<Place>,
     /// No session begins.
     is_away: bool,
@@ -58,7 +66,7 @@ pub(crate) struct Broker {
     pub(crate) is_forgetful: bool,
     /// All that it is asked is done, and at once.
     pub(crate) is_calm: bool,
-    snapshot: Option<Snapshot>,
+    snapshot: Option<Kept>,
     strays: Vec<Vec<Bytes>>,
     news: Vec<News>,
 }
@@ -76,21 +84,33 @@ struct Place {
     ears: VecDeque<Bytes>,
 }
 
-#[derive(Debug)]
-struct Snapshot {
-    log: VecDeque<Bytes>,
+/// What a broker has.
+#[derive(Debug, Clone, Default)]
+struct Kept {
+    log: VecDeque<Record>,
+    /// The offset of the last record, trimmed or not.
+    last: u64,
+    /// The offset up to which records were trimmed.
     trimmed: u64,
     meta: Vec<Bytes>,
 }
 
+impl Kept {
+    /// The records behind an offset that are there.
+    fn behind(&self, after: u64) -> impl Iterator<Item = &Record> {
+        self.log.range(self.log.partition_point(|record| record.offset <= after)..)
+    }
+}
+
 impl Broker {
     /// A broker with nothing on it, for so many instances.
-    pub(crate) fn new(places: usize, rng: Rng) -> Rc<RefCell<Broker>> {
+    pub(crate) fn new(places: usize, mut rng: Rng) -> Rc<RefCell<Broker>> {
+        let reach = Reach { window: rng.u64(15..50), slack: 15, edge: rng.u64(0..4), fill: rng.u64(20..150) };
         Rc::new(RefCell::new(Broker {
+            is_dense: rng.bool(),
             rng,
-            log: VecDeque::new(),
-            trimmed: 0,
-            meta: Vec::new(),
+            reach,
+            kept: Kept::default(),
             places: (0..places).map(|_| Place::default()).collect(),
             is_away: false,
             life: 0,
@@ -103,14 +123,21 @@ impl Broker {
         }))
     }
 
-    /// The offset of the last record.
-    pub(crate) fn last(&self) -> u64 {
-        self.trimmed + self.log.len() as u64
+    /// Positions behind which what is said again is new.
+    pub(crate) fn window(&self) -> u64 {
+        self.reach.window
     }
 
-    /// Records that are there.
-    pub(crate) fn len(&self) -> usize {
-        self.log.len()
+    /// Offsets behind what was trimmed that whoever does not know it passes over, at the most.
+    pub(crate) fn passed_over(&self) -> u64 {
+        let Reach { window, slack, edge, .. } = self.reach;
+        window + slack + edge + HOLE
+    }
+
+    /// Records that can be trimmed, so that whoever begins to read finds more than the window.
+    pub(crate) fn spare(&self) -> usize {
+        let needed = self.kept.last.saturating_sub(self.passed_over() + 10);
+        self.kept.log.partition_point(|record| record.offset <= needed)
     }
 
     /// What has become of the log since this was last asked.
@@ -160,41 +187,41 @@ impl Broker {
 
     /// Trims the oldest records, so many of them.
     pub(crate) fn trim(&mut self, count: usize) {
-        self.log.drain(..count);
-        self.trimmed += count as u64;
-        self.news.push(News::Trimmed { upto: self.trimmed });
+        if let Some(newest) = self.kept.log.drain(..count).next_back() {
+            self.kept.trimmed = newest.offset;
+            self.news.push(News::Trimmed { upto: newest.offset });
+        }
     }
 
     /// Notes what there is, to come back with it.
     pub(crate) fn remember(&mut self) {
-        let Broker { log, trimmed, meta, .. } = self;
-        self.snapshot = Some(Snapshot { log: log.clone(), trimmed: *trimmed, meta: meta.clone() });
+        self.snapshot = Some(self.kept.clone());
     }
 
     /// Comes back with what it had when that was noted, or with nothing. Whether it has lost anything.
     pub(crate) fn go_back(&mut self, is_empty: bool) -> bool {
-        let snapshot = self.snapshot.take().filter(|_| !is_empty);
-        let Snapshot { log, trimmed, meta } =
-            snapshot.unwrap_or(Snapshot { log: VecDeque::new(), trimmed: 0, meta: Vec::new() });
-        let before = (self.last(), self.meta.len());
-        (self.log, self.trimmed, self.meta) = (log, trimmed, meta);
+        let before = (self.kept.last, self.kept.meta.len());
+        self.kept = self.snapshot.take().filter(|_| !is_empty).unwrap_or_default();
         self.runs += 1;
         self.cut_all();
-        self.news.push(News::Rewound { last: self.last() });
-        before != (self.last(), self.meta.len())
+        self.news.push(News::Rewound { last: self.kept.last });
+        before != (self.kept.last, self.kept.meta.len())
     }
 
     fn append(&mut self, records: &[Bytes]) {
-        for record in records {
-            self.log.push_back(record.clone());
-            let message = Decoder::new().decode(record).expect("the program reads what it writes");
+        for bytes in records {
+            let hole = if self.is_dense || self.rng.u8(..) < 200 { 0 } else { self.rng.u64(1..=HOLE) };
+            let offset = self.kept.last + 1 + hole;
+            self.kept.last = offset;
+            self.kept.log.push_back(Record { offset, bytes: bytes.clone() });
+            let message = Decoder::new().decode(bytes).expect("the program reads what it writes");
             let draft = match message.body {
                 Body::Said(draft) => Some(draft),
                 Body::Mark => None,
                 Body::Unknown => panic!("the program knows what it writes"),
             };
             self.news.push(News::Record {
-                offset: self.last(),
+                offset,
                 epoch: message.stamp.epoch,
                 base: message.stamp.base.0,
                 id: (message.id.instance, message.id.number),
@@ -290,7 +317,14 @@ impl SimulatedSession {
 
 impl Driver for SimulatedDriver {
     type Session = SimulatedSession;
-    const IS_DENSE: bool = true;
+
+    fn is_dense(&self) -> bool {
+        self.broker.borrow().is_dense
+    }
+
+    fn reach(&self) -> Reach {
+        self.broker.borrow().reach
+    }
 
     async fn connect(&self) -> Result<SimulatedSession, Failure> {
         let SimulatedDriver { broker, place } = self;
@@ -307,12 +341,12 @@ impl Session for SimulatedSession {
 
     async fn meta(&self) -> Result<Vec<Bytes>, Failure> {
         self.pause().await?;
-        Ok(self.broker.borrow().meta.clone())
+        Ok(self.broker.borrow().kept.meta.clone())
     }
 
     async fn append_meta(&self, record: Bytes) -> Result<(), Failure> {
         self.pause().await?;
-        self.broker.borrow_mut().meta.push(record);
+        self.broker.borrow_mut().kept.meta.push(record);
         self.pause().await
     }
 
@@ -324,13 +358,14 @@ impl Session for SimulatedSession {
     async fn bounds(&self) -> Result<Bounds, Failure> {
         self.pause().await?;
         let broker = self.broker.borrow();
-        Ok(Bounds { first: broker.trimmed + 1, last: broker.last() })
+        Ok(Bounds { first: broker.kept.trimmed + 1, last: broker.kept.last })
     }
 
     async fn get(&self, offset: u64) -> Result<Option<Bytes>, Failure> {
         self.pause().await?;
         let broker = self.broker.borrow();
-        Ok(offset.checked_sub(broker.trimmed + 1).and_then(|place| broker.log.get(place as usize).cloned()))
+        let found = broker.kept.behind(offset - 1).next().filter(|record| record.offset == offset);
+        Ok(found.map(|record| record.bytes.clone()))
     }
 
     async fn publish(&self, batch: &[Bytes]) -> Result<(), Failure> {
@@ -362,25 +397,26 @@ pub(super) struct SimulatedTail {
 
 impl SimulatedTail {
     /// The next records that are there, at most so many; none if it is held back.
-    pub(super) fn poll_next(&mut self, most: usize) -> Vec<Record> {
+    pub(super) fn poll_next(&mut self, most: usize) -> Result<Vec<Record>, Failure> {
         let broker = self.session.broker.borrow();
         if broker.places[self.session.place].is_held {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        let first = (self.after + 1).max(broker.trimmed + 1);
-        let log = broker.log.iter().skip((first - broker.trimmed - 1) as usize).take(most).cloned();
-        let records: Vec<Record> = (first..).zip(log).map(|(offset, bytes)| Record { offset, bytes }).collect();
+        if !broker.is_dense && self.after < broker.kept.trimmed {
+            return Err(Failure::new("it was trimmed"));
+        }
+        let records: Vec<Record> = broker.kept.behind(self.after).take(most).cloned().collect();
         if let Some(last) = records.last() {
             self.after = last.offset;
         }
-        records
+        Ok(records)
     }
 }
 
 impl Tail for SimulatedTail {
     async fn next(&mut self) -> Result<Vec<Record>, Failure> {
         self.session.check()?;
-        Ok(self.poll_next(100))
+        self.poll_next(100)
     }
 }
 

@@ -112,11 +112,15 @@ impl State {
             (What::Repeat(entry), Some(_)) => {
                 events.push(Event::Repeat(Entry { origin, ..entry }));
             }
+            // It was passed over when it came for the first time.
+            (What::Twice(position), Some(draft)) => {
+                events.push(Event::Repeat(draft.at(position)));
+            }
             // Nobody could read it, so nobody has heard it.
             (What::Nothing, Some(draft)) if is_unknown => {
                 events.push(Event::Refused { draft, reason: Refused::Unavailable });
             }
-            (What::Repeat(_), None) | (What::Nothing, _) => {}
+            (What::Repeat(_) | What::Twice(_), None) | (What::Nothing, _) => {}
         }
     }
 
@@ -132,5 +136,49 @@ impl State {
         }
         self.sent_since = (self.sent > 0).then_some(now);
         Some(pending.draft)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::driver::Bounds;
+    use super::super::sequence::{Found, Keeping, REACH, Trust, Verdict};
+    use super::super::wire::{Declared, Meta};
+    use super::*;
+    use crate::chat::entry::{Epoch, MemberId, Position};
+    use crate::journal::ordered::Mark;
+    use crate::journal::tests::said;
+
+    #[test]
+    fn whoever_says_something_is_answered_also_where_it_was_passed_over() {
+        let stamp = |epoch, base| Stamp { epoch: Epoch(epoch), base: Position(base) };
+        let (first, low, high) = (stamp(1, 0), stamp(2, 5), stamp(3, 300));
+        let lives = [(first, 0), (low, 40), (high, 40)].map(|(stamp, after)| Declared { stamp, after });
+        let mark = Some(Mark { stamp: first, offset: 50, id: None });
+        let mut sequence = Sequence::new(Keeping::Store, true, REACH, Position(50), mark);
+        let (meta, bounds) = (Meta { lives: lives.to_vec(), ..Meta::default() }, Bounds { first: 1, last: 49 });
+        match sequence.judge(&meta, bounds, Found::Unknown, Trust::Sure) {
+            Verdict::Follow(route) => sequence.follow(route),
+            verdict => panic!("{verdict:?}"),
+        }
+        let (instance, now, origin) = (7, Instant::now(), Some(MemberId { slot: 3, serial: 1 }));
+        let draft = |text: &str| Draft { origin, ..said("room", (1, "Ann"), text, text) };
+        let message = |number: u64, text: &str| {
+            let id = DraftId { instance, number };
+            Some(Message { stamp: low, id, body: Body::Said(Draft { origin: None, ..draft(text) }) })
+        };
+        let mut state = State::new(sequence);
+        state.pending.push_back(Pending { number: 1, draft: draft("a") });
+        let mut events = Vec::new();
+        state.take(instance, 41, message(1, "a"), now, &mut events);
+        assert_eq!(events, [Event::Repeat(draft("a").at(Position(46)))], "at a position that is behind us");
+        // It was read when nobody waited for it.
+        events.clear();
+        state.take(instance, 42, message(2, "b"), now, &mut events);
+        state.pending.push_back(Pending { number: 2, draft: draft("b") });
+        state.take(instance, 47, message(2, "b"), now, &mut events);
+        let told: Vec<&Event> = events.iter().filter(|event| !matches!(event, Event::Lost(_))).collect();
+        assert_eq!(told, [&Event::Repeat(draft("b").at(Position(47)))], "published again");
+        assert!(state.pending.is_empty());
     }
 }

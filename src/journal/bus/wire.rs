@@ -222,8 +222,8 @@ enum MetaRecord {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         run: Option<String>,
     },
-    /// Somebody who knew where the log stood has found it there in this run of the broker. There is one for each restart,
-    /// and at the most one of each instance, where all come at the same moment.
+    /// The run of the broker in which a log was found whose lives name none: older programs have declared them, or the
+    /// broker did not tell. There is at the most one of each instance, where all come at the same moment.
     Run { run: String },
     /// What signs the tokens of people, in base64.
     Key { key: String },
@@ -244,7 +244,7 @@ pub(super) struct Meta {
     pub(super) lives: Vec<Declared>,
     /// The first one that was given.
     pub(super) key: Option<[u8; 32]>,
-    /// The last run of the broker of which it is known what it had.
+    /// The last run of the broker in which a life was declared, or in which the log was found.
     pub(super) run: Option<String>,
 }
 
@@ -287,7 +287,7 @@ pub(super) fn encode_life(life: &Declared, run: &Run) -> Bytes {
     json(&MetaRecord::Epoch { epoch: stamp.epoch.to_string(), base: stamp.base.0, after, run })
 }
 
-/// The record that vouches for a run of the broker.
+/// The record that names the run of the broker in which a log was found.
 pub(super) fn encode_run(run: &str) -> Bytes {
     json(&MetaRecord::Run { run: run.to_owned() })
 }
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn the_meta_log_names_the_run_for_which_somebody_vouches() {
+    fn the_meta_log_names_the_last_run_that_is_known() {
         let life = Declared { stamp: STAMP, after: 5 };
         let named = |run: &str| Run::Named(run.to_owned());
         for (name, records, known) in [

@@ -1,15 +1,13 @@
 //! What the bus has put in order, by a rule much simpler than the program's: what a record of the log is, and where.
 //!
 //! The life in force is the highest that the log has shown. Under it a record has the position base + offset. It is new
-//! unless the same life has had its id, or its author and nonce, before. What an instance emits must be the record at that
+//! unless the same life has had its id, or its author and nonce, within the window before it. What an instance emits must be the record at that
 //! position; and who has heard a room without being told of a gap must have heard all of it. That is judged when all is
 //! over, since an instance may be far behind.
 //!
-//! Three things are excused. Where the log has lost records, and goes on in the same life because nobody has noticed yet,
-//! two records share a position; whoever heard the first does not hear the second. And where the log was trimmed, a
-//! process that begins later does not know what was said before: to it a repeat is new. An operator keeps more than the
-//! window of repeats; the simulation does not. Nor can it know of a life whose first record was trimmed, if the next one
-//! comes from somebody who had not heard of it: until another comes it is in the life before.
+//! One thing is excused. An instance with a store whose place is still in the log goes on from there, also if what was
+//! trimmed reaches into the window before it: to that instance a repeat of what was trimmed is new. An operator lets the bus
+//! keep more than what comes while an instance is away.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -25,12 +23,10 @@ pub(super) struct Common {
     /// The log as it is, with what was trimmed: the record of each offset.
     log: Vec<Placed>,
     said: BTreeMap<u64, Vec<Said>>,
-    /// Where records were that the log has lost.
-    rewound: HashSet<(Epoch, u64)>,
+    /// Lives of which the log has lost records.
+    rewound: HashSet<Epoch>,
     /// How often it was brought back to an earlier state.
     pub(super) rewinds: u32,
-    /// Lives in which anything was published.
-    published: HashSet<Epoch>,
     /// Up to where each life was trimmed.
     trimmed: HashMap<Epoch, u64>,
     window: Window,
@@ -40,6 +36,7 @@ pub(super) struct Common {
 /// A record in its place.
 #[derive(Debug, Clone)]
 struct Placed {
+    offset: u64,
     life: Life,
     position: u64,
     id: (u64, u64),
@@ -64,8 +61,9 @@ struct Said {
 #[derive(Debug, Default)]
 struct Window {
     life: Option<Life>,
-    ids: HashMap<(u64, u64), u64>,
-    nonces: HashMap<(PersonId, Nonce), u64>,
+    /// Where each was for the first time, and for the last.
+    ids: HashMap<(u64, u64), (u64, u64)>,
+    nonces: HashMap<(PersonId, Nonce), (u64, u64)>,
 }
 
 /// That somebody has heard everything of a room, or of all, in a life, behind `after`, up to and with `upto`.
@@ -79,22 +77,28 @@ pub(super) struct Claim {
 }
 
 impl Window {
-    /// Where the same was before a record. If it was nowhere, it is remembered.
-    fn original(&mut self, placed: &Placed) -> Option<u64> {
+    /// Where the same was before a record, so many positions back at the most. It is remembered.
+    fn original(&mut self, placed: &Placed, reach: u64) -> Option<u64> {
         if self.life != Some(placed.life) {
             *self = Window { life: Some(placed.life), ..Window::default() };
         }
-        if let Some(original) = self.ids.get(&placed.id) {
-            return Some(*original);
-        }
-        self.ids.insert(placed.id, placed.position);
-        let key = placed.key.as_ref()?;
-        if let Some(original) = self.nonces.get(key) {
-            return Some(*original);
-        }
-        self.nonces.insert(key.clone(), placed.position);
-        None
+        let here = placed.position;
+        let of_id = recall(self.ids.entry(placed.id).or_insert((here, here)), here, reach);
+        let of_nonce = placed.key.as_ref().and_then(|key| {
+            let places = self.nonces.entry(key.clone()).or_insert((here, here));
+            recall(places, here, reach)
+        });
+        of_id.or(of_nonce)
     }
+}
+
+/// Where something was for the first time that is here now, if it was before, and the last time within reach.
+fn recall((first, last): &mut (u64, u64), here: u64, reach: u64) -> Option<u64> {
+    if *last + reach < here {
+        *first = here;
+    }
+    *last = here;
+    (*first < here).then_some(*first)
 }
 
 impl fmt::Debug for Common {
@@ -112,7 +116,6 @@ impl Common {
             said: BTreeMap::new(),
             rewound: HashSet::new(),
             rewinds: 0,
-            published: HashSet::new(),
             trimmed: HashMap::new(),
             window: Window::default(),
             claims: Vec::new(),
@@ -125,12 +128,11 @@ impl Common {
         for news in news {
             match news {
                 News::Record { offset, epoch, base, id, draft } => {
-                    assert_eq!(offset, self.log.len() as u64 + 1, "the log has no holes");
                     self.place(Life { epoch, base }, offset, id, draft);
                 }
                 News::Rewound { last } => self.rewind(last),
                 News::Trimmed { upto } => {
-                    for placed in &self.log[..upto as usize] {
+                    for placed in self.log.iter().take_while(|placed| placed.offset <= upto) {
                         let trimmed = self.trimmed.entry(placed.life.epoch).or_default();
                         *trimmed = placed.position.max(*trimmed);
                     }
@@ -140,7 +142,6 @@ impl Common {
     }
 
     fn place(&mut self, published_in: Life, offset: u64, id: (u64, u64), draft: Option<Draft>) {
-        self.published.insert(published_in.epoch);
         let life = match self.log.last().map(|placed| placed.life) {
             Some(life) if life.base >= published_in.base => life,
             Some(_) if self.rewinds == 0 => panic!("another life begins, and nothing was lost: {published_in:?}"),
@@ -149,8 +150,8 @@ impl Common {
         let position = life.base + offset;
         let author = draft.as_ref().and_then(|draft| draft.author.as_ref());
         let key = author.map(|author| author.id).zip(draft.as_ref().and_then(|draft| draft.nonce.clone()));
-        let placed = Placed { life, position, id, key };
-        let original = self.window.original(&placed);
+        let placed = Placed { offset, life, position, id, key };
+        let original = self.window.original(&placed, self.broker.borrow().window());
         self.log.push(placed);
         if let Some(draft) = draft {
             let said = Said { epoch: life.epoch, entry: draft.at(Position(position)), original };
@@ -160,10 +161,11 @@ impl Common {
 
     fn rewind(&mut self, last: u64) {
         self.rewinds += 1;
-        self.rewound.extend(self.log.drain(last as usize..).map(|placed| (placed.life.epoch, placed.position)));
+        let there = self.log.partition_point(|placed| placed.offset <= last);
+        self.rewound.extend(self.log.drain(there..).map(|placed| placed.life.epoch));
         self.window = Window::default();
         for placed in &self.log {
-            self.window.original(placed);
+            self.window.original(placed, self.broker.borrow().window());
         }
     }
 
@@ -177,17 +179,13 @@ impl Common {
         self.rewinds > 0 || self.has_trimmed()
     }
 
-    /// An instance emits this in a life.
-    pub(super) fn check_entry(&self, epoch: Epoch, entry: &Entry) {
-        if !self.has_been(epoch) {
-            // It was let pass when it began.
-            return;
-        }
+    /// An instance emits this in a life. If it `keeps` it may not know what was trimmed.
+    pub(super) fn check_entry(&self, epoch: Epoch, entry: &Entry, keeps: bool) {
         let there = self.said.get(&entry.position.0).map_or(&[][..], Vec::as_slice);
         let told = Entry { origin: None, ..entry.clone() };
         let found = there.iter().find(|said| said.epoch == epoch && said.entry == told);
         let Some(found) = found else { panic!("{told:?} of {epoch} is not in the log, where is {there:?}") };
-        let trimmed = self.trimmed.get(&epoch).copied().unwrap_or(0);
+        let trimmed = if keeps { self.trimmed.get(&epoch).copied().unwrap_or(0) } else { 0 };
         let is_new = found.original.is_none_or(|original| original <= trimmed);
         let same = |said: &&Said| said.entry.content == entry.content || said.entry.nonce == entry.nonce;
         assert!(
@@ -197,23 +195,32 @@ impl Common {
         );
     }
 
-    /// An instance tells that it will not hear what came up to here.
-    pub(super) fn check_lost(&self, former: Epoch, epoch: Epoch, upto: u64) {
-        let is_behind = self.has_trimmed() && self.published.contains(&epoch);
+    /// An instance that stood at `after` in a life tells that it will not hear what came up to `upto`.
+    pub(super) fn check_lost(&self, (former, after): (Epoch, u64), epoch: Epoch, upto: u64) {
+        assert!(self.has_been(epoch), "the log has had no life {epoch}, up to {upto}, but {:?}", self.lives());
+        let trimmed = self.trimmed.get(&epoch).copied().unwrap_or(0);
+        let is_trimmed = trimmed > after && upto <= trimmed + self.broker.borrow().passed_over();
         assert!(
-            self.has_been(epoch) || is_behind,
-            "the log has had no life {epoch}, up to {upto}, but {:?}",
-            self.lives()
+            former != epoch || is_trimmed,
+            "nothing of {epoch} was lost from {after} to {upto}, which is trimmed up to {trimmed}"
         );
-        // Whoever knew more goes on behind that with those who have not noticed yet.
-        let is_trimmed = self.trimmed.get(&epoch).is_some_and(|trimmed| *trimmed >= upto) || self.rewinds > 0;
-        assert!(former != epoch || is_trimmed, "nothing of {epoch} was lost up to {upto}: {:?}", self.trimmed);
+    }
+
+    /// Positions behind which what is said again is new.
+    pub(super) fn window(&self) -> u64 {
+        self.broker.borrow().window()
+    }
+
+    /// Whether nothing comes any more in an epoch.
+    pub(super) fn is_over(&self, epoch: &str) -> bool {
+        let epoch: Epoch = epoch.parse().expect("an epoch");
+        self.log.last().is_none_or(|placed| placed.life.epoch != epoch)
     }
 
     /// Whether the log has been in a life.
     fn has_been(&self, epoch: Epoch) -> bool {
         let is_it = |placed: &Placed| placed.life.epoch == epoch;
-        self.log.iter().any(is_it) || self.rewound.iter().any(|(known, _)| *known == epoch)
+        self.log.iter().any(is_it) || self.rewound.contains(&epoch)
     }
 
     /// The lives of the log as it is, and where each begins.
@@ -232,19 +239,10 @@ impl Common {
     pub(super) fn last_of(&self, room: &str) -> Option<u64> {
         let life = self.window.life?;
         let trimmed = self.trimmed.get(&life.epoch).copied().unwrap_or(0);
-        let is_owed = |said: &&Said| {
-            said.epoch == life.epoch
-                && said.original.is_none()
-                && said.entry.room.as_str() == room
-                && !self.is_excused(said)
-        };
+        let is_owed =
+            |said: &&Said| said.epoch == life.epoch && said.original.is_none() && said.entry.room.as_str() == room;
         let said = self.said.range(trimmed + 1..).rev().flat_map(|(_, said)| said);
         said.filter(is_owed).map(|said| said.entry.position.0).next()
-    }
-
-    fn is_excused(&self, said: &Said) -> bool {
-        let position = said.entry.position.0;
-        self.rewound.contains(&(said.epoch, position))
     }
 
     pub(super) fn claim(&mut self, claim: Claim) {
@@ -259,7 +257,7 @@ impl Common {
             let epoch: Epoch = epoch.parse().expect("an epoch");
             let is_owed = |said: &&Said| {
                 let is_there = room.as_ref().is_none_or(|room| said.entry.room.as_str() == room);
-                is_there && said.epoch == epoch && said.original.is_none() && !self.is_excused(said)
+                is_there && said.epoch == epoch && said.original.is_none()
             };
             for said in self.said.range(after + 1..=*upto).flat_map(|(_, said)| said).filter(is_owed) {
                 let is_heard = heard.binary_search(&said.entry.position.0).is_ok();

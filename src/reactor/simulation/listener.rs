@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::line::{Line, Temper};
-use super::oracle::{ROOMS, View, room_name};
+use super::oracle::{Asked, ROOMS, View, room_name};
 use super::scene::Scene;
 
 /// A program that follows a room.
@@ -26,10 +26,7 @@ struct Stream {
     is_new: bool,
     /// The id with which it resumes.
     resumed: Option<(String, String)>,
-    /// The last entry when it asked.
-    asked: u64,
-    /// Reads that had failed when it asked.
-    unread: u64,
+    asked: Asked,
     /// How far it has heard; `None` until it is told where the stream begins, unless it resumes in the same epoch.
     view: Option<View>,
 }
@@ -78,13 +75,13 @@ impl Listener {
         let resumed = self.last.clone();
         let header = resumed.as_ref().map(|(id, _)| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
         line.send(format!("GET /rooms/{}/events HTTP/1.1\r\nHost: x\r\n{header}\r\n", room_name(self.room)));
-        let unread = truth.unread();
+        let asked = truth.asked(scene.now);
         let view = resumed.as_ref().filter(|(_, given_in)| *given_in == truth.epoch);
         let view = view.map(|(id, epoch)| {
             let upto = position_of(id);
-            truth.view(self.room, epoch, upto, upto, unread)
+            truth.view(self.room, epoch, upto, upto, asked.unread)
         });
-        self.stream = Some(Stream { line, is_open: false, is_new: true, resumed, asked: truth.last, unread, view });
+        self.stream = Some(Stream { line, is_open: false, is_new: true, resumed, asked, view });
     }
 
     fn listen(&mut self, scene: &mut Scene) {
@@ -161,9 +158,9 @@ impl Stream {
                 // The instance may have come to the epoch after that was asked.
                 let is_known = self.resumed.as_ref().is_none_or(|(resumed, _)| truth.common.is_some() && resumed == id);
                 assert!(is_known, "it comes from another epoch, and is not told of a gap");
-                let is_present = (self.asked..=truth.last).contains(&position);
+                let is_present = (self.asked.present..=truth.last).contains(&position);
                 assert!(is_present || self.resumed.is_some(), "{position} is not the present");
-                self.view = Some(truth.view(room, epoch_of(id), position, position, self.unread));
+                self.view = Some(truth.view(room, epoch_of(id), position, position, self.asked.unread));
             }
         }
     }
@@ -172,13 +169,10 @@ impl Stream {
         let truth = &scene.truths[self.line.at.0];
         let position = position_of(id);
         // A stream that has begun nowhere begins with the newest page, of which some was heard before, perhaps.
-        let is_lost = truth.common.is_some()
-            && std::mem::take(&mut self.is_new)
-            && self
-                .resumed
-                .as_ref()
-                .is_some_and(|(resumed, epoch)| *epoch != epoch_of(id) || position_of(resumed) > self.asked);
-        if is_lost && event == Some("gap") {
+        let is_first = std::mem::take(&mut self.is_new);
+        let resumed = self.resumed.as_ref().map(|(id, epoch)| (position_of(id), &**epoch));
+        let is_unknown = resumed.is_some_and(|resumed| truth.is_unknown(resumed, epoch_of(id), self.asked, scene.now));
+        if is_first && is_unknown && event == Some("gap") && truth.common.is_some() {
             self.view = None;
         }
         match (event, &mut self.view) {
@@ -189,10 +183,12 @@ impl Stream {
             // Of another epoch: it begins with the newest page.
             (Some("gap"), None) => {
                 scene.tally.gaps += 1;
-                assert!(self.resumed.is_some(), "a gap behind nothing");
+                let Some((resumed, epoch)) = resumed else { panic!("a gap behind nothing") };
+                let may_skip = epoch == epoch_of(id) && truth.may_skip(room, resumed, self.asked.unread);
+                assert!(is_unknown || may_skip, "no reason for a gap up to {id} behind {resumed} of {epoch}");
                 assert!(position <= truth.last, "a gap up to {position} of {}", truth.last);
                 assert!(truth.has_lived(epoch_of(id), position), "a gap up to {id}");
-                self.view = Some(truth.view(room, epoch_of(id), position, position, self.unread));
+                self.view = Some(truth.view(room, epoch_of(id), position, position, self.asked.unread));
             }
             (None, Some(view)) => {
                 scene.tally.heard += 1;

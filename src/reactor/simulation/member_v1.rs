@@ -236,7 +236,7 @@ impl Page {
 
     fn join(&mut self, room: usize, scene: &mut Scene) {
         let begins_anew = scene.chance(100) && !scene.is_quiet;
-        let request = self.seats[room].join(&scene.truths[self.place()], begins_anew);
+        let request = self.seats[room].join(&scene.truths[self.place()], begins_anew, scene.now);
         self.ask(&request);
     }
 

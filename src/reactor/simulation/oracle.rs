@@ -10,6 +10,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
+use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -51,6 +52,16 @@ pub(super) struct Truth {
     numbers: BTreeMap<String, u64>,
     /// What it has emitted since something was lost.
     claim: Option<Claim>,
+}
+
+/// What was true at an instance when somebody asked it for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Asked {
+    at: Instant,
+    /// Entries up to here were there.
+    pub(super) present: u64,
+    /// Reads that had failed.
+    pub(super) unread: u64,
 }
 
 /// How far somebody has heard a room.
@@ -163,7 +174,7 @@ impl Truth {
             assert!(is_kept || position <= store.floor(&entry.room), "{entry:?} was stored before");
         }
         if let Some(common) = &self.common {
-            common.borrow().check_entry(self.epoch.parse().expect("an epoch"), &entry);
+            common.borrow().check_entry(self.epoch.parse().expect("an epoch"), &entry, self.keeps);
         }
         if let Some(claim) = &mut self.claim {
             claim.heard.push(position.0);
@@ -178,7 +189,7 @@ impl Truth {
         assert!(upto >= self.last, "what came up to {} is not lost up to {upto}", self.last);
         let former = self.epoch.parse().expect("an epoch");
         let common = self.common.as_ref().expect("only a bus loses anything").borrow();
-        common.check_lost(former, epoch, upto);
+        common.check_lost((former, self.last), epoch, upto);
         drop(common);
         self.end_claim();
         self.last = upto;
@@ -213,6 +224,20 @@ impl Truth {
         self.losses.iter().any(|upto| (after + 1..position).contains(upto))
     }
 
+    /// Whether the process was told that what was at a position does not come.
+    pub(super) fn is_told_lost(&self, position: u64) -> bool {
+        self.losses.iter().any(|upto| *upto >= position)
+    }
+
+    /// Whether the bus has had the same so long ago that it is new.
+    fn is_forgotten(&self, entry: &Entry) -> bool {
+        let Some(common) = &self.common else { return false };
+        let window = common.borrow().window();
+        let is_it = |former: &&Entry| former.content == entry.content && former.at == entry.at;
+        let former = self.rooms.iter().flatten().rfind(is_it);
+        former.is_some_and(|former| former.position.0 + window < entry.position.0)
+    }
+
     fn add(&mut self, entry: Entry) {
         if self.common.is_some() && entry.author.is_some() {
             // What is said twice on a bus is seen where it is said.
@@ -230,14 +255,17 @@ impl Truth {
             let number: u64 = number.split(' ').next().and_then(|number| number.parse().ok()).expect("a number");
             let next = self.numbers.get(speaker).copied();
             let has_lost = self.common.as_ref().is_some_and(|common| common.borrow().has_lost());
-            let may_skip = self.store.borrow().refused > 0 || (next.is_none() && self.floor_of_all() > 0) || has_lost;
+            let begins_late = next.is_none() && (self.floor_of_all() > 0 || self.is_told_lost(1));
+            let may_skip = self.store.borrow().refused > 0 || begins_late || has_lost;
             let next = next.unwrap_or(0);
-            // After a loss all of it may come again.
+            // After a loss all of it may come again, and so may what was published once more so much later that nobody
+            // knows of it.
+            let is_late = number < next && self.is_forgotten(&entry);
             assert!(
-                number == next || (may_skip && number > next) || has_lost,
+                number == next || (may_skip && number > next) || has_lost || is_late,
                 "{speaker} says {number}, next is {next}"
             );
-            self.numbers.insert(speaker.to_owned(), number + 1);
+            self.numbers.insert(speaker.to_owned(), next.max(number + 1));
         }
         let room = (0..ROOMS).find(|room| room_name(*room) == entry.room.as_str()).expect("one of the rooms");
         self.rooms[room].push(entry);
@@ -319,6 +347,21 @@ impl Truth {
         self.store.borrow().unread
     }
 
+    /// Somebody asks for something.
+    pub(super) fn asked(&self, at: Instant) -> Asked {
+        Asked { at, present: self.last, unread: self.unread() }
+    }
+
+    /// Whether somebody who has asked with a position of an epoch may be told that there is a gap because this is not known
+    /// here, now that it is the epoch `told`. Whoever comes from another instance may know more than this one, which then
+    /// waits for that, and for as long as it can come.
+    pub(super) fn is_unknown(&self, (after, epoch): (u64, &str), told: &str, asked: Asked, now: Instant) -> bool {
+        let Some(common) = &self.common else { return epoch != told || after > asked.present };
+        let is_over = || self.lives.iter().any(|(life, _)| life == epoch) || common.borrow().is_over(epoch);
+        let has_waited = now.duration_since(asked.at) >= self.limits.ahead_timeout;
+        if epoch == told { after > asked.present && has_waited } else { is_over() || has_waited }
+    }
+
     /// Whether somebody who has heard a room up to `after` may be told that there is a gap.
     pub(super) fn may_skip(&self, room: usize, after: u64, unread: u64) -> bool {
         if self.losses.iter().any(|upto| *upto > after) {
@@ -344,15 +387,16 @@ impl Truth {
         Some((first, last))
     }
 
-    /// Judges `joined`, and returns how far the joiner knows the room. It has asked with `after` and an epoch when entries
-    /// up to `present` were there and `unread` reads had failed.
+    /// Judges `joined`, and returns how far the joiner knows the room. It has asked with `after` and an epoch.
     pub(super) fn joined(
         &self,
         room: usize,
         joined: &Value,
         after: Option<&(u64, String)>,
-        (present, unread): (u64, u64),
+        asked: Asked,
+        now: Instant,
     ) -> View {
+        let Asked { present, unread, .. } = asked;
         let told_epoch = joined["epoch"].as_str().expect("an epoch");
         let position = joined["position"].as_u64().expect("a position");
         assert!(position <= self.last, "{joined} is ahead of {}", self.last);
@@ -380,9 +424,7 @@ impl Truth {
                 return view;
             }
             Some((after, epoch)) => {
-                // Whoever comes from another instance may know more than this one, for longer than it waits.
-                let is_justified = epoch != told_epoch
-                    || (self.common.is_some() && *after > present)
+                let is_justified = self.is_unknown((*after, epoch), told_epoch, asked, now)
                     || self.between(room, *after, self.last).len() > self.limits.backfill_entries
                     || self.may_skip(room, *after, unread);
                 assert!(is_justified, "{joined} after {after}: there was no reason for a gap");

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::oracle::{Truth, View, room_name};
+use super::oracle::{Asked, Truth, View, room_name};
 use super::scene::Scene;
 
 /// A member's place in a room.
@@ -29,9 +29,8 @@ pub(super) struct Seat {
 pub(super) enum Standing {
     /// It is not.
     Out,
-    /// It has asked, and resumes behind a position of an epoch. Entries up to `present` were there, and `unread` reads had
-    /// failed.
-    Joining { after: Option<(u64, String)>, present: u64, unread: u64 },
+    /// It has asked, and resumes behind a position of an epoch.
+    Joining { after: Option<(u64, String)>, asked: Asked },
     /// It is.
     In,
     /// It wants out.
@@ -49,10 +48,9 @@ impl Seat {
     }
 
     /// Asks to be let in; the request.
-    pub(super) fn join(&mut self, truth: &Truth, begins_anew: bool) -> Value {
+    pub(super) fn join(&mut self, truth: &Truth, begins_anew: bool, now: Instant) -> Value {
         self.resume.take_if(|_| begins_anew);
-        let (present, unread) = (truth.last, truth.unread());
-        self.standing = Standing::Joining { after: self.resume.clone(), present, unread };
+        self.standing = Standing::Joining { after: self.resume.clone(), asked: truth.asked(now) };
         let (after, epoch) = self.resume.clone().unzip();
         json!({"type": "join", "room": room_name(self.room), "after": after, "epoch": epoch})
     }
@@ -79,10 +77,13 @@ impl Seat {
     }
 
     pub(super) fn joined(&mut self, joined: &Value, place: usize, scene: &mut Scene) {
-        let Standing::Joining { after, present, unread } = std::mem::replace(&mut self.standing, Standing::In) else {
+        let Standing::Joining { after, asked } = std::mem::replace(&mut self.standing, Standing::In) else {
             panic!("nobody asked for {joined}");
         };
-        let view = scene.truths[place].joined(self.room, joined, after.as_ref(), (present, unread));
+        let view = scene.truths[place].joined(self.room, joined, after.as_ref(), asked, scene.now);
+        let was_ahead = after.as_ref().is_some_and(|(after, _)| *after > asked.present);
+        scene.tally.waited += u64::from(was_ahead && joined["gap"] == false);
+        scene.tally.waited_in_vain += u64::from(was_ahead && joined["gap"] == true);
         let told = joined["entries"].as_array().map_or(0, Vec::len) as u64;
         scene.tally.heard += told;
         scene.tally.resumed += u64::from(after.is_some() && joined["gap"] == false && told > 0);

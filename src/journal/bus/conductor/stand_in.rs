@@ -207,8 +207,8 @@ impl StandIn {
             Some(batch) => session.publish_now(&batch)?,
         }
         if rng.u8(..) < 200 {
-            let records = tail.poll_next(rng.usize(1..=40));
-            conductor.take(records, now);
+            let records = tail.poll_next(rng.usize(1..=40))?;
+            conductor.take(records, now)?;
         }
         while rng.u8(..) < 200
             && let Some(message) = conductor.next_whisper()

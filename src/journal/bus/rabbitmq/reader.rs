@@ -23,6 +23,11 @@ impl Reader {
         Reader { deliveries, next: None }
     }
 
+    /// The next message is to be this one.
+    pub(super) fn expecting(self, offset: u64) -> Self {
+        Reader { next: Some(offset), ..self }
+    }
+
     /// The next message, a mark or a record.
     pub(super) async fn message(&mut self) -> Result<Message, Failure> {
         let delivery = self.deliveries.wait().await?;
