@@ -6,7 +6,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test crate uses its own part")]
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -137,7 +137,7 @@ impl RabbitServer {
 
     /// Stops it: it does nothing, and its connections stay.
     pub fn pause(&self) {
-        self.node.signal(Signal::STOP);
+        self.node.pause();
     }
 
     /// Lets it go on.
@@ -216,7 +216,7 @@ impl NatsServer {
 
     /// Stops it: it does nothing, and its connections stay.
     pub fn pause(&self) {
-        self.process.signal(Signal::STOP);
+        self.process.pause();
     }
 
     /// Lets it go on.
@@ -257,6 +257,19 @@ impl Running {
 
     fn is_running(&mut self) -> bool {
         self.0.as_mut().is_some_and(|process| process.try_wait().expect("a child can be waited for").is_none())
+    }
+
+    /// Stops it. A thread of it may go on for a moment, which is waited for.
+    fn pause(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.0.as_ref().expect("it runs").id());
+        let is_stopped = |task: io::Result<fs::DirEntry>| {
+            let stat = task.and_then(|task| fs::read_to_string(task.path().join("stat"))).unwrap_or_default();
+            stat.is_empty() || stat.rsplit(") ").next().is_some_and(|state| state.starts_with('T'))
+        };
+        wait_until("a process that stands still", || {
+            fs::read_dir(&tasks).expect("it is a child of ours").all(is_stopped)
+        });
     }
 
     fn signal(&self, signal: Signal) {
