@@ -18,8 +18,6 @@ pub(super) enum Conduit {
     Unopened,
     /// Empty.
     Open(Pipe),
-    /// There is none: no descriptor is free, or the kernel does not allow it.
-    Unavailable,
 }
 
 #[derive(Debug)]
@@ -32,7 +30,7 @@ pub(super) struct Pipe {
 
 impl Conduit {
     /// Sends what `whole` holds, which is so many bytes, and leaves it there. `None` if that is not possible, and nothing
-    /// was sent; else how many bytes the socket has taken, less than all if it is full.
+    /// was sent; else how many bytes the socket has taken, less than all only if it is full: the kernel goes on until then.
     pub(super) fn send(
         &mut self,
         whole: BorrowedFd<'_>,
@@ -40,7 +38,8 @@ impl Conduit {
         socket: impl AsFd,
     ) -> Option<io::Result<usize>> {
         if let Conduit::Unopened = self {
-            *self = Pipe::open().map_or(Conduit::Unavailable, Conduit::Open);
+            // If no descriptor is free, or the kernel allows no such pipe, this is tried again with the next file.
+            *self = Conduit::Open(Pipe::open().ok()?);
         }
         let Conduit::Open(pipe) = self else { return None };
         let held = tee(whole, &pipe.writing, length, SpliceFlags::NONBLOCK).unwrap_or(0);

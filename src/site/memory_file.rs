@@ -21,7 +21,7 @@ use crate::limits::MOST_PIPED_BYTES;
 const LEAST_BYTES: usize = 32 * 1024;
 
 /// Files that are held by a pipe as well. The pipes of one user share a bound of 16,384 pages (`pipe(7)`,
-/// pipe-user-pages-soft), beyond which those of every program get hardly any: we take a quarter of it.
+/// pipe-user-pages-soft), beyond which those of every program get hardly any: one process takes a quarter of it at the most.
 const MAX_PIPES: usize = 64;
 
 /// Descriptors that files in memory take, beside those of [`Limits::max_open_files`](crate::limits::Limits).
