@@ -66,6 +66,23 @@ impl Source {
         }
     }
 
+    /// A copy of some bytes of what is in memory, if they are less than half of it. Whoever is sent them as they are holds
+    /// all of it until it has taken them, and counts only for what it is sent.
+    fn copied(&self, ranges: &[Range<u64>]) -> Option<Vec<u8>> {
+        let total: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+        if !self.is_in_memory() || total >= self.length() / 2 {
+            return None;
+        }
+        let mut copy = Vec::with_capacity(total as usize);
+        for range in ranges {
+            match self {
+                Source::Memory(content) => copy.extend_from_slice(&content[range.start as usize..range.end as usize]),
+                Source::Open(file, _) => copy.extend_from_slice(&file.read_part(range).ok()?),
+            }
+        }
+        Some(copy)
+    }
+
     pub(super) fn length(&self) -> u64 {
         match self {
             Source::Memory(content) => content.len() as u64,
@@ -208,6 +225,9 @@ impl Representation {
     }
 
     fn reply(&self, status: StatusCode, fields: Bytes, part: Range<u64>) -> Reply {
+        if let Some(copy) = self.source.copied(std::slice::from_ref(&part)) {
+            return Response::prepared(status, fields, Body::Bytes(copy.into())).into();
+        }
         match &self.source {
             Source::Memory(content) => {
                 let body = content.slice(part.start as usize..part.end as usize);
@@ -223,6 +243,7 @@ impl Representation {
 
     fn reply_with_parts(&self, multipart: &Multipart<'_>, parts: Vec<Range<u64>>) -> Reply {
         let fields = self.fields.slice(self.content..);
+        let copy = self.source.copied(&parts);
         let mut pieces: VecDeque<Part> =
             parts.into_iter().map(|range| Part { before: multipart.head(&range).into(), range }).collect();
         pieces.push_back(Part { before: multipart.tail().into(), range: 0..0 });
@@ -231,6 +252,16 @@ impl Representation {
                 .with("Content-Type", &value(&multipart.content_type()));
             Reply { response, stream }
         };
+        if let Some(copy) = copy {
+            let (mut body, mut rest) = (Vec::new(), &*copy);
+            for Part { before, range } in pieces {
+                let (part, behind) = rest.split_at((range.end - range.start) as usize);
+                body.extend_from_slice(&before);
+                body.extend_from_slice(part);
+                rest = behind;
+            }
+            return reply(Body::Bytes(body.into()), None);
+        }
         match &self.source {
             // All of them together are no longer than a file that is kept in memory.
             Source::Memory(content) => {

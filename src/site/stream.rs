@@ -58,6 +58,13 @@ impl OpenFile {
         }
     }
 
+    /// These bytes of it, all of which it has. It waits for the disk, if it is there.
+    pub(super) fn read_part(&self, range: &Range<u64>) -> io::Result<Vec<u8>> {
+        let mut content = vec![0; usize::try_from(range.end - range.start).map_err(io::Error::other)?];
+        self.file().read_exact_at(&mut content, range.start)?;
+        Ok(content)
+    }
+
     /// Everything, if it has this length. It waits for the disk.
     pub(super) fn read_whole(&self, length: u64) -> io::Result<Vec<u8>> {
         let mut content = vec![0; usize::try_from(length).map_err(io::Error::other)?];

@@ -76,3 +76,28 @@ fn without_room_there_are_neither_listings_nor_copies_but_our_page_has_its_field
         assert_eq!(status(&served.ask(&request(asked))), 200, "{asked}");
     }
 }
+
+#[test]
+fn a_small_part_does_not_hold_the_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let content: Vec<u8> = (0..MIB).map(|n| (n % 251) as u8).collect();
+    write(dir.path().join("memory_file.bin"), &content);
+    write(dir.path().join("bytes.bin"), &content[..10_000]);
+    let mut served = held(dir.path());
+    for (name, length) in [("memory_file", MIB), ("bytes", 10_000)] {
+        for (ranges, held) in [
+            ("0-0".to_owned(), 0),
+            ("7-6000,8000-8001".to_owned(), 0),
+            (format!("1-{}", length / 2 - 1), 0),
+            (format!("0-{}", length / 2), length),
+        ] {
+            let answer = served.ask(&request(&format!("GET /{name}.bin\r\nRange: bytes={ranges}\r\n")));
+            assert_eq!(served.site.content_bytes(), held, "{name} {ranges}");
+            if let (Answer::Response(response), false) = (&answer, ranges.contains(',')) {
+                let (first, last) = ranges.split_once('-').unwrap();
+                let expected = &content[first.parse::<usize>().unwrap()..=last.parse().unwrap()];
+                assert!(matches!(&response.body, Body::Bytes(body) if body == expected), "{name} {ranges}");
+            }
+        }
+    }
+}
