@@ -39,7 +39,7 @@ impl WorkQueue {
 }
 
 /// Waits so long for work of the queue whose thread this is. That nobody has the queue any more is noticed only at the
-/// end of that time.
+/// end of that time. Who has been woken for nothing looks once more and parks again.
 pub(super) fn receive(work: &Receiver<Work>, patience: Duration) -> Result<Work, RecvTimeoutError> {
     let until = Instant::now() + patience;
     loop {
