@@ -48,7 +48,7 @@ use scene::Tally;
 use world::{Under, World};
 
 /// Seeds and steps of the normal test run.
-const RUNS: u64 = 15;
+const RUNS: u64 = 30;
 const STEPS: u64 = 1_000;
 
 fn run(under: Under, seed: u64, steps: u64) -> Tally {
