@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::param::page_size;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use rustix::process::{self, getrlimit};
 
@@ -104,7 +103,8 @@ impl Pipe {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         let (reading, writing) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        fcntl_setpipe_size(&writing, length.next_multiple_of(page_size()))?;
+        // The kernel rounds it up to whole pages, each of which has a place of its own.
+        fcntl_setpipe_size(&writing, length)?;
         let mut held = 0;
         while held < length {
             let mut start = held as u64;
