@@ -9,7 +9,7 @@ use crate::chat::entry::{Draft, Entry, Epoch, MemberId, Position, Range, RoomNam
 pub trait Stage {
     /// Queues a batch of so many `entries` for a member, whole or not at all.
     ///
-    /// `false` means that its outbox is above high water. Its owner then calls [`Hub::drained`] once it has emptied.
+    /// `false` means that its outbox is above high water. Its owner then calls [`Hub::drained`](super::Hub::drained) once it has emptied.
     #[must_use]
     fn offer(&mut self, member: MemberId, batch: &Bytes, entries: usize) -> bool;
 
@@ -31,7 +31,7 @@ pub trait Stage {
 pub enum Command {
     /// Give this to the journal.
     Append(Draft),
-    /// Read this from the journal, and bring it to [`Hub::page`].
+    /// Read this from the journal, and bring it to [`Hub::page`](super::Hub::page).
     Read(Wanted),
     /// The member needs entries that are no longer kept, and cannot be told in its dialect: it must start anew.
     FellBehind(MemberId),
