@@ -259,7 +259,7 @@ impl Sequence {
             whole_after: mark.offset,
             in_force: knows.then_some(mark.stamp),
             // There was no higher life at the mark.
-            least: begun(meta, after).filter(|life| life.base <= mark.stamp.base).last(),
+            least: begun(meta, after, mark.stamp.base),
             own: Own::GoesOn,
         }
     }
@@ -275,7 +275,7 @@ impl Sequence {
             return self.what_is_left(meta, bounds, Own::GoesOn);
         }
         let after = known.saturating_sub(window + slack).max(bounds.first - 1);
-        Route { after, known, whole_after: after, in_force: None, least: begun(meta, after).last(), own: Own::GoesOn }
+        Route { after, known, whole_after: after, in_force: None, least: begun(meta, after, ANY), own: Own::GoesOn }
     }
 
     /// Everything of the lives above our own, which is over, wherever it begins.
@@ -295,7 +295,7 @@ impl Sequence {
         let spare = (bounds.last - before).saturating_sub(window + slack);
         let after = before + edge.min(spare);
         let known = (after + slack + window).min(bounds.last);
-        Route { after, known, whole_after: after, in_force: None, least: begun(meta, after).last(), own }
+        Route { after, known, whole_after: after, in_force: None, least: begun(meta, after, ANY), own }
     }
 
     /// Takes a route.
@@ -399,9 +399,11 @@ fn higher(one: Option<Stamp>, other: Option<Stamp>) -> Option<Stamp> {
     }
 }
 
-/// The lives that may have begun before the record behind an offset, the highest last.
-fn begun(meta: &Meta, after: u64) -> impl Iterator<Item = Stamp> {
-    let mut lives: Vec<Stamp> = meta.lives.iter().filter(|life| life.after < after).map(|life| life.stamp).collect();
-    lives.sort_by_key(|life| life.base);
-    lives.into_iter()
+/// No base is above it.
+const ANY: Position = Position(u64::MAX);
+
+/// The highest life not above a base that may have begun before the record behind an offset.
+fn begun(meta: &Meta, after: u64, most: Position) -> Option<Stamp> {
+    let lives = meta.lives.iter().filter(|life| life.after < after).map(|life| life.stamp);
+    lives.filter(|life| life.base <= most).max_by_key(|life| life.base)
 }
