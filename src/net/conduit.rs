@@ -10,18 +10,12 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 
 use crate::limits::MOST_PIPED_BYTES;
 
-/// See the [module](self).
+/// See the [module](self). There is a pipe once something was sent.
 #[derive(Debug, Default)]
-pub(super) enum Conduit {
-    /// Nothing was sent through it yet.
-    #[default]
-    Unopened,
-    /// Empty.
-    Open(Pipe),
-}
+pub(super) struct Conduit(Option<Pipe>);
 
 #[derive(Debug)]
-pub(super) struct Pipe {
+struct Pipe {
     reading: OwnedFd,
     writing: OwnedFd,
     /// Where everything goes that a socket did not take.
@@ -37,16 +31,16 @@ impl Conduit {
         length: usize,
         socket: impl AsFd,
     ) -> Option<io::Result<usize>> {
-        if let Conduit::Unopened = self {
-            // If no descriptor is free, or the kernel allows no such pipe, this is tried again with the next file.
-            *self = Conduit::Open(Pipe::open().ok()?);
-        }
-        let Conduit::Open(pipe) = self else { return None };
+        // If no descriptor is free, or the kernel allows no such pipe, this is tried again with the next file.
+        let pipe = match &mut self.0 {
+            Some(pipe) => pipe,
+            none => none.insert(Pipe::open().ok()?),
+        };
         let held = tee(whole, &pipe.writing, length, SpliceFlags::NONBLOCK).unwrap_or(0);
         let sent = (held == length).then(|| pipe.send(length, socket));
         let taken = sent.as_ref().and_then(|sent| sent.as_ref().ok()).copied().unwrap_or(0);
         if pipe.empty(held - taken).is_err() {
-            *self = Conduit::Unopened;
+            self.0 = None;
         }
         sent
     }
