@@ -66,21 +66,23 @@ impl Source {
         }
     }
 
-    /// A copy of some bytes of what is in memory, if they are less than half of it. Whoever is sent them as they are holds
-    /// all of it until it has taken them, and counts only for what it is sent.
-    fn copied(&self, ranges: &[Range<u64>]) -> Option<Vec<u8>> {
-        let total: u64 = ranges.iter().map(|range| range.end - range.start).sum();
-        if !self.is_in_memory() || total >= self.length() / 2 {
-            return None;
-        }
-        let mut copy = Vec::with_capacity(total as usize);
-        for range in ranges {
+    /// Whether parts of so many bytes are copied out of what is in memory. Whoever is sent them as they are holds all of it
+    /// until it has taken them, and counts only for what it is sent: so they are at least half of it.
+    fn is_copied(&self, bytes: u64) -> bool {
+        self.is_in_memory() && bytes < self.length() / 2
+    }
+
+    /// A copy of these bytes of what is in memory, each behind what stands before them.
+    fn copy(&self, parts: impl IntoIterator<Item = Part>) -> Bytes {
+        let mut copy = Vec::new();
+        for Part { before, range } in parts {
+            copy.extend_from_slice(&before);
             match self {
                 Source::Memory(content) => copy.extend_from_slice(&content[range.start as usize..range.end as usize]),
-                Source::Open(file, _) => copy.extend_from_slice(&file.read_part(range).ok()?),
+                Source::Open(file, _) => file.read_part(&range, &mut copy).expect("a file in memory can be read"),
             }
         }
-        Some(copy)
+        copy.into()
     }
 
     pub(super) fn length(&self) -> u64 {
@@ -225,8 +227,9 @@ impl Representation {
     }
 
     fn reply(&self, status: StatusCode, fields: Bytes, part: Range<u64>) -> Reply {
-        if let Some(copy) = self.source.copied(std::slice::from_ref(&part)) {
-            return Response::prepared(status, fields, Body::Bytes(copy.into())).into();
+        if self.source.is_copied(part.end - part.start) {
+            let copy = self.source.copy([Part { before: Bytes::new(), range: part }]);
+            return Response::prepared(status, fields, Body::Bytes(copy)).into();
         }
         match &self.source {
             Source::Memory(content) => {
@@ -243,40 +246,24 @@ impl Representation {
 
     fn reply_with_parts(&self, multipart: &Multipart<'_>, parts: Vec<Range<u64>>) -> Reply {
         let fields = self.fields.slice(self.content..);
-        let copy = self.source.copied(&parts);
+        let bytes = parts.iter().map(|part| part.end - part.start).sum();
         let mut pieces: VecDeque<Part> =
             parts.into_iter().map(|range| Part { before: multipart.head(&range).into(), range }).collect();
         pieces.push_back(Part { before: multipart.tail().into(), range: 0..0 });
-        let reply = |body, stream| {
-            let response = Response::prepared(StatusCode::PARTIAL_CONTENT, fields, body)
-                .with("Content-Type", &value(&multipart.content_type()));
-            Reply { response, stream }
-        };
-        if let Some(copy) = copy {
-            let (mut body, mut rest) = (Vec::new(), &*copy);
-            for Part { before, range } in pieces {
-                let (part, behind) = rest.split_at((range.end - range.start) as usize);
-                body.extend_from_slice(&before);
-                body.extend_from_slice(part);
-                rest = behind;
+        let stream = match &self.source {
+            Source::Open(file, _) if !self.source.is_copied(bytes) => {
+                FileStream::of_parts(Arc::clone(file), pieces.clone())
             }
-            return reply(Body::Bytes(body.into()), None);
-        }
-        match &self.source {
             // All of them together are no longer than a file that is kept in memory.
-            Source::Memory(content) => {
-                let mut body = Vec::new();
-                for Part { before, range } in pieces {
-                    body.extend_from_slice(&before);
-                    body.extend_from_slice(&content[range.start as usize..range.end as usize]);
-                }
-                reply(Body::Bytes(body.into()), None)
-            }
-            Source::Open(file, _) => {
-                let stream = FileStream::of_parts(Arc::clone(file), pieces);
-                reply(Body::Streamed(stream.as_ref().map_or(0, FileStream::remaining_bytes)), stream)
-            }
-        }
+            Source::Open(..) | Source::Memory(_) => None,
+        };
+        let body = match &stream {
+            Some(stream) => Body::Streamed(stream.remaining_bytes()),
+            None => Body::Bytes(self.source.copy(pieces)),
+        };
+        let response = Response::prepared(StatusCode::PARTIAL_CONTENT, fields, body)
+            .with("Content-Type", &value(&multipart.content_type()));
+        Reply { response, stream }
     }
 
     /// The same in a coding, with an entity tag of its own (RFC 9110, section 8.8.3.3).

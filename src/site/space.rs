@@ -1,7 +1,7 @@
 //! How much memory the content of files takes, wherever it is held: in the cache, or by clients that are being sent it.
 //!
 //! The cache alone is not the bound: what was pushed out of it stays in memory until the slowest client has taken it. So
-//! content gets its share before it is read and gives it back with its last byte. What gets none is sent from the disk.
+//! content gets its share before it is read and gives it back when nobody holds any of it. What gets none is sent from the disk.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

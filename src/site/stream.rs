@@ -58,17 +58,17 @@ impl OpenFile {
         }
     }
 
-    /// These bytes of it, all of which it has. It waits for the disk, if it is there.
-    pub(super) fn read_part(&self, range: &Range<u64>) -> io::Result<Vec<u8>> {
-        let mut content = vec![0; usize::try_from(range.end - range.start).map_err(io::Error::other)?];
-        self.file().read_exact_at(&mut content, range.start)?;
-        Ok(content)
+    /// Appends these bytes of it, all of which it has. It waits for the disk, if it is there.
+    pub(super) fn read_part(&self, range: &Range<u64>, out: &mut Vec<u8>) -> io::Result<()> {
+        let begin = out.len();
+        out.resize(begin + usize::try_from(range.end - range.start).map_err(io::Error::other)?, 0);
+        self.file().read_exact_at(&mut out[begin..], range.start)
     }
 
     /// Everything, if it has this length. It waits for the disk.
     pub(super) fn read_whole(&self, length: u64) -> io::Result<Vec<u8>> {
-        let mut content = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-        self.file().read_exact_at(&mut content, 0)?;
+        let mut content = Vec::new();
+        self.read_part(&(0..length), &mut content)?;
         Ok(content)
     }
 }
