@@ -53,6 +53,8 @@ pub struct Limits {
     pub file_piece_bytes: usize,
     /// Files that are open at once in order to be streamed, each for any number of clients; for others it is 503.
     pub max_open_files: usize,
+    /// Files in memory whose pages a pipe holds as well, so that they are sent with less work.
+    pub piped_files: usize,
     /// Requests that wait for the disk at once; further ones get 503.
     pub max_lookups: usize,
     /// Bytes of streamed files that are read in one turn, for all connections together; the others wait for the next.
@@ -187,6 +189,7 @@ impl Default for Limits {
             listed_entries: 10_000,
             file_piece_bytes: 128 * KIB,
             max_open_files: 64,
+            piped_files: 64,
             max_lookups: 1_024,
             stream_bytes_per_turn: 4 * MIB,
             max_message_bytes: 64 * KIB,

@@ -159,6 +159,10 @@ pub(super) struct Args {
     /// streamed files that are open at once; for further ones it is 503 (default: 64)
     #[argh(option)]
     max_open_files: Option<Count>,
+    /// files in memory that are sent with less work, from pipes, whose pages the kernel bounds for each user; 0 for none
+    /// (default: 64)
+    #[argh(option)]
+    piped_files: Option<Count<0>>,
     /// requests that wait for the disk at once; further ones get 503 (default: 1024)
     #[argh(option)]
     max_lookups: Option<Count>,
@@ -365,6 +369,7 @@ impl Args {
             listed_entries: or(self.max_listed, default.listed_entries),
             file_piece_bytes: or(self.file_piece, default.file_piece_bytes),
             max_open_files: or(self.max_open_files, default.max_open_files),
+            piped_files: or(self.piped_files, default.piped_files),
             max_lookups: or(self.max_lookups, default.max_lookups),
             stream_bytes_per_turn: or(self.stream_per_turn, default.stream_bytes_per_turn),
             max_message_bytes: or(self.max_message, default.max_message_bytes),

@@ -111,7 +111,7 @@ impl Reactor {
         let descriptors = raise_descriptor_limit();
         let mut limits = config.limits.clone();
         let most = descriptors
-            .saturating_sub(RESERVED_DESCRIPTORS + site::most_memory_descriptors() + limits.max_open_files)
+            .saturating_sub(RESERVED_DESCRIPTORS + site::most_memory_descriptors(&limits) + limits.max_open_files)
             .max(1);
         let max_connections = limits.max_connections.unwrap_or(most);
         if max_connections > most {

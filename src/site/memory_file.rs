@@ -2,6 +2,9 @@
 //!
 //! The kernel looks up the pages of such a file one by one each time it is sent. So a pipe holds them once more, all of
 //! them in order, and sending begins with a copy of what is in that pipe (`tee(2)`), which takes no page and no byte.
+//!
+//! The pipes of one user share a bound of 16,384 pages (`pipe(7)`, pipe-user-pages-soft), beyond which those of every
+//! program get hardly any. So only [`Limits::piped_files`] have one: by default a process takes a quarter of it at the most.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -14,21 +17,16 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 use rustix::process::{self, getrlimit};
 
 use super::space::Share;
-use crate::limits::MOST_PIPED_BYTES;
+use crate::limits::{Limits, MOST_PIPED_BYTES};
 
 /// Content of at least this length is kept as a file: below it a copy costs less than another system call.
 const LEAST_BYTES: usize = 32 * 1024;
 
-/// Files that are held by a pipe as well. The pipes of one user share a bound of 16,384 pages (`pipe(7)`,
-/// pipe-user-pages-soft), beyond which those of every program get hardly any: one process takes a quarter of it at the most.
-const MAX_PIPES: usize = 64;
-
-/// Descriptors that files in memory take, beside those of [`Limits::max_open_files`](crate::limits::Limits).
+/// Descriptors that files in memory and their pipes take, beside those of [`Limits::max_open_files`].
 #[must_use]
-pub fn most_memory_descriptors() -> usize {
+pub fn most_memory_descriptors(limits: &Limits) -> usize {
     let files = most_files();
-    // No more of them than files have a pipe.
-    files + files.min(MAX_PIPES)
+    files + files.min(limits.piped_files)
 }
 
 /// A small share of the descriptors that this process may have. What comes later is kept as bytes.
@@ -45,11 +43,13 @@ pub(super) struct MemoryFiles {
     files: Arc<AtomicUsize>,
     pipes: Arc<AtomicUsize>,
     max_files: usize,
+    max_pipes: usize,
 }
 
 impl MemoryFiles {
-    pub(super) fn new() -> Self {
-        MemoryFiles { files: Arc::default(), pipes: Arc::default(), max_files: most_files() }
+    pub(super) fn new(limits: &Limits) -> Self {
+        let (max_files, max_pipes) = (most_files(), limits.piped_files);
+        MemoryFiles { files: Arc::default(), pipes: Arc::default(), max_files, max_pipes }
     }
 
     /// Content as a file, if it is worth a descriptor and there is one; else the room that it takes.
@@ -60,8 +60,8 @@ impl MemoryFiles {
         };
         let Ok(file) = written(content) else { return Err(share) };
         // Without a pipe it is only slower.
-        let pipe =
-            Counted::one_of(&self.pipes, MAX_PIPES).and_then(|counted| Pipe::of(&file, content.len(), counted).ok());
+        let pipe = Counted::one_of(&self.pipes, self.max_pipes)
+            .and_then(|counted| Pipe::of(&file, content.len(), counted).ok());
         Ok(MemoryFile { file, pipe, _share: share, _counted: counted })
     }
 }
@@ -143,14 +143,15 @@ mod tests {
     #[test]
     fn there_are_only_so_many_and_their_room_is_given_back() {
         let space = Space::new(usize::MAX);
-        let files = MemoryFiles { max_files: MAX_PIPES + 2, ..MemoryFiles::new() };
+        let (limits, max_pipes) = (Limits::default(), 5);
+        let files = MemoryFiles { max_files: max_pipes + 2, max_pipes, ..MemoryFiles::new(&limits) };
         let make = |length: usize| files.make(&vec![b'x'; length], space.take(length).unwrap());
         assert!(make(LEAST_BYTES - 1).is_err(), "not worth a descriptor");
         let too_long = make(MOST_PIPED_BYTES + 1).unwrap();
         assert!(too_long.pipe().is_none());
-        let mut made: Vec<MemoryFile> = (0..=MAX_PIPES).map(|_| make(LEAST_BYTES + 1).unwrap()).collect();
+        let mut made: Vec<MemoryFile> = (0..=max_pipes).map(|_| make(LEAST_BYTES + 1).unwrap()).collect();
         let piped = |made: &[MemoryFile]| made.iter().filter(|file| file.pipe().is_some()).count();
-        assert_eq!((piped(&made), space.taken()), (MAX_PIPES, MOST_PIPED_BYTES + 1 + made.len() * (LEAST_BYTES + 1)));
+        assert_eq!((piped(&made), space.taken()), (max_pipes, MOST_PIPED_BYTES + 1 + made.len() * (LEAST_BYTES + 1)));
         assert!(make(LEAST_BYTES).is_err(), "there are as many as there may be");
         made.clear();
         drop(too_long);
@@ -160,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_pipe_holds_all_of_it_again_and_again() {
-        let files = MemoryFiles::new();
+        let files = MemoryFiles::new(&Limits::default());
         let space = Space::new(usize::MAX);
         for length in [LEAST_BYTES, 100_001, MOST_PIPED_BYTES] {
             let content: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();

@@ -188,7 +188,7 @@ impl Worker {
             space,
             open_files: Vec::new(),
             open_count: Arc::default(),
-            memory_files: MemoryFiles::new(),
+            memory_files: MemoryFiles::new(limits),
             is_failing: false,
         })
     }
