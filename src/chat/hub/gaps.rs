@@ -47,6 +47,7 @@ impl Hub {
     ///
     /// What was emitted before must have been handed out by [`commit`](Hub::commit).
     pub fn lost<S: Stage>(&mut self, epoch: Epoch, upto: Position, stage: &mut S) {
+        let is_known = epoch == self.journaled.epoch && upto <= self.journaled.position;
         let former = std::mem::replace(&mut self.journaled.epoch, epoch);
         if former != epoch {
             self.former_epoch = Some(former);
@@ -58,6 +59,10 @@ impl Hub {
         for (_, room) in &mut self.rooms {
             debug_assert!(room.news.is_empty(), "what came before the loss is heard before it is told");
             room.tail.lose(upto);
+        }
+        if is_known {
+            // Whoever is level has been told so, or has begun behind it.
+            return;
         }
         let keys: Vec<usize> = self.rooms.iter().map(|(key, _)| key).collect();
         for key in keys {

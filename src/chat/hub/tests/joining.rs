@@ -322,6 +322,20 @@ fn who_falls_behind_what_is_kept_is_told_of_the_gap() {
 }
 
 #[test]
+fn a_loss_is_told_to_those_to_whom_it_is_news() {
+    for (epoch, upto, is_told) in [(0xe, 3, false), (0xe, 2, false), (0xe, 4, true), (0xf, 3, true), (0xf, 4, true)] {
+        let mut talk = spoken(&limits(), 3);
+        talk.hello(1, "Bob");
+        talk.join(1, "a");
+        talk.settle();
+        talk.heard(1);
+        talk.hub.lost(Epoch(epoch), Position(upto), &mut talk.stage);
+        let gaps = talk.heard(1).into_iter().filter(|it| it["type"] == "gap").count();
+        assert_eq!(gaps, usize::from(is_told), "up to {upto} in {epoch}");
+    }
+}
+
+#[test]
 fn who_falls_behind_goes_on_from_where_it_is_and_not_from_the_rooms_last_entry() {
     let limits = Limits { tail_entries: 1, outbox_high_water_bytes: 1, ..limits() };
     let mut talk = Talk::stored(&limits, former("b", 1..=20));
