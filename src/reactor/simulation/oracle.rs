@@ -493,11 +493,9 @@ impl View {
     /// Something is missing up to `position`, which is of an epoch.
     pub(super) fn skip(&mut self, truth: &Truth, position: u64, epoch: &str) {
         let is_anew = epoch != self.epoch;
-        // Who came when a loss was about to be told has begun behind it, and is told with all the others.
-        let is_repeat = position == self.upto && (is_anew || truth.losses.contains(&position));
-        assert!(position > self.upto || is_repeat, "a gap up to {position} after {self:?}");
+        assert!(position > self.upto || (is_anew && position == self.upto), "a gap up to {position} after {self:?}");
         assert!(position <= truth.last, "a gap up to {position} of {}", truth.last);
-        let is_justified = is_anew || is_repeat || truth.may_skip(self.room, self.upto, self.unread);
+        let is_justified = is_anew || truth.may_skip(self.room, self.upto, self.unread);
         assert!(is_justified, "no reason for a gap after {}", self.upto);
         assert!(truth.has_lived(epoch, position), "a gap up to {position} of {epoch} in {:?}", truth.lives);
         let unread = self.unread;
