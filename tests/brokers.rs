@@ -7,7 +7,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use common::{NatsServer, RabbitServer, Server, WsClient, free_port, get, wait_until};
+use common::{NatsServer, Port, RabbitServer, Server, WsClient, get, wait_until};
 
 /// A broker that is gone or silent is noticed soon.
 const IMPATIENT: [&str; 4] = ["--bus-canary", "500ms", "--say-rate", "0"];
@@ -91,7 +91,7 @@ fn strangers_are_told(url: &str) {
 #[test]
 fn on_rabbitmq() {
     let identity = Identity::new();
-    let port = free_port();
+    let port = Port::take().expect("a free port");
     let tls = format!(
         "listeners.ssl.local = 127.0.0.1:{port}\nssl_options.certfile = {}\nssl_options.keyfile = {}",
         identity.certificate, identity.key

@@ -10,12 +10,11 @@ use std::thread;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use common::{ChatClient, Server, WsClient};
+use common::{ChatClient, Kept, Server, WsClient};
 
-/// A server with a store in a folder; on the port of a former one, if it is to have the same store.
-fn with_store(folder: &TempDir, port: u16, options: &[&str]) -> Server {
-    let (path, port) = (folder.path().to_str().expect("UTF-8"), port.to_string());
-    let options = [&["--data", path, "--port", &port], options].concat();
+/// A server with a store in a folder.
+fn with_store(folder: &TempDir, options: &[&str]) -> Server {
+    let options = [&["--data", folder.path().to_str().expect("UTF-8")], options].concat();
     Server::start_with(&options, |command| {
         command.env_remove("CHAT_MEMORY");
     })
@@ -102,7 +101,7 @@ fn whoever_is_cut_off_again_and_again_hears_and_says_everything_once() {
     const TEXTS: usize = 60;
     let folder = tempfile::tempdir().expect("a folder");
     // Small pages, and tails that do not reach back far: what was missed comes from the store as well.
-    let stored = with_store(&folder, 0, &["--page", "7", "--tail-entries", "20", "--say-rate", "0", "--ask-rate", "0"]);
+    let stored = with_store(&folder, &["--page", "7", "--tail-entries", "20", "--say-rate", "0", "--ask-rate", "0"]);
     let in_memory = Server::start(&["--page", "7", "--say-rate", "0", "--ask-rate", "0"]);
     for server in [stored, in_memory] {
         let address = server.address();
@@ -131,9 +130,8 @@ fn whoever_is_cut_off_again_and_again_hears_and_says_everything_once() {
 
 #[test]
 fn a_restart_keeps_people_history_epoch_and_what_was_said_once() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let server = with_store(&folder, 0, &[]);
-    let port = server.address().port();
+    let kept = Kept::new();
+    let server = kept.start(&[]);
     let (mut ann, welcome) = ChatClient::hello(server.address(), "Ann");
     let (mut bob, _) = ChatClient::hello(server.address(), "Bob");
     let epoch = ann.join("room")["epoch"].clone();
@@ -146,8 +144,7 @@ fn a_restart_keeps_people_history_epoch_and_what_was_said_once() {
     let after = position(&before[6]);
     server.kill();
 
-    let server = with_store(&folder, port, &[]);
-    assert_eq!(server.address().port(), port);
+    let server = kept.start(&[]);
     let hello = json!({"type": "hello", "token": welcome["token"], "session": welcome["session"], "name": "Ann"});
     let (mut ann, again) = ChatClient::hello_with(server.address(), &hello);
     assert_eq!(again["you"], welcome["you"], "the same person");
@@ -185,7 +182,7 @@ fn a_slow_reader_gets_everything_in_order_or_is_told_of_the_gap() {
     let folder = tempfile::tempdir().expect("a folder");
     let options =
         ["--outbox-high-water", "16KiB", "--outbox-low-water", "8KiB", "--tail-entries", "100", "--say-rate", "0"];
-    let stored = with_store(&folder, 0, &options);
+    let stored = with_store(&folder, &options);
     let in_memory = Server::start(&options);
     for (server, keeps_history) in [(stored, true), (in_memory, false)] {
         let mut slow = sleeper(&server);
@@ -226,7 +223,7 @@ fn a_crowd_that_comes_back_at_once_is_told_what_it_missed() {
     const PEOPLE: usize = 300;
     const MISSED: usize = 150;
     let folder = tempfile::tempdir().expect("a folder");
-    let stored = with_store(&folder, 0, &["--page", "40", "--say-rate", "0", "--feeds-per-turn", "20"]);
+    let stored = with_store(&folder, &["--page", "40", "--say-rate", "0", "--feeds-per-turn", "20"]);
     let in_memory = Server::start(&["--page", "40", "--say-rate", "0", "--feeds-per-turn", "20"]);
     for server in [stored, in_memory] {
         let (mut ann, _) = ChatClient::hello(server.address(), "Ann");

@@ -404,7 +404,9 @@ fn a_bus_that_cannot_be_one_is_told_in_a_sentence() {
 fn a_redis_behind_tls() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
-    let (key, certificate, port) = (file("key.pem"), file("certificate.pem"), common::free_port().to_string());
+    let (key, certificate) = (file("key.pem"), file("certificate.pem"));
+    let held = common::Port::take().expect("a free port");
+    let port = held.to_string();
     let mut openssl = std::process::Command::new("openssl");
     openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
     openssl.args(["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", &key]);

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use common::{
-    DEADLINE, End, Frame, Raw, Server, WsClient, close_frame, connect_narrow, crowd, frame, get, http,
+    DEADLINE, End, Frame, Port, Raw, Server, WsClient, close_frame, connect_narrow, crowd, frame, get, http,
     raise_descriptor_limit, upgrade_request, wait_until,
 };
 use rustix::process::Signal;
@@ -148,8 +148,9 @@ fn a_stop_without_clients_is_immediate() {
 
 #[test]
 fn a_restart_on_the_same_port_needs_no_waiting() {
-    let server = Server::start(&[]);
-    let port = server.address().port().to_string();
+    let held = Port::take().expect("a free port");
+    let port = held.to_string();
+    let server = Server::start(&["--port", &port]);
     let mut member = Raw::upgraded(server.address(), "/");
     server.signal(Signal::TERM);
     // The server closes first, so that its side of the connection is remembered by the kernel.

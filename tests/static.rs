@@ -3,13 +3,13 @@
 mod common;
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use common::{
-    DEADLINE, End, Process, Raw, Response, Server, WsClient, connect_narrow, get, http, wait_for, wait_until,
+    DEADLINE, End, Port, Process, Raw, Response, Server, WsClient, connect_narrow, get, http, wait_for, wait_until,
 };
 
 /// nginx as its users know it, with what we do by default switched on.
@@ -43,33 +43,20 @@ http {
 
 /// nginx on a free port, with everything it writes in `folder`.
 fn nginx(folder: &Path, root: &Path) -> (Process, SocketAddr) {
-    // Somebody may take the port between our look and its own.
-    for _ in 0..5 {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        let configuration = NGINX
-            .replace("{folder}", folder.to_str().unwrap())
-            .replace("{root}", root.to_str().unwrap())
-            .replace("{port}", &free.port().to_string());
-        fs::write(folder.join("nginx.conf"), configuration).unwrap();
-        let mut command = Command::new("nginx");
-        command
-            .arg("-c")
-            .arg(folder.join("nginx.conf"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let has_nginx = Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_ok();
-        assert!(has_nginx, "there is no nginx to compare with: `tests/run packages` installs it");
-        let process = Process::spawn(&mut command);
-        let is_listening = || TcpStream::connect(free).is_ok();
-        for _ in 0..400 {
-            if is_listening() {
-                return (process, free);
-            }
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
-    }
-    panic!("nginx does not listen: {:?}", fs::read_to_string(folder.join("error.log")));
+    let port = Port::take().expect("a free port");
+    let configuration = NGINX
+        .replace("{folder}", folder.to_str().unwrap())
+        .replace("{root}", root.to_str().unwrap())
+        .replace("{port}", &port.to_string());
+    fs::write(folder.join("nginx.conf"), configuration).unwrap();
+    let mut command = Command::new("nginx");
+    command.arg("-c").arg(folder.join("nginx.conf")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let has_nginx = Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_ok();
+    assert!(has_nginx, "there is no nginx to compare with: `tests/run packages` installs it");
+    let process = Process::spawn(&mut command);
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()));
+    wait_until("nginx listens", || TcpStream::connect(address).is_ok());
+    (process, address)
 }
 
 /// Files that are served by both, and that have been there for a while.

@@ -63,10 +63,17 @@ def pinned(core):
     return prepare
 
 
+# Sockets that hold ports for servers which have to be told theirs.
+HELD = []
+
+
 def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+    """A port that nobody else gets as long as this program runs: a bound socket that does not listen holds it (socket(7))."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("0.0.0.0", 0))
+    HELD.append(held)
+    return held.getsockname()[1]
 
 
 def wait_until(what, is_up, child):

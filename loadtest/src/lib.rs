@@ -50,6 +50,7 @@ pub mod page;
 pub mod plan;
 pub mod plot;
 pub mod poller;
+pub mod port;
 pub mod process;
 pub mod report;
 pub mod returns;

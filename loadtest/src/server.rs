@@ -1,13 +1,15 @@
 //! `--spawn`: a server that is started for the run, and ended after it.
 
-use std::io::{self, Read};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::port::Port;
 
 /// A server has to accept connections by then.
 const START_PATIENCE: Duration = Duration::from_secs(20);
@@ -23,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub struct Server {
     child: Child,
     port: u16,
+    /// Keeps the port from others, unless the server cannot share it.
+    _holder: Option<Port>,
     last_words: Receiver<String>,
 }
 
@@ -33,9 +37,18 @@ impl Server {
         if !command.contains("{port}") {
             return Err(format!("--spawn needs to tell the server its port: put {{port}} into `{command}`"));
         }
-        let port = free_port().map_err(|err| format!("cannot find a free port: {err}"))?;
         let words = split(command)?;
-        let words: Vec<String> = words.into_iter().map(|word| word.replace("{port}", &port.to_string())).collect();
+        let take = || Port::take().map_err(|err| format!("cannot find a free port: {err}"));
+        let port = take()?;
+        // The few servers that listen without `SO_REUSEADDR` cannot while we hold it.
+        Self::start_on(command, &words, port.number(), Some(port)).or_else(|_| {
+            let port = take()?.number();
+            Self::start_on(command, &words, port, None)
+        })
+    }
+
+    fn start_on(command: &str, words: &[String], port: u16, holder: Option<Port>) -> Result<Self, String> {
+        let words: Vec<String> = words.iter().map(|word| word.replace("{port}", &port.to_string())).collect();
         let (program, arguments) = words.split_first().ok_or("--spawn names no program")?;
         let mut child = Command::new(program)
             .args(arguments)
@@ -48,7 +61,7 @@ impl Server {
         if let Some(mut stderr) = child.stderr.take() {
             thread::spawn(move || said.send(keep_the_end(&mut stderr)));
         }
-        let mut server = Server { child, port, last_words };
+        let mut server = Server { child, port, _holder: holder, last_words };
         server.wait_until_it_accepts(command)?;
         Ok(server)
     }
@@ -102,10 +115,6 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 /// Reads all there is, so that nobody waits for a full pipe, and keeps the end of it.
@@ -170,5 +179,15 @@ mod tests {
             let error = Server::start(command).map(|_| ()).unwrap_err();
             assert!(error.contains(part), "{command}: {error}");
         }
+    }
+
+    #[test]
+    fn nobody_else_gets_the_port() {
+        let sharing = "import socket, sys, time; s = socket.create_server(('', int(sys.argv[1]))); time.sleep(100)";
+        let server = Server::start(&format!("python3 -c \"{sharing}\" {{port}}")).unwrap();
+        assert_eq!(server._holder.as_ref().map(Port::number), Some(server.port()));
+        let alone = "import socket, sys, time; s = socket.socket(); s.bind(('', int(sys.argv[1]))); s.listen(); time.sleep(100)";
+        let server = Server::start(&format!("python3 -c \"{alone}\" {{port}}")).unwrap();
+        assert!(server._holder.is_none(), "it cannot share");
     }
 }

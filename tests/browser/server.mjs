@@ -10,6 +10,15 @@ import { fileURLToPath } from "node:url";
 /** The folder of the whole project. */
 export const PROJECT = fileURLToPath(new URL("../../", import.meta.url));
 
+/**
+ * Ports for servers that may be started again: below those that the system gives to connections that go out (ip(7)), so
+ * that no browser has taken the port meanwhile, and above the last that browsers refuse (10080).
+ */
+const FIRST_PORT = 10_100;
+const PORTS = 20_000;
+/** So many of them may be in use by others before we give up. */
+const PORTS_TRIED = 20;
+
 /** How long the server may take to say where it listens, in ms. */
 const START_TIMEOUT_MS = 30_000;
 
@@ -44,11 +53,24 @@ export class Server {
    * Starts the server and waits until it listens.
    *
    * @param {object} [options]
-   * @param {number} [options.port] 0 for a free one
+   * @param {number} [options.port] a free one without it
    * @param {string | null} [options.data] the folder in which it keeps messages; without one it keeps them in memory
    * @param {string[]} [options.args] further options of the server
    */
-  static async start({ port = 0, data = null, args = [] } = {}) {
+  static async start({ port, ...options } = {}) {
+    for (let tried = 1; port === undefined; tried++) {
+      try {
+        return await Server.#startOn(FIRST_PORT + Math.floor(Math.random() * PORTS), options);
+      } catch (error) {
+        if (tried === PORTS_TRIED || !error.message.includes("the port is in use")) {
+          throw error;
+        }
+      }
+    }
+    return Server.#startOn(port, options);
+  }
+
+  static async #startOn(port, { data = null, args = [] }) {
     const keeping = data === null ? ["--memory"] : ["--data", data];
     const child = spawn(binary(), ["--port", String(port), ...keeping, ...args], {
       cwd: PROJECT,

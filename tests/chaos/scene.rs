@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::broker::Broker;
-use crate::common::{Held, Kept, Relay, Server, WsClient, free_port, get, wait_until};
+use crate::common::{Held, Kept, Port, Relay, Server, WsClient, get, wait_until};
 use crate::talker::{Heard, Person, Phase, Place, ROOMS, Shouter, World, readiness};
 
 /// What was said in each of [`ROOMS`].
@@ -99,7 +99,8 @@ pub struct Instance {
     server: Option<Server>,
     relay: Relay,
     store: Option<Kept>,
-    port: u16,
+    /// Where it listens if it has no store; a store has a port of its own.
+    port: Port,
     bus: String,
 }
 
@@ -107,7 +108,7 @@ impl Instance {
     fn new(broker: &impl Broker, store: Option<Kept>) -> Self {
         let relay = Relay::start(broker.address());
         let bus = format!("{}://{}", broker.scheme(), relay.address());
-        let port = store.as_ref().map_or_else(free_port, Kept::port);
+        let port = Port::take().expect("a free port");
         Instance { server: None, relay, store, port, bus }
     }
 

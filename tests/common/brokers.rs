@@ -7,15 +7,16 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+use super::port::Port;
 
 /// The longest that a server may take to come up. RabbitMQ needs some seconds for itself.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,9 +37,9 @@ pub struct RabbitServer {
     node: Running,
     /// The register of Erlang nodes, which a node would otherwise start for the whole machine.
     register: Running,
-    port: u16,
-    register_port: u16,
-    node_port: u16,
+    port: Port,
+    register_port: Port,
+    node_port: Port,
     settings: Vec<(String, String)>,
     folder: TempDir,
 }
@@ -58,7 +59,7 @@ impl RabbitServer {
     /// When there is no `rabbitmq-server`, or it does not come up.
     pub fn start_with(lines: &str, variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let port = free_port();
+        let port = Port::take().expect("a free port");
         // Less than everything: the tests have nothing to do with full disks. Guests are let in from this machine only.
         let config = format!("listeners.tcp.local = 127.0.0.1:{port}\ndisk_free_limit.absolute = 1MB\n{lines}\n");
         fs::write(folder.path().join("rabbitmq.conf"), config).expect("a configuration");
@@ -68,8 +69,8 @@ impl RabbitServer {
             node: Running::default(),
             register: Running::default(),
             port,
-            register_port: free_port(),
-            node_port: free_port(),
+            register_port: Port::take().expect("a free port"),
+            node_port: Port::take().expect("a free port"),
             settings,
             folder,
         };
@@ -85,7 +86,7 @@ impl RabbitServer {
         if !self.register.is_running() {
             let port = self.register_port.to_string();
             self.register.start(&["epmd", "-address", "127.0.0.1", "-port", &port], &[]);
-            wait_until("epmd", || connect(self.register_port).is_some());
+            wait_until("epmd", || connect(self.register_port.number()).is_some());
         }
         let path = |name: &str| self.folder.path().join(name).to_str().expect("a plain path").to_owned();
         let own = [
@@ -108,7 +109,7 @@ impl RabbitServer {
         let mut variables: Vec<(&str, &str)> = own.iter().map(|(name, value)| (*name, value.as_str())).collect();
         variables.extend(self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         self.node.start(&[RABBITMQ], &variables);
-        let (node, port) = (&mut self.node, self.port);
+        let (node, port) = (&mut self.node, self.port.number());
         wait_until("rabbitmq-server", || {
             assert!(node.is_running(), "rabbitmq-server has ended");
             // It listens only when it has read what it keeps. It greets whoever says which protocol it speaks.
@@ -147,7 +148,7 @@ impl RabbitServer {
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        ([127, 0, 0, 1], self.port).into()
+        ([127, 0, 0, 1], self.port.number()).into()
     }
 
     /// The URL of it.
@@ -165,7 +166,7 @@ impl RabbitServer {
 #[derive(Debug)]
 pub struct NatsServer {
     process: Running,
-    port: u16,
+    port: Port,
     arguments: Vec<String>,
     folder: TempDir,
 }
@@ -185,8 +186,8 @@ impl NatsServer {
     /// When there is no `nats-server`, or it does not come up.
     pub fn start_with(arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut server = NatsServer { process: Running::default(), port: free_port(), arguments, folder };
+        let (folder, port) = (tempfile::tempdir().expect("a folder"), Port::take().expect("a free port"));
+        let mut server = NatsServer { process: Running::default(), port, arguments, folder };
         server.start_again();
         server
     }
@@ -200,7 +201,7 @@ impl NatsServer {
         let mut arguments = vec!["nats-server", "-a", "127.0.0.1", "-p", &port, "-sd", folder];
         arguments.extend(self.arguments.iter().map(String::as_str));
         self.process.start(&arguments, &[]);
-        let (process, port) = (&mut self.process, self.port);
+        let (process, port) = (&mut self.process, self.port.number());
         wait_until("nats-server", || {
             assert!(process.is_running(), "nats-server has ended");
             // It greets whoever comes. It listens only when it has read what it keeps.
@@ -226,7 +227,7 @@ impl NatsServer {
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        ([127, 0, 0, 1], self.port).into()
+        ([127, 0, 0, 1], self.port.number()).into()
     }
 
     /// The URL of it.
@@ -304,15 +305,4 @@ fn wait_until(what: &str, mut is_up: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "{what}: not there within {PATIENCE:?}");
         thread::park_timeout(Duration::from_millis(20));
     }
-}
-
-/// A port that nobody has, and that the system gives to nobody by chance: below those of clients.
-fn free_port() -> u16 {
-    const FIRST: u16 = 20_000;
-    const PORTS: u16 = 10_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let own = (std::process::id() % u32::from(PORTS)) as u16;
-    let offset = || NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(own.wrapping_mul(37)) % PORTS;
-    let mut ports = (0..PORTS).map(|_| FIRST + offset());
-    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }

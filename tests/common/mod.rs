@@ -11,6 +11,8 @@ mod brokers;
 mod chat;
 mod http;
 mod kept;
+#[path = "../../loadtest/src/port.rs"]
+mod port;
 mod redis;
 mod relay;
 mod v1;
@@ -31,7 +33,8 @@ pub use self::brokers::{NatsServer, RabbitServer};
 pub use self::chat::ChatClient;
 pub use self::http::{End, Raw, Response, connect_from, connect_narrow, get, http};
 pub use self::kept::Kept;
-pub use self::redis::{RedisServer, free_port};
+pub use self::port::Port;
+pub use self::redis::RedisServer;
 pub use self::relay::{Held, Relay};
 pub use self::v1::V1;
 pub use self::ws::{Frame, WsClient, close_frame, crowd, frame, upgrade_request};

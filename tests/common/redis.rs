@@ -3,7 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test crate uses its own part")]
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+use super::port::Port;
 
 /// The longest that a server may take to come up.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -20,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct RedisServer {
     process: Option<Child>,
     folder: TempDir,
-    port: u16,
+    port: Port,
     arguments: Vec<String>,
 }
 
@@ -31,8 +33,8 @@ impl RedisServer {
     /// When there is no `redis-server`, or it does not come up.
     pub fn start(arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let mut server =
-            RedisServer { process: None, folder: tempfile::tempdir().expect("a folder"), port: free_port(), arguments };
+        let (folder, port) = (tempfile::tempdir().expect("a folder"), Port::take().expect("a free port"));
+        let mut server = RedisServer { process: None, folder, port, arguments };
         server.start_again();
         server
     }
@@ -91,7 +93,7 @@ impl RedisServer {
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        ([127, 0, 0, 1], self.port).into()
+        ([127, 0, 0, 1], self.port.number()).into()
     }
 
     /// The URL of it.
@@ -114,15 +116,4 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// A port that nobody has, and that the system gives to nobody by chance: below those of clients.
-pub fn free_port() -> u16 {
-    const FIRST: u16 = 10_000;
-    const PORTS: u16 = 10_000;
-    static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
-    let own = (std::process::id() % u32::from(PORTS)) as u16;
-    let offset = || NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed).wrapping_add(own.wrapping_mul(37)) % PORTS;
-    let mut ports = (0..PORTS).map(|_| FIRST + offset());
-    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }

@@ -34,6 +34,10 @@ mod contract;
 #[cfg(test)]
 mod local;
 #[cfg(test)]
+#[allow(unreachable_pub, reason = "the tests of the whole program use it as well")]
+#[path = "../../../loadtest/src/port.rs"]
+mod port;
+#[cfg(test)]
 pub(super) mod simulated;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::journal::bus::contract::{keeps_its_promises, run};
+use crate::journal::bus::port;
 
 #[path = "../../../../tests/common/redis.rs"]
 mod server;
