@@ -8,16 +8,16 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{
-    DEADLINE, End, Frame, Raw, Server, close_frame, connect_narrow, crowd, frame, get, http, raise_descriptor_limit,
-    upgrade_request, wait_until,
+    DEADLINE, End, Frame, Raw, Server, Stopwatch, close_frame, connect_narrow, crowd, frame, get, http,
+    raise_descriptor_limit, upgrade_request, wait_until,
 };
 
 const TEXT: u8 = 0x81;
 const PING: u8 = 0x89;
-/// The longest that a message may take between two who behave, on a busy machine too.
+/// The longest that a message may take between two who behave, without what they and the server wait for a processor.
 const PROMPT: Duration = Duration::from_secs(1);
 /// Memory that the server may take for whatever is done to it.
 const MEMORY: f64 = 64.0 * 1024.0 * 1024.0;
@@ -33,12 +33,12 @@ impl Pair {
     fn start(server: &Server) -> Self {
         let [mut one, mut other] = [(); 2].map(|()| Raw::upgraded(server.address(), "/?room=pair"));
         let (stop, heard) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (stopped, count) = (Arc::clone(&stop), Arc::clone(&heard));
+        let (stopped, count, pid) = (Arc::clone(&stop), Arc::clone(&heard), server.pid());
         let slowest = thread::spawn(move || {
             let mut slowest = Duration::ZERO;
             while !stopped.load(Ordering::Relaxed) {
                 let text = count.load(Ordering::Relaxed).to_string();
-                let began = Instant::now();
+                let watch = Stopwatch::of(pid);
                 one.send(frame(TEXT, text.as_bytes()));
                 for member in [&mut other, &mut one] {
                     // Whoever is kept waiting for too long by its machine may be asked whether it is there.
@@ -46,7 +46,7 @@ impl Pair {
                         std::iter::repeat_with(|| member.frame()).find(|frame| !matches!(frame, Frame::Ping(_)));
                     assert_eq!(heard, Some(Frame::text(&text)));
                 }
-                slowest = slowest.max(began.elapsed());
+                slowest = slowest.max(watch.elapsed());
                 count.fetch_add(1, Ordering::Relaxed);
                 thread::yield_now();
                 std::mem::swap(&mut one, &mut other);

@@ -4,12 +4,12 @@ mod common;
 
 use std::collections::VecDeque;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tungstenite::Message;
 
-use common::{Frame, Kept, Raw, V1, WsClient, connect_narrow};
+use common::{Frame, Kept, Raw, Stopwatch, V1, WsClient, connect_narrow};
 
 const ROOM: &str = "slow";
 /// Texts of a kilobyte: far more than sockets, outboxes and the tail take.
@@ -17,7 +17,7 @@ const TEXTS: usize = 1_000;
 const TEXT_BYTES: usize = 1_000;
 /// Members of each kind that do not read.
 const STALLED: usize = 2;
-/// So long may anybody who reads have to wait for a text, on a machine that does much else.
+/// So long may anybody who reads have to wait for a text, without what is waited for a processor.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn text(number: usize) -> String {
@@ -57,7 +57,7 @@ fn whoever_does_not_read_delays_nobody_and_loses_nothing() {
         "--stall-timeout",
         "60s",
     ]);
-    let address = server.address();
+    let (address, pid) = (server.address(), server.pid());
     // From the present on: raw members, chat.v1 members and event streams, none of which reads.
     let mut raw: Vec<WsClient> =
         (0..STALLED).map(|_| WsClient::upgrade(connect_narrow(address), &format!("/?room={ROOM}"), &[])).collect();
@@ -94,8 +94,8 @@ fn whoever_does_not_read_delays_nobody_and_loses_nothing() {
         // One of those who read talks, with some texts on their way at any time.
         scope.spawn(move || {
             let (mut ann, _) = V1::joined(address, "Ann", ROOM);
-            let mut under_way: VecDeque<Instant> = VecDeque::new();
-            let hear = |ann: &mut V1, under_way: &mut VecDeque<Instant>| {
+            let mut under_way: VecDeque<Stopwatch> = VecDeque::new();
+            let hear = |ann: &mut V1, under_way: &mut VecDeque<Stopwatch>| {
                 ann.next("said");
                 let waited = under_way.pop_front().expect("it was said").elapsed();
                 assert!(waited < PATIENCE, "a text took {waited:?}");
@@ -104,7 +104,7 @@ fn whoever_does_not_read_delays_nobody_and_loses_nothing() {
                 if under_way.len() == 50 {
                     hear(&mut ann, &mut under_way);
                 }
-                under_way.push_back(Instant::now());
+                under_way.push_back(Stopwatch::of(pid));
                 let text = text(number);
                 ann.ask(&json!({"type": "say", "room": ROOM, "text": text, "nonce": number.to_string()}));
             }

@@ -15,6 +15,7 @@ mod kept;
 mod port;
 mod redis;
 mod relay;
+mod stopwatch;
 mod v1;
 mod ws;
 
@@ -36,6 +37,7 @@ pub use self::kept::Kept;
 pub use self::port::Port;
 pub use self::redis::RedisServer;
 pub use self::relay::{Held, Relay};
+pub use self::stopwatch::Stopwatch;
 pub use self::v1::V1;
 pub use self::ws::{Frame, WsClient, close_frame, crowd, frame, upgrade_request};
 
