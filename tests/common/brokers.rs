@@ -120,6 +120,27 @@ impl RabbitServer {
         });
     }
 
+    /// The first two numbers of its version, which it tells whoever connects (AMQP 0-9-1, 4.2.2: server properties).
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn version(&self) -> [u16; 2] {
+        let mut stream = connect(self.port.number()).expect("it listens");
+        stream.write_all(b"AMQP\0\0\x09\x01").expect("it reads");
+        // A frame: type, channel, length of its content.
+        let mut head = [0; 7];
+        stream.read_exact(&mut head).expect("it greets");
+        let [.., a, b, c, d] = head;
+        let mut greeting = vec![0; u32::from_be_bytes([a, b, c, d]) as usize];
+        stream.read_exact(&mut greeting).expect("it greets");
+        let key = b"\x07versionS\0\0\0";
+        let at = greeting.windows(key.len()).position(|window| window == key).expect("its version") + key.len();
+        let length = usize::from(greeting[at]);
+        let version = String::from_utf8_lossy(&greeting[at + 1..][..length]).into_owned();
+        let mut numbers = version.split('.').map(|number| number.parse().expect("a number"));
+        [(); 2].map(|()| numbers.next().expect("two numbers"))
+    }
+
     /// Kills it as a crash would.
     pub fn kill(&mut self) {
         wait_until("what rabbitmq-server knows of its streams", || self.knows_its_streams());
