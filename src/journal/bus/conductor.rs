@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
+use std::vec;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -26,7 +27,7 @@ use crate::journal::outbound::Outbound;
 use crate::journal::sqlite::Keeper;
 
 use super::Unready;
-use super::driver::{Driver, Ears, Failure, Record, Run, Session, Tail};
+use super::driver::{Bounds, Driver, Ears, Failure, Record, Run, Session, Tail};
 use super::sequence::{Found, Keeping, Route, Sequence, Trust, Verdict};
 use super::shared::Shared;
 use super::state::{Pending, State};
@@ -378,7 +379,7 @@ impl<D: Driver> Conductor<D> {
     ) -> Failure {
         tokio::select! {
             failure = self.publish(session) => failure,
-            failure = self.follow(tail) => failure,
+            failure = self.follow(session, tail) => failure,
             failure = self.watch() => failure,
             failure = self.measure(session) => failure,
             failure = self.whisper(session) => failure,
@@ -441,14 +442,22 @@ impl<D: Driver> Conductor<D> {
     }
 
     /// Follows the log, as fast as what comes is taken.
-    async fn follow(&self, mut tail: impl Tail) -> Failure {
+    async fn follow(&self, session: &D::Session, mut tail: <D::Session as Session>::Tail) -> Failure {
         loop {
-            let records = match tail.next().await {
-                Ok(records) => records,
+            let mut records = match tail.next().await {
+                Ok(records) => records.into_iter(),
                 Err(failure) => return failure,
             };
-            if let Err(failure) = self.take(records, Instant::now()) {
-                return failure;
+            self.take(&mut records, Instant::now());
+            while let [behind_hole, ..] = records.as_slice() {
+                let crossed = match answered(session.bounds()).await {
+                    Ok(bounds) => self.cross(behind_hole.offset, bounds),
+                    Err(failure) => Err(failure),
+                };
+                if let Err(failure) = crossed {
+                    return failure;
+                }
+                self.take(&mut records, Instant::now());
             }
             while self.is_ahead() {
                 let _ = self.begin.send(());
@@ -464,23 +473,28 @@ impl<D: Driver> Conductor<D> {
         self.shared.is_behind(state.given, state.given_bytes)
     }
 
-    /// Takes records of the log, and hands on what they bring.
-    fn take(&self, records: Vec<Record>, now: Instant) -> Result<(), Failure> {
-        if records.is_empty() {
+    /// Goes on behind a hole in the log, if that cannot be one of those that were trimmed, of a log that has these `bounds`.
+    fn cross(&self, offset: u64, bounds: Bounds) -> Result<(), Failure> {
+        if self.state.borrow_mut().sequence.cross(offset, bounds) {
             return Ok(());
         }
-        let mut taken = Ok(());
+        // What came between may have begun a life. The next session will find out what it has missed.
+        Err(Failure::new("messages were trimmed before they were read"))
+    }
+
+    /// Takes records of the log, up to a hole in what is needed, and hands on what they bring.
+    fn take(&self, records: &mut vec::IntoIter<Record>, now: Instant) {
+        if records.as_slice().is_empty() {
+            return;
+        }
         let mut events = Vec::with_capacity(records.len());
         let mut is_up = false;
         let mark = {
             let state = &mut *self.state.borrow_mut();
             state.last_return = now;
-            for Record { offset, bytes } in records {
-                if state.sequence.has_hole_before(offset) {
-                    // What came between may have begun a life. The next session will find out what it has missed.
-                    taken = Err(Failure::new("messages were trimmed before they were read"));
-                    break;
-                }
+            while records.as_slice().first().is_some_and(|record| !state.sequence.has_hole_before(record.offset))
+                && let Some(Record { offset, bytes }) = records.next()
+            {
                 let message = state.decoder.decode(&bytes);
                 let id = message.as_ref().map(|message| message.id);
                 is_up |= id.is_some() && id == state.opening;
@@ -507,7 +521,6 @@ impl<D: Driver> Conductor<D> {
             self.came_up();
         }
         self.ask();
-        taken
     }
 
     /// Gives events to whatever keeps them. Where the log stands is kept with them, and now and then without any, so that

@@ -305,6 +305,11 @@ impl SimulatedSession {
         Ok(())
     }
 
+    pub(super) fn bounds_now(&self) -> Bounds {
+        let broker = self.broker.borrow();
+        Bounds { first: broker.kept.trimmed + 1, last: broker.kept.last }
+    }
+
     pub(super) fn whisper_now(&self, message: &Bytes) {
         let broker = &mut *self.broker.borrow_mut();
         for place in &mut broker.places {
@@ -357,8 +362,7 @@ impl Session for SimulatedSession {
 
     async fn bounds(&self) -> Result<Bounds, Failure> {
         self.pause().await?;
-        let broker = self.broker.borrow();
-        Ok(Bounds { first: broker.kept.trimmed + 1, last: broker.kept.last })
+        Ok(self.bounds_now())
     }
 
     async fn get(&self, offset: u64) -> Result<Option<Bytes>, Failure> {

@@ -440,6 +440,38 @@ fn what_was_trimmed_before_it_was_read_is_told() {
 }
 
 #[test]
+fn what_was_deleted_from_the_midst_of_the_log_holds_nobody_up() {
+    let (bus, folder) = (LocalBus::new(), Folder::new());
+    let file = folder.file("a.db");
+    let mut kept = Instance::new(&bus, Some(&file));
+    kept.say("kept");
+    kept.until_heard("kept");
+    drop(kept);
+    let mut one = Instance::new(&bus, None);
+    for text in ["before", "deleted", "between", "deleted as well", "after"] {
+        one.say(text);
+    }
+    one.until_heard("after");
+    let deleted = [2, 4].map(|place: usize| one.heard.entries[place].0);
+    for position in deleted {
+        // Of the first life of a log.
+        bus.delete(position);
+    }
+    for (name, path, texts) in [
+        ("whoever knows nothing", None, &["kept", "before", "between", "after"][..]),
+        ("whoever was away", Some(&*file), &["before", "between", "after"]),
+    ] {
+        let mut late = Instance::new(&bus, path);
+        late.until_heard("after");
+        late.until_ready();
+        assert_eq!(late.texts(), texts, "{name}");
+        let losses = late.heard.losses.iter().map(|lost| lost.upto.0).filter(|upto| deleted.contains(upto));
+        assert_eq!(losses.collect::<Vec<_>>(), deleted, "{name}");
+        assert!(late.heard.losses.iter().all(|lost| lost.epoch == one.desk.journal.epoch()), "{name}");
+    }
+}
+
+#[test]
 fn what_was_kept_without_a_bus_comes_first() {
     let (bus, folder) = (LocalBus::new(), Folder::new());
     let file = folder.file("a.db");

@@ -231,6 +231,30 @@ fn what_is_left_out_is_noticed() {
 }
 
 #[test]
+fn what_was_deleted_is_told_where_it_was_needed() {
+    let (lives, log) = ([life(FIRST, 0)], bounds(1, 90));
+    for (name, mark, begins, before, expected) in [
+        ("as it is behind us", Some(at(FIRST, 50, 50)), 1, 53, Some("lost 52 in 1, 53 a")),
+        ("just behind us", Some(at(FIRST, 50, 50)), 1, 52, Some("lost 51 in 1, 52 a")),
+        ("by whoever knows nothing", None, 1, 53, Some("lost 52 in 1, 53 a")),
+        ("but not if it may be trimmed", Some(at(FIRST, 50, 50)), 52, 53, None),
+        ("nor if all before it may be", Some(at(FIRST, 50, 50)), 53, 53, None),
+    ] {
+        let mut sequence = new(Keeping::Store, mark.map_or(0, |mark| mark.position().0), mark);
+        sequence.follow(route(sequence.judge(&meta(&lives), log, found(50), Trust::Sure)));
+        for offset in 1..=50 {
+            sequence.take(offset, message(FIRST, offset, ""));
+        }
+        assert!(sequence.has_hole_before(before), "{name}");
+        assert_eq!(sequence.cross(before, bounds(begins, 90)), expected.is_some(), "{name}");
+        let Some(expected) = expected else { continue };
+        assert!(!sequence.has_hole_before(before), "{name}");
+        assert_eq!(told(sequence.take(before, message(FIRST, before, "a"))), expected, "{name}");
+        assert_eq!(told(sequence.take(before + 1, message(FIRST, before + 1, "b"))), format!("{} b", before + 1));
+    }
+}
+
+#[test]
 fn whoever_has_missed_something_is_told_behind_what_it_cannot_judge() {
     let reach = Reach { window: 3, slack: 1, edge: 1, fill: 100 };
     let mark = at(FIRST, 50, 50);
