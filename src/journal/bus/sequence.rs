@@ -382,9 +382,12 @@ impl Sequence {
         self.own.is_none_or(|own| in_force.base > own.base || (goes_on && in_force.epoch == own.epoch))
     }
 
-    /// A record that cannot be read keeps its position.
+    /// A record that cannot be read keeps its position. A loss is told before something that can: until then it is not
+    /// passed.
     fn pass(&mut self, offset: u64) {
-        let Some(stamp) = self.in_force.filter(|in_force| Some(*in_force) == self.own) else { return };
+        let Some(stamp) = self.in_force.filter(|in_force| Some(*in_force) == self.own && !self.has_skipped) else {
+            return;
+        };
         let mark = Mark { stamp, offset, id: None };
         if offset > self.route.known && mark.position() > self.last {
             (self.mark, self.last) = (Some(mark), mark.position());

@@ -255,6 +255,20 @@ fn what_was_deleted_is_told_where_it_was_needed() {
 }
 
 #[test]
+fn a_loss_is_told_also_if_what_follows_cannot_be_read() {
+    let (lives, log) = ([life(FIRST, 0)], bounds(1, 90));
+    let mut sequence = new(Keeping::Store, 50, Some(at(FIRST, 50, 50)));
+    sequence.follow(route(sequence.judge(&meta(&lives), log, found(50), Trust::Sure)));
+    for offset in 1..=50 {
+        sequence.take(offset, message(FIRST, offset, ""));
+    }
+    assert!(sequence.cross(53, log));
+    // Whoever comes back goes on from the mark, so that must not be behind what is to be told.
+    assert_eq!((told(sequence.take(53, None)).as_str(), sequence.mark()), ("-", Some(at(FIRST, 50, 50))));
+    assert_eq!(told(sequence.take(54, message(FIRST, 54, "a"))), "lost 53 in 1, 54 a");
+}
+
+#[test]
 fn whoever_has_missed_something_is_told_behind_what_it_cannot_judge() {
     let reach = Reach { window: 3, slack: 1, edge: 1, fill: 100 };
     let mark = at(FIRST, 50, 50);
