@@ -36,6 +36,7 @@ struct State {
     unclear_after: Option<usize>,
     is_stuck: bool,
     is_mute: bool,
+    is_confounding: bool,
 }
 
 /// The records that are there, of all that were.
@@ -145,6 +146,19 @@ impl LocalBus {
     /// The broker has come back with nothing.
     pub(super) fn wipe(&self) {
         self.restore(Snapshot { log: Log::default(), meta: Vec::new() });
+    }
+
+    /// Somebody else writes to the log and to the meta log.
+    pub(super) fn put(&self, record: Bytes, meta: Bytes) {
+        self.change(|state| {
+            state.log.push(record);
+            state.meta.push(meta);
+        });
+    }
+
+    /// Whoever reads next comes upon something that nobody has thought of.
+    pub(super) fn confound(&self) {
+        self.change(|state| state.is_confounding = true);
     }
 
     /// All records that are in the log.
@@ -259,6 +273,7 @@ impl Tail for LocalTail {
             changed.as_mut().enable();
             let records: Vec<Record> = {
                 let state = self.session.state()?;
+                assert!(!state.is_confounding, "nobody has thought of this");
                 state.log.behind(self.after).take(if state.is_stuck { 0 } else { BATCH }).cloned().collect()
             };
             if let Some(last) = records.last() {

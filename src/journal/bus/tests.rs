@@ -11,6 +11,7 @@ use super::sequence::Reach;
 use super::*;
 use crate::chat::entry::{Entry, MemberId};
 use crate::journal::Journal;
+use crate::journal::ordered::{DraftId, Stamp};
 use crate::journal::tests::{Bell, Desk, keeps_its_promises, raw, said, text};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -469,6 +470,35 @@ fn what_was_deleted_from_the_midst_of_the_log_holds_nobody_up() {
         assert_eq!(losses.collect::<Vec<_>>(), deleted, "{name}");
         assert!(late.heard.losses.iter().all(|lost| lost.epoch == one.desk.journal.epoch()), "{name}");
     }
+}
+
+#[test]
+fn what_no_instance_has_written_harms_nobody() {
+    let bus = LocalBus::new();
+    let mut one = Instance::new(&bus, None);
+    one.say("before");
+    one.until_heard("before");
+    let life = Stamp { epoch: Epoch(1), base: Position(u64::MAX) };
+    let id = DraftId { instance: 1, number: 1 };
+    let meta = wire::encode_life(&wire::Declared { stamp: life, after: u64::MAX }, &driver::Run::Unmarked);
+    bus.put(wire::encode_mark(life, id), meta);
+    bus.put(Bytes::from_static(b"rubbish"), Bytes::from_static(b"rubbish"));
+    one.say("after");
+    one.until_heard("after");
+    let mut late = Instance::new(&bus, None);
+    late.until_heard("after");
+    assert_eq!(late.heard, one.heard);
+}
+
+#[test]
+fn an_instance_whose_thread_is_gone_is_not_ready() {
+    let bus = LocalBus::new();
+    let mut one = Instance::new(&bus, None);
+    one.until_ready();
+    bus.confound();
+    one.until("it is told", |it| it.heard.statuses == [Status::BusDown]);
+    assert_eq!(one.desk.journal.readiness(), Err(Unready::Away));
+    assert!(!one.desk.journal.bus_gauges().unwrap().is_up);
 }
 
 #[test]
