@@ -7,6 +7,8 @@
 
 #[cfg(test)]
 mod stand_in;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -461,10 +463,20 @@ impl<D: Driver> Conductor<D> {
             }
             while self.is_ahead() {
                 let _ = self.begin.send(());
+                let since = Instant::now();
                 self.shared.hold(|| self.is_ahead()).await;
-                // What was held is no silence.
-                self.state.borrow_mut().last_return = Instant::now();
+                self.was_held(since.elapsed());
             }
+        }
+    }
+
+    /// Nothing was read for so long, and what is ours may be in what was not: that was no silence.
+    fn was_held(&self, time: Duration) {
+        let state = &mut *self.state.borrow_mut();
+        state.last_return += time;
+        state.last_own_return += time;
+        for since in [&mut state.mark_since, &mut state.sent_since].into_iter().flatten() {
+            *since += time;
         }
     }
 
