@@ -244,7 +244,10 @@ impl Sequence {
 
     /// What follows our mark in the same log.
     fn behind(&self, mark: Mark, meta: &Meta, bounds: Bounds) -> Route {
-        if bounds.first > mark.offset + 1 {
+        // What was in our place nobody knows if it is trimmed: perhaps a higher life, before which ours had lost its end.
+        let may_be_over =
+            || meta.lives.iter().any(|life| life.stamp.base > mark.stamp.base && life.after < mark.offset);
+        if bounds.first > mark.offset + 1 || (bounds.first > mark.offset && may_be_over()) {
             let route = self.what_is_left(meta, bounds, Own::HasHole);
             return Route { least: higher(route.least, Some(mark.stamp)), ..route };
         }

@@ -76,6 +76,7 @@ fn what_is_done_with_a_log() {
     let (store, memory) = (Keeping::Store, Keeping::Memory);
     let (lives, both) = ([life(FIRST, 0)], [life(FIRST, 0), life(SECOND, 80)]);
     let all = [life(FIRST, 0), life(SECOND, 80), life(THIRD, 200)];
+    let early = [life(FIRST, 0), life(SECOND, 40)];
     let (ours, other) = (found(50), found(9));
     let higher = Found::Record(Some((SECOND, id(50))));
     let unread = Found::Record(None);
@@ -104,6 +105,7 @@ fn what_is_done_with_a_log() {
         ("another life since", store, 90_000, far, &both, bounds(1, 90_000), ours, goes_on(30_000, 90_000, first)),
         ("trimmed behind us", store, 50, mark, &lives, bounds(20, 60), ours, goes_on(19, 50, first)),
         ("trimmed up to us", store, 50, mark, &lives, bounds(51, 60), unknown, goes_on(50, 50, first)),
+        ("or to somebody else", store, 50, mark, &early, bounds(51, 90_000), unknown, skips(1_050, 61_050, second)),
         ("trimmed beyond us", store, 50, mark, &lives, bounds(52, 90_000), unknown, skips(1_051, 61_051, first)),
         ("with a life", store, 50, mark, &both, bounds(90, 90_000), unknown, skips(1_089, 61_089, second)),
         ("of which we know", store, 250, late, &both[..1], bounds(1, 90), unknown, declare(250)),
