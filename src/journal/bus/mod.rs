@@ -134,7 +134,7 @@ pub struct BusGauges {
     pub is_up: bool,
     /// Records of the log that have not been read, as far as is known.
     pub lag: u64,
-    /// Sessions begun after the first.
+    /// Times that the bus was lost, or not reached.
     pub reconnects: u64,
 }
 

@@ -1,9 +1,9 @@
 //! What the bus has put in order, by a rule much simpler than the program's: what a record of the log is, and where.
 //!
-//! The life in force is the highest that the log has shown. Under it a record has the position base + offset. It is new
-//! unless the same life has had its id, or its author and nonce, within the window before it. What an instance emits must be the record at that
-//! position; and who has heard a room without being told of a gap must have heard all of it. That is judged when all is
-//! over, since an instance may be far behind.
+//! The life in force is the highest that the log has shown. Under it a record has the position base + offset. It is
+//! new unless the same life has had its id, or its author and nonce, within the window before it. What an instance
+//! emits must be the record at that position; and who has heard a room without being told of a gap must have heard
+//! all of it. That is judged when all is over, since an instance may be far behind.
 //!
 //! One thing is excused. An instance with a store whose place is still in the log goes on from there, also if what was
 //! trimmed reaches into the window before it: to that instance a repeat of what was trimmed is new. An operator lets the bus
