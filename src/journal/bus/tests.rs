@@ -441,6 +441,38 @@ fn what_was_trimmed_before_it_was_read_is_told() {
 }
 
 #[test]
+fn whoever_comes_back_begins_behind_what_was_told_to_be_lost() {
+    let bus = LocalBus::looking_back(Reach { window: 3, slack: 1, edge: 1, fill: 100 });
+    let folder = Folder::new();
+    let file = folder.file("a.db");
+    let mut one = Instance::new(&bus, Some(&file));
+    one.say("kept");
+    one.until_heard("kept");
+    drop(one);
+    let mut other = Instance::new(&bus, None);
+    for text in ["1", "2", "3"] {
+        other.say(text);
+    }
+    other.until_heard("3");
+    bus.trim(other.heard.entries[3].0);
+    let mut one = Instance::new(&bus, Some(&file));
+    one.until("the loss is told", |it| it.heard.losses.len() == 1);
+    one.until_ready();
+    let Lost { epoch, upto } = one.heard.losses[0];
+    assert!(one.heard.entries.is_empty() && upto >= Position(other.heard.entries[3].0), "{:?}", one.heard);
+    drop(one);
+    let back = Instance::new(&bus, Some(&file));
+    let journal = &back.desk.journal;
+    assert_eq!((journal.epoch(), journal.opened_at()), (epoch, upto), "as it was when the process ended");
+    drop(back);
+    // Nor does anybody who goes on alone give a position that was said to be lost.
+    let mut alone = Desk::sqlite(&file, &limits());
+    alone.store([raw("room", "alone")]);
+    let page = alone.page("room", Range::Before(Position(u64::MAX)), 1, usize::MAX);
+    assert!(page.entries.unwrap()[0].position > upto);
+}
+
+#[test]
 fn what_was_deleted_from_the_midst_of_the_log_holds_nobody_up() {
     let (bus, folder) = (LocalBus::new(), Folder::new());
     let file = folder.file("a.db");
