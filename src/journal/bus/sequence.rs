@@ -308,7 +308,7 @@ impl Sequence {
         }
         self.in_force = route.in_force;
         self.expected = route.after + 1;
-        self.has_skipped |= route.own != Own::GoesOn;
+        self.has_skipped = route.own != Own::GoesOn;
         self.route = route;
     }
 

@@ -271,6 +271,20 @@ fn a_loss_is_told_also_if_what_follows_cannot_be_read() {
 }
 
 #[test]
+fn what_is_there_again_is_not_told_to_be_lost() {
+    let lives = [life(FIRST, 0)];
+    let mut sequence = new(Keeping::Store, 50, Some(at(FIRST, 50, 50)));
+    // A session that found it trimmed has ended before it told anything, and the broker has come back as it was before.
+    for (log, found) in [(bounds(90, 90_000), Found::Unknown), (bounds(1, 60), found(50))] {
+        sequence.follow(route(sequence.judge(&meta(&lives), log, found, Trust::Sure)));
+    }
+    for offset in 1..=50 {
+        assert_eq!(sequence.take(offset, message(FIRST, offset, "")), None);
+    }
+    assert_eq!(told(sequence.take(51, message(FIRST, 51, "a"))), "51 a");
+}
+
+#[test]
 fn whoever_has_missed_something_is_told_behind_what_it_cannot_judge() {
     let reach = Reach { window: 3, slack: 1, edge: 1, fill: 100 };
     let mark = at(FIRST, 50, 50);
