@@ -45,6 +45,8 @@ pub(crate) enum News {
     Rewound { last: u64 },
     /// Everything up to here has been trimmed.
     Trimmed { upto: u64 },
+    /// Somebody has deleted the record at this offset.
+    Deleted { offset: u64 },
 }
 
 /// A broker that all instances share.
@@ -190,6 +192,20 @@ impl Broker {
         if let Some(newest) = self.kept.log.drain(..count).next_back() {
             self.kept.trimmed = newest.offset;
             self.news.push(News::Trimmed { upto: newest.offset });
+        }
+    }
+
+    /// Deletes a record from the midst of the log, if that can be told from other holes. It has begun no life.
+    pub(crate) fn delete(&mut self) {
+        if !self.is_dense || self.kept.log.len() < 2 {
+            return;
+        }
+        let place = self.rng.usize(1..self.kept.log.len());
+        let life = |place: usize| Decoder::new().decode(&self.kept.log[place].bytes).map(|message| message.stamp);
+        if life(place) == life(place - 1)
+            && let Some(deleted) = self.kept.log.remove(place)
+        {
+            self.news.push(News::Deleted { offset: deleted.offset });
         }
     }
 

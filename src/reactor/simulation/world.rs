@@ -193,6 +193,7 @@ impl World {
                 let most = if rng.bool() { broker.spare() } else { broker.spare() / 3 };
                 broker.trim(rng.usize(..=most));
             }
+            391..400 => broker.delete(),
             _ => {}
         }
     }
