@@ -191,7 +191,7 @@ impl<D: Driver> Conductor<D> {
         {
             let state = &mut *self.state.borrow_mut();
             for draft in drafts {
-                if draft.content.bytes().len() + RECORD_BYTES > self.driver.max_record_bytes() {
+                if self.is_too_long(&draft) {
                     refused.push(Event::Refused { draft, reason: Refused::Unavailable });
                     continue;
                 }
@@ -202,6 +202,28 @@ impl<D: Driver> Conductor<D> {
         }
         self.outbound.send(refused);
         self.publishable.notify_one();
+    }
+
+    /// Refuses what was taken before it was known that the broker does not take it. It would hold up all behind it.
+    fn refuse_what_is_too_long(&self) {
+        let mut refused = Vec::new();
+        {
+            let state = &mut *self.state.borrow_mut();
+            let handed = state.handed;
+            state.pending.retain(|Pending { number, draft }| {
+                let is_refused = *number > handed && self.is_too_long(draft);
+                if is_refused {
+                    refused.push(Event::Refused { draft: draft.clone(), reason: Refused::Unavailable });
+                }
+                !is_refused
+            });
+            state.give(&refused);
+        }
+        self.outbound.send(refused);
+    }
+
+    fn is_too_long(&self, draft: &Draft) -> bool {
+        draft.content.bytes().len() + RECORD_BYTES > self.driver.max_record_bytes()
     }
 
     /// One session after the other.

@@ -39,8 +39,8 @@ pub(super) trait Driver: Sized + 'static {
         REACH
     }
 
-    /// Bytes that one record may have. What is longer is refused before it is handed over, since a broker that refuses
-    /// it would hold up everything behind it.
+    /// Bytes that one record may have, which may be known only when a session has begun. What is longer is refused before
+    /// it is handed over, since a broker that refuses it would hold up everything behind it.
     fn max_record_bytes(&self) -> usize {
         usize::MAX
     }

@@ -37,6 +37,8 @@ struct State {
     is_stuck: bool,
     is_mute: bool,
     is_confounding: bool,
+    /// Bytes that a record may have, if there is a bound.
+    max_record_bytes: Option<usize>,
 }
 
 /// The records that are there, of all that were.
@@ -156,6 +158,11 @@ impl LocalBus {
         });
     }
 
+    /// Longer records are not taken any more, of which sessions learn that begin from here on.
+    pub(super) fn bound_records(&self, bytes: usize) {
+        self.change(|state| state.max_record_bytes = Some(bytes));
+    }
+
     /// Whoever reads next comes upon something that nobody has thought of.
     pub(super) fn confound(&self) {
         self.change(|state| state.is_confounding = true);
@@ -172,6 +179,10 @@ impl Driver for LocalBus {
 
     fn reach(&self) -> Reach {
         self.reach
+    }
+
+    fn max_record_bytes(&self) -> usize {
+        self.state().max_record_bytes.unwrap_or(usize::MAX)
     }
 
     async fn connect(&self) -> Result<LocalSession, Failure> {
@@ -236,6 +247,9 @@ impl Session for LocalSession {
             changed.await;
         }
         let mut state = self.state()?;
+        if state.max_record_bytes.is_some_and(|most| batch.iter().any(|record| record.len() > most)) {
+            return Err(Failure::new("a record is too long"));
+        }
         let unclear = state.unclear_after.take();
         batch.iter().take(unclear.unwrap_or(usize::MAX)).for_each(|record| state.log.push(record.clone()));
         state.generation += u64::from(unclear.is_some());

@@ -90,6 +90,7 @@ impl<D: Driver> Conductor<D> {
     /// Everything is as at the beginning of a session.
     pub(super) fn open(&self, life: Option<Stamp>, route: Route, now: Instant) {
         self.shared.fell_behind();
+        self.refuse_what_is_too_long();
         let state = &mut *self.state.borrow_mut();
         state.sequence.follow(route);
         (state.life, state.sent, state.sent_since) = (life, 0, None);

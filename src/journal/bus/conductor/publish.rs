@@ -62,6 +62,7 @@ impl<D: Driver> Conductor<D> {
             bytes += record.len();
             batch.push(record);
             state.sent += 1;
+            state.handed = state.handed.max(*number);
         }
         if state.sent > 0 {
             state.sent_since.get_or_insert(now);

@@ -141,3 +141,25 @@ fn a_session_that_ends_while_it_is_held_leaves_nothing_held() {
     bus.stick(true);
     slow.until("the silence is noticed", |it| it.desk.journal.readiness() == Err(Unready::Away));
 }
+
+#[test]
+fn what_is_too_long_for_a_bus_that_comes_holds_nothing_up() {
+    let bus = LocalBus::new();
+    bus.down();
+    let mut one = Instance::new(&bus, None);
+    let long = "x".repeat(10_000);
+    one.desk.say(["before", &long, "after"].map(|text| by(1, raw("room", text))));
+    // By then it has been taken.
+    one.until("it is told", |it| it.heard.statuses == [Status::BusDown]);
+    bus.bound_records(5_000);
+    bus.up();
+    let (mut heard, mut refused) = (Vec::new(), 0);
+    while one.desk.journal.in_flight() > 0 {
+        match one.desk.event() {
+            Event::Entry(entry) => heard.push(text(&entry)),
+            Event::Refused { draft, .. } => refused += draft.content.bytes().len(),
+            _ => {}
+        }
+    }
+    assert_eq!((heard, refused), (vec!["before".to_owned(), "after".to_owned()], long.len()));
+}
