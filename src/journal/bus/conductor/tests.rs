@@ -8,12 +8,9 @@ use crate::journal::bus::local::LocalBus;
 #[test]
 fn what_is_due_is_not_late_because_nobody_has_read_it() {
     let (canary, held) = (Duration::from_secs(5), Duration::from_secs(60));
-    let sent = |state: &mut State, now: Instant| state.sent_since = Some(now);
-    let marked = |state: &mut State, now: Instant| state.mark_since = Some(now);
-    let nothing = |_: &mut State, _: Instant| {};
-    let cases: [(&str, fn(&mut State, Instant), bool); 3] =
-        [("messages", sent, true), ("a mark", marked, true), ("nothing", nothing, false)];
-    for (name, is_due, is_late) in cases {
+    for (name, is_sent, is_marked, is_late) in
+        [("messages", true, false, true), ("a mark", false, true, true), ("nothing", false, false, false)]
+    {
         for was_held in [true, false] {
             let outbound = Outbound { events: channel().0, wake: Arc::new(|| {}) };
             let (shared, begin) = (Arc::new(Shared::default()), channel().0);
@@ -22,7 +19,7 @@ fn what_is_due_is_not_late_because_nobody_has_read_it() {
             {
                 let state = &mut *conductor.state.borrow_mut();
                 (state.last_return, state.last_own_return) = (now, now);
-                is_due(state, now);
+                (state.sent_since, state.mark_since) = (is_sent.then_some(now), is_marked.then_some(now));
             }
             if was_held {
                 conductor.was_held(held);
