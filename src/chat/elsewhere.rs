@@ -240,6 +240,8 @@ impl Elsewhere {
             });
             is_there
         });
+        // What is told of them is told in this order, which is no chance.
+        changes.sort_unstable_by(|one, other| one.room.cmp(&other.room).then(one.since.cmp(&other.since)));
         changes
     }
 }

@@ -98,11 +98,13 @@ impl Presence {
         names
     }
 
-    /// People who have a connection here, at this instance: as many as `most` of them, and how many there are.
+    /// People who have a connection here, at this instance: as many as `most` of them, in order, and how many there are.
     #[must_use]
     pub fn people_here(&self, most: usize) -> (Vec<PersonId>, usize) {
         let here = || self.people.iter().filter(|(_, here)| here.connections > 0).map(|(id, _)| *id);
-        (here().take(most).collect(), here().count())
+        let mut some: Vec<PersonId> = here().take(most).collect();
+        some.sort_unstable();
+        (some, here().count())
     }
 
     /// Connections without a name at this instance.

@@ -1,10 +1,10 @@
 //! The journal that keeps: it orders in this process, and an entry is emitted after the transaction that stores it.
 //!
-//! This file is the side of the loop, which never waits: drafts go to a thread in one piece per turn, and what came of
-//! them comes back in one piece per batch. One thread writes (`writer`; `queue` is the way to it): it gives positions (`append`), and between the
-//! batches keeps the search index, trims, and has the write-ahead log brought into the file (`upkeep`). Two threads read
-//! (`history`), each on its own connection: one gives pages, the other searches (`query`). `open` gets the file, and
-//! `schema` knows what is in it.
+//! This file is the side of the loop, which never waits: drafts go to a thread in one piece per turn, and what came
+//! of them comes back in one piece per batch. One thread writes (`writer`; `queue` is the way to it): it gives
+//! positions (`append`), and between the batches keeps the search index, trims, and has the write-ahead log brought
+//! into the file (`upkeep`). Two threads read (`history`), each on its own connection: one gives pages, the other
+//! searches (`query`). `open` gets the file, and `schema` knows what is in it.
 //!
 //! What is promised: an entry that was emitted is in the file, whatever happens to this process. What happens when the
 //! machine loses its power is said at [`SyncMode`]. Under one epoch no position is given twice.

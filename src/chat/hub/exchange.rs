@@ -9,7 +9,8 @@ use crate::chat::entry::{Draft, Entry, Epoch, MemberId, Position, Range, RoomNam
 pub trait Stage {
     /// Queues a batch of so many `entries` for a member, whole or not at all.
     ///
-    /// `false` means that its outbox is above high water. Its owner then calls [`Hub::drained`](super::Hub::drained) once it has emptied.
+    /// `false` means that its outbox is above high water. Its owner then calls [`Hub::drained`](super::Hub::drained) once it
+    /// has emptied.
     #[must_use]
     fn offer(&mut self, member: MemberId, batch: &Bytes, entries: usize) -> bool;
 

@@ -4,9 +4,18 @@
 //! comes back: whatever of ours was published without an answer has come before it, and only what has not is published
 //! again. When for some time nothing comes, another mark is published. A log that brings none back is as good as gone,
 //! however friendly the connection is: the session ends.
+//!
+//! This file has the thread, what the loop asks of it, and the life of sessions. `agree` begins one, `publish` and `follow`
+//! are its two directions, and `watch` notices what does not come.
 
+mod agree;
+mod follow;
+mod publish;
 #[cfg(test)]
 mod stand_in;
+#[cfg(test)]
+mod tests;
+mod watch;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -19,18 +28,16 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{sleep, timeout};
 
-use crate::chat::entry::{Draft, Epoch, Position};
+use crate::chat::entry::{Draft, Position};
 use crate::journal::contract::{Event, Refused, Status};
-use crate::journal::ordered::{DraftId, Mark, Ordered, Stamp};
+use crate::journal::ordered::{Mark, Stamp};
 use crate::journal::outbound::Outbound;
 use crate::journal::sqlite::Keeper;
 
-use super::Unready;
-use super::driver::{Driver, Ears, Failure, Record, Run, Session, Tail};
-use super::sequence::{Found, Keeping, Route, Sequence, Trust, Verdict};
+use super::driver::{Driver, Failure, Session};
+use super::sequence::{Keeping, Route, Sequence};
 use super::shared::Shared;
 use super::state::{Pending, State};
-use super::wire::{self, Declared, Meta};
 
 #[cfg(test)]
 pub(in crate::journal) use stand_in::StandIn;
@@ -42,21 +49,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Members are told that the bus is down when it has been for this long.
 const DOWN_GRACE: Duration = Duration::from_secs(1);
-/// How often it is looked whether something is due.
-const TICK: Duration = Duration::from_millis(250);
-/// What is published at once: records, and about so many bytes.
-const BATCH: usize = 1_000;
-const BATCH_BYTES: usize = 1 << 20;
-/// Records that nobody is told of, after which it is noted that they were read.
-const QUIET_RECORDS: u64 = 1_000;
 /// What else a record has than its content, about.
 const RECORD_BYTES: usize = 1_024;
 /// Whispers that wait for the bus. Beyond, the oldest are dropped.
 const WHISPERS: usize = 1_000;
-/// So many intervals of the canary pass at the most without a record of our own, even if others send theirs.
-const OWN_INTERVALS: u32 = 6;
-/// Lives that are declared in one session at the most.
-const DECLARATIONS: usize = 10;
 
 /// What the loop asks for.
 pub(super) enum Order {
@@ -195,7 +191,7 @@ impl<D: Driver> Conductor<D> {
         {
             let state = &mut *self.state.borrow_mut();
             for draft in drafts {
-                if draft.content.bytes().len() + RECORD_BYTES > self.driver.max_record_bytes() {
+                if self.is_too_long(&draft) {
                     refused.push(Event::Refused { draft, reason: Refused::Unavailable });
                     continue;
                 }
@@ -206,6 +202,28 @@ impl<D: Driver> Conductor<D> {
         }
         self.outbound.send(refused);
         self.publishable.notify_one();
+    }
+
+    /// Refuses what was taken before it was known that the broker does not take it. It would hold up all behind it.
+    fn refuse_what_is_too_long(&self) {
+        let mut refused = Vec::new();
+        {
+            let state = &mut *self.state.borrow_mut();
+            let handed = state.handed;
+            state.pending.retain(|Pending { number, draft }| {
+                let is_refused = *number > handed && self.is_too_long(draft);
+                if is_refused {
+                    refused.push(Event::Refused { draft: draft.clone(), reason: Refused::Unavailable });
+                }
+                !is_refused
+            });
+            state.give(&refused);
+        }
+        self.outbound.send(refused);
+    }
+
+    fn is_too_long(&self, draft: &Draft) -> bool {
+        draft.content.bytes().len() + RECORD_BYTES > self.driver.max_record_bytes()
     }
 
     /// One session after the other.
@@ -264,111 +282,6 @@ impl<D: Driver> Conductor<D> {
         self.publishable.notify_one();
     }
 
-    /// Tells when the bus has been down for a while.
-    async fn complain(&self) {
-        loop {
-            sleep(TICK).await;
-            self.complain_if_down(Instant::now());
-        }
-    }
-
-    fn complain_if_down(&self, now: Instant) {
-        let mut state = self.state.borrow_mut();
-        let is_long = state.down_since.is_some_and(|since| now.duration_since(since) >= DOWN_GRACE);
-        // What is read at the beginning may take longer.
-        let is_away = self.shared.readiness() == Err(Unready::Away);
-        if is_long && is_away && !state.is_down_told {
-            state.is_down_told = true;
-            self.outbound.send(vec![Event::Status(Status::BusDown)]);
-        }
-    }
-
-    /// Connects, agrees with the others on the life of the log and the key, and finds out where to go on.
-    async fn begin(&self) -> Result<Begun<D>, Failure> {
-        let session = self.driver.connect().await?;
-        let run = session.run().await?;
-        let mut meta = Meta::read(&session.meta().await?);
-        if let Some(key) = self.key_to_propose {
-            if meta.key.is_none() {
-                // A bus that has lost the key is given it again, so that people stay who they are.
-                let key = self.state.borrow().key.unwrap_or(key);
-                session.append_meta(wire::encode_key(&key)).await?;
-                meta = Meta::read(&session.meta().await?);
-            }
-            self.learn_key(meta.key);
-        }
-        for _ in 0..DECLARATIONS {
-            let bounds = session.bounds().await?;
-            let mark = self.state.borrow().sequence.mark();
-            let found = match mark.filter(|mark| (bounds.first..=bounds.last).contains(&mark.offset)) {
-                None => Found::Unknown,
-                Some(mark) => match session.get(mark.offset).await? {
-                    Some(record) => {
-                        let message = self.state.borrow_mut().decoder.decode(&record);
-                        Found::Record(message.map(|message| (message.stamp, message.id)))
-                    }
-                    // It may just have been trimmed.
-                    None if session.bounds().await?.first > mark.offset => Found::Unknown,
-                    None => Found::Nothing,
-                },
-            };
-            let trust = Trust::of(&run, meta.run.as_deref());
-            let verdict = self.state.borrow().sequence.judge(&meta, bounds, found, trust);
-            match verdict {
-                Verdict::Declare { base } => {
-                    let epoch = Epoch(getrandom::u64().map_err(Failure::new)?);
-                    if trust == Trust::Doubtful {
-                        tracing::warn!(
-                            "the bus was restarted, and may have lost messages that were heard: a new epoch begins at {base}"
-                        );
-                    } else if mark.is_some() {
-                        tracing::warn!("the bus has lost messages that are known here: a new epoch begins at {base}");
-                    }
-                    let life = Declared { stamp: Stamp { epoch, base }, after: bounds.last };
-                    session.append_meta(wire::encode_life(&life, &run)).await?;
-                    meta = Meta::read(&session.meta().await?);
-                }
-                Verdict::Follow(route) => {
-                    if let Run::Named(run) = run
-                        && meta.run.as_deref() != Some(&*run)
-                        // Another may just have said so.
-                        && Meta::read(&session.meta().await?).run.as_deref() != Some(&*run)
-                    {
-                        session.append_meta(wire::encode_run(&run)).await?;
-                    }
-                    let tail = session.tail(route.after).await?;
-                    let ears = session.listen().await?;
-                    return Ok(Begun { session, tail, ears, life: meta.best(), route });
-                }
-            }
-        }
-        Err(Failure::new("its records of what it has lost contradict each other"))
-    }
-
-    fn learn_key(&self, key: Option<[u8; 32]>) {
-        let mut state = self.state.borrow_mut();
-        if let Some(key) = key.filter(|key| state.key != Some(*key)) {
-            state.key = Some(key);
-            if let Some(keeper) = &self.keeper {
-                keeper.keep_key(key);
-            }
-            self.outbound.send(vec![Event::Key(key)]);
-        }
-    }
-
-    /// Everything is as at the beginning of a session.
-    fn open(&self, life: Option<Stamp>, route: Route, now: Instant) {
-        self.shared.fell_behind();
-        let state = &mut *self.state.borrow_mut();
-        state.sequence.follow(route);
-        (state.life, state.sent, state.sent_since) = (life, 0, None);
-        (state.last_return, state.last_own_return, state.mark_since) = (now, now, None);
-        // Its mark may be lost.
-        state.question = state.question.or(state.asked.take().map(|(_, question)| question));
-        state.is_mark_due = true;
-        state.opening = Some(DraftId { instance: self.instance, number: state.next_number });
-    }
-
     /// Everything that goes on in a session, until something fails.
     async fn converse(
         &self,
@@ -378,243 +291,11 @@ impl<D: Driver> Conductor<D> {
     ) -> Failure {
         tokio::select! {
             failure = self.publish(session) => failure,
-            failure = self.follow(tail) => failure,
+            failure = self.follow(session, tail) => failure,
             failure = self.watch() => failure,
             failure = self.measure(session) => failure,
             failure = self.whisper(session) => failure,
             failure = self.listen(ears) => failure,
-        }
-    }
-
-    /// Publishes drafts and marks, as many at once as there are.
-    async fn publish(&self, session: &D::Session) -> Failure {
-        loop {
-            let batch = self.next_batch(Instant::now());
-            if batch.is_empty() {
-                self.publishable.notified().await;
-                continue;
-            }
-            if let Err(failure) = answered(session.publish(&batch)).await {
-                return failure;
-            }
-        }
-    }
-
-    fn next_batch(&self, now: Instant) -> Vec<Bytes> {
-        let state = &mut *self.state.borrow_mut();
-        let mut batch = Vec::new();
-        // A life that the log has shown holds, whatever was known when the session began.
-        let lives = [state.life, state.sequence.in_force()].into_iter().flatten();
-        let Some(stamp) = lives.reduce(|best, next| if next.base > best.base { next } else { best }) else {
-            return batch;
-        };
-        if std::mem::take(&mut state.is_mark_due) {
-            let id = DraftId { instance: self.instance, number: state.next_number };
-            // Drafts that came since the session began have taken the number.
-            if let Some(opening) = &mut state.opening {
-                *opening = id;
-            }
-            state.next_number += 1;
-            if state.asked.is_none() {
-                state.asked = state.question.take().map(|question| (id.number, question));
-            }
-            state.mark_since.get_or_insert(now);
-            batch.push(wire::encode_mark(stamp, id));
-        }
-        if state.opening.is_some() {
-            return batch;
-        }
-        let mut bytes = 0;
-        for Pending { number, draft } in state.pending.range(state.sent..) {
-            if batch.len() == BATCH || bytes > BATCH_BYTES {
-                break;
-            }
-            let record = wire::encode_draft(stamp, DraftId { instance: self.instance, number: *number }, draft);
-            bytes += record.len();
-            batch.push(record);
-            state.sent += 1;
-        }
-        if state.sent > 0 {
-            state.sent_since.get_or_insert(now);
-        }
-        batch
-    }
-
-    /// Follows the log, as fast as what comes is taken.
-    async fn follow(&self, mut tail: impl Tail) -> Failure {
-        loop {
-            let records = match tail.next().await {
-                Ok(records) => records,
-                Err(failure) => return failure,
-            };
-            if let Err(failure) = self.take(records, Instant::now()) {
-                return failure;
-            }
-            while self.is_ahead() {
-                let _ = self.begin.send(());
-                self.shared.hold(|| self.is_ahead()).await;
-                // What was held is no silence.
-                self.state.borrow_mut().last_return = Instant::now();
-            }
-        }
-    }
-
-    fn is_ahead(&self) -> bool {
-        let state = self.state.borrow();
-        self.shared.is_behind(state.given, state.given_bytes)
-    }
-
-    /// Takes records of the log, and hands on what they bring.
-    fn take(&self, records: Vec<Record>, now: Instant) -> Result<(), Failure> {
-        if records.is_empty() {
-            return Ok(());
-        }
-        let mut taken = Ok(());
-        let mut events = Vec::with_capacity(records.len());
-        let mut is_up = false;
-        let mark = {
-            let state = &mut *self.state.borrow_mut();
-            state.last_return = now;
-            for Record { offset, bytes } in records {
-                if state.sequence.has_hole_before(offset) {
-                    // What came between may have begun a life. The next session will find out what it has missed.
-                    taken = Err(Failure::new("messages were trimmed before they were read"));
-                    break;
-                }
-                let message = state.decoder.decode(&bytes);
-                let id = message.as_ref().map(|message| message.id);
-                is_up |= id.is_some() && id == state.opening;
-                let ours = id.filter(|id| id.instance == self.instance);
-                if ours.is_some() {
-                    (state.last_own_return, state.mark_since) = (state.last_return, None);
-                }
-                state.take(self.instance, offset, message, now, &mut events);
-                if let Some(id) = ours
-                    && let Some((_, question)) = state.asked.take_if(|(number, _)| *number == id.number)
-                {
-                    events.push(Event::Level(question));
-                }
-            }
-            if is_up {
-                state.opening = None;
-            }
-            state.give(&events);
-            state.sequence.mark()
-        };
-        self.hand_on(events, mark);
-        self.settled.notify_one();
-        if is_up {
-            self.came_up();
-        }
-        self.ask();
-        taken
-    }
-
-    /// Gives events to whatever keeps them. Where the log stands is kept with them, and now and then without any, so that
-    /// a quiet night is not read again.
-    fn hand_on(&self, events: Vec<Event>, mark: Option<Mark>) {
-        let (Some(keeper), Some(mark)) = (&self.keeper, mark) else { return self.outbound.send(events) };
-        let kept = &mut self.state.borrow_mut().kept;
-        if !events.is_empty() || mark.offset.abs_diff(*kept) >= QUIET_RECORDS {
-            *kept = mark.offset;
-            keeper.keep(Ordered { events, mark });
-        }
-    }
-
-    /// Whoever comes back goes on from where it has read to, told or not, and finds out if the broker has lost that.
-    fn keep_mark(&self) {
-        let state = &mut *self.state.borrow_mut();
-        if let (Some(keeper), Some(mark)) = (&self.keeper, state.sequence.mark())
-            && mark.offset != state.kept
-        {
-            state.kept = mark.offset;
-            keeper.keep(Ordered { events: Vec::new(), mark });
-        }
-    }
-
-    /// Sees to it that the log moves, and ends the session when it does not.
-    async fn watch(&self) -> Failure {
-        loop {
-            sleep(TICK.min(self.canary / 4)).await;
-            if let Some(failure) = self.check(Instant::now()) {
-                return failure;
-            }
-        }
-    }
-
-    /// Measures how far behind the log we are, and not often: some brokers can only be asked by writing to the log.
-    async fn measure(&self, session: &D::Session) -> Failure {
-        loop {
-            sleep(self.canary * OWN_INTERVALS).await;
-            match answered(session.bounds()).await {
-                Ok(bounds) => {
-                    let read = self.state.borrow().sequence.mark().map_or(0, |mark| mark.offset);
-                    self.shared.lag.store(bounds.last.saturating_sub(read), Ordering::Relaxed);
-                }
-                Err(failure) => return failure,
-            }
-        }
-    }
-
-    fn check(&self, now: Instant) -> Option<Failure> {
-        if self.shared.is_held() {
-            return None;
-        }
-        let state = &mut *self.state.borrow_mut();
-        let patience = self.canary.max(Duration::from_secs(1));
-        // Others may still be heard; and while much is read, our own is behind it.
-        let waited = state.mark_since.map_or(Duration::ZERO, |since| now.duration_since(since));
-        let is_behind = state.opening.is_some();
-        if waited.max(if is_behind { patience } else { Duration::ZERO }) >= patience
-            && now.duration_since(state.last_return) > patience
-            || waited > patience.max(ANSWER_TIMEOUT) && !is_behind
-        {
-            return Some(Failure::new(format_args!("what is published does not come back within {patience:?}")));
-        }
-        if state.sent_since.is_some_and(|since| now.duration_since(since) > ANSWER_TIMEOUT) {
-            return Some(Failure::new(format_args!("messages have not come back within {ANSWER_TIMEOUT:?}")));
-        }
-        let is_silent = now.duration_since(state.last_return) >= self.canary;
-        let is_mute = now.duration_since(state.last_own_return) >= self.canary * OWN_INTERVALS;
-        if (is_silent || is_mute) && state.opening.is_none() && state.mark_since.is_none() {
-            (state.is_mark_due, state.mark_since) = (true, Some(now));
-            self.publishable.notify_one();
-        }
-        None
-    }
-
-    /// Whispers what there is.
-    async fn whisper(&self, session: &D::Session) -> Failure {
-        loop {
-            let Some(message) = self.next_whisper() else {
-                self.whispered.notified().await;
-                continue;
-            };
-            if let Err(failure) = answered(session.whisper(message)).await {
-                return failure;
-            }
-        }
-    }
-
-    /// Our name goes before it, so that we know it when we hear it ourselves.
-    fn next_whisper(&self) -> Option<Bytes> {
-        let message = self.state.borrow_mut().whispers.pop_front()?;
-        Some([&self.instance.to_be_bytes()[..], &message].concat().into())
-    }
-
-    /// Hears what others whisper.
-    async fn listen(&self, mut ears: impl Ears) -> Failure {
-        loop {
-            match ears.next().await {
-                Ok(message) => self.hear(message),
-                Err(failure) => return failure,
-            }
-        }
-    }
-
-    fn hear(&self, mut message: Bytes) {
-        if message.len() >= 8 && message.split_to(8)[..] != self.instance.to_be_bytes() {
-            self.outbound.send(vec![Event::Whisper(message)]);
         }
     }
 }

@@ -12,7 +12,7 @@
 //! repeats what was published without an answer, and drops what comes twice, so at-least-once is enough here.
 //!
 //! All of it runs on the journal's own thread, in a tokio runtime of one thread: futures need not be `Send`. `publish`,
-//! `whisper`, [`Tail::next`], [`Ears::next`] and one of the other calls are under way at the same time. No call is
+//! `whisper`, [`Tail::next`], [`Ears::next`] and one or two of the other calls are under way at the same time. No call is
 //! cancelled but at the end of the session, so none has to be safe against that. No call may block the thread.
 //!
 //! `contract.rs` plays the same script against every driver.
@@ -28,8 +28,8 @@ pub(super) trait Driver: Sized + 'static {
     /// A connection, or as many as the driver needs.
     type Session: Session;
 
-    /// Whether each record of the log has the offset after that of the one before. A hole is then a loss; where there may
-    /// be others, [`Tail::next`] fails when it passes over what was trimmed.
+    /// Whether each record of the log has the offset after that of the one before. A hole is then what was trimmed, or
+    /// deleted; where there may be others, [`Tail::next`] fails when it passes over what was trimmed.
     fn is_dense(&self) -> bool {
         true
     }
@@ -39,8 +39,8 @@ pub(super) trait Driver: Sized + 'static {
         REACH
     }
 
-    /// Bytes that one record may have. What is longer is refused before it is handed over, since a broker that refuses
-    /// it would hold up everything behind it.
+    /// Bytes that one record may have, which may be known only when a session has begun. What is longer is refused before
+    /// it is handed over, since a broker that refuses it would hold up everything behind it.
     fn max_record_bytes(&self) -> usize {
         usize::MAX
     }

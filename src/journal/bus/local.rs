@@ -23,9 +23,7 @@ pub(super) struct LocalBus {
 
 #[derive(Debug, Clone, Default)]
 struct State {
-    log: VecDeque<Bytes>,
-    /// Records trimmed.
-    trimmed: u64,
+    log: Log,
     meta: Vec<Bytes>,
     /// Sessions of another number are cut.
     generation: u64,
@@ -38,13 +36,35 @@ struct State {
     unclear_after: Option<usize>,
     is_stuck: bool,
     is_mute: bool,
+    is_confounding: bool,
+    /// Bytes that a record may have, if there is a bound.
+    max_record_bytes: Option<usize>,
+}
+
+/// The records that are there, of all that were.
+#[derive(Debug, Clone, Default)]
+struct Log {
+    records: VecDeque<Record>,
+    /// The newest record that was ever there.
+    last: u64,
+}
+
+impl Log {
+    fn push(&mut self, bytes: Bytes) {
+        self.last += 1;
+        self.records.push_back(Record { offset: self.last, bytes });
+    }
+
+    /// The records behind an offset.
+    fn behind(&self, after: u64) -> impl Iterator<Item = &Record> {
+        self.records.range(self.records.partition_point(|record| record.offset <= after)..)
+    }
 }
 
 /// What a broker had at one moment.
 #[derive(Debug, Clone)]
 pub(super) struct Snapshot {
-    log: VecDeque<Bytes>,
-    trimmed: u64,
+    log: Log,
     meta: Vec<Bytes>,
 }
 
@@ -98,16 +118,17 @@ impl LocalBus {
 
     /// Removes all records before an offset.
     pub(super) fn trim(&self, first: u64) {
-        self.change(|state| {
-            while state.trimmed + 1 < first && state.log.pop_front().is_some() {
-                state.trimmed += 1;
-            }
-        });
+        self.change(|state| state.log.records.retain(|record| record.offset >= first));
+    }
+
+    /// Removes one record, wherever it is.
+    pub(super) fn delete(&self, offset: u64) {
+        self.change(|state| state.log.records.retain(|record| record.offset != offset));
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        let State { log, trimmed, meta, .. } = self.state().clone();
-        Snapshot { log, trimmed, meta }
+        let State { log, meta, .. } = self.state().clone();
+        Snapshot { log, meta }
     }
 
     /// Restarts cost nothing, which it says.
@@ -118,7 +139,7 @@ impl LocalBus {
     /// The broker has come back with what it had then.
     pub(super) fn restore(&self, snapshot: Snapshot) {
         self.change(|state| {
-            (state.log, state.trimmed, state.meta) = (snapshot.log, snapshot.trimmed, snapshot.meta);
+            (state.log, state.meta) = (snapshot.log, snapshot.meta);
             state.generation += 1;
             state.runs += 1;
         });
@@ -126,12 +147,30 @@ impl LocalBus {
 
     /// The broker has come back with nothing.
     pub(super) fn wipe(&self) {
-        self.restore(Snapshot { log: VecDeque::new(), trimmed: 0, meta: Vec::new() });
+        self.restore(Snapshot { log: Log::default(), meta: Vec::new() });
+    }
+
+    /// Somebody else writes to the log and to the meta log.
+    pub(super) fn put(&self, record: Bytes, meta: Bytes) {
+        self.change(|state| {
+            state.log.push(record);
+            state.meta.push(meta);
+        });
+    }
+
+    /// Longer records are not taken any more, of which sessions learn that begin from here on.
+    pub(super) fn bound_records(&self, bytes: usize) {
+        self.change(|state| state.max_record_bytes = Some(bytes));
+    }
+
+    /// Whoever reads next comes upon something that nobody has thought of.
+    pub(super) fn confound(&self) {
+        self.change(|state| state.is_confounding = true);
     }
 
     /// All records that are in the log.
     pub(super) fn log(&self) -> Vec<Bytes> {
-        self.state().log.iter().cloned().collect()
+        self.state().log.records.iter().map(|record| record.bytes.clone()).collect()
     }
 }
 
@@ -140,6 +179,10 @@ impl Driver for LocalBus {
 
     fn reach(&self) -> Reach {
         self.reach
+    }
+
+    fn max_record_bytes(&self) -> usize {
+        self.state().max_record_bytes.unwrap_or(usize::MAX)
     }
 
     async fn connect(&self) -> Result<LocalSession, Failure> {
@@ -183,13 +226,14 @@ impl Session for LocalSession {
     }
 
     async fn bounds(&self) -> Result<Bounds, Failure> {
-        let state = self.state()?;
-        Ok(Bounds { first: state.trimmed + 1, last: state.trimmed + state.log.len() as u64 })
+        let Log { records, last } = &self.state()?.log;
+        Ok(Bounds { first: records.front().map_or(last + 1, |record| record.offset), last: *last })
     }
 
     async fn get(&self, offset: u64) -> Result<Option<Bytes>, Failure> {
         let state = self.state()?;
-        Ok(offset.checked_sub(state.trimmed + 1).and_then(|place| state.log.get(place as usize).cloned()))
+        let found = state.log.records.iter().find(|record| record.offset == offset);
+        Ok(found.map(|record| record.bytes.clone()))
     }
 
     async fn publish(&self, batch: &[Bytes]) -> Result<(), Failure> {
@@ -203,8 +247,11 @@ impl Session for LocalSession {
             changed.await;
         }
         let mut state = self.state()?;
+        if state.max_record_bytes.is_some_and(|most| batch.iter().any(|record| record.len() > most)) {
+            return Err(Failure::new("a record is too long"));
+        }
         let unclear = state.unclear_after.take();
-        state.log.extend(batch.iter().take(unclear.unwrap_or(usize::MAX)).cloned());
+        batch.iter().take(unclear.unwrap_or(usize::MAX)).for_each(|record| state.log.push(record.clone()));
         state.generation += u64::from(unclear.is_some());
         drop(state);
         self.bus.changed.notify_waiters();
@@ -240,10 +287,8 @@ impl Tail for LocalTail {
             changed.as_mut().enable();
             let records: Vec<Record> = {
                 let state = self.session.state()?;
-                let first = (self.after + 1).max(state.trimmed + 1);
-                let skipped = usize::try_from(first - state.trimmed - 1).unwrap();
-                let log = state.log.iter().skip(skipped).take(if state.is_stuck { 0 } else { BATCH }).cloned();
-                (first..).zip(log).map(|(offset, bytes)| Record { offset, bytes }).collect()
+                assert!(!state.is_confounding, "nobody has thought of this");
+                state.log.behind(self.after).take(if state.is_stuck { 0 } else { BATCH }).cloned().collect()
             };
             if let Some(last) = records.last() {
                 self.after = last.offset;

@@ -134,7 +134,7 @@ pub struct BusGauges {
     pub is_up: bool,
     /// Records of the log that have not been read, as far as is known.
     pub lag: u64,
-    /// Sessions begun after the first.
+    /// Times that the bus was lost, or not reached.
     pub reconnects: u64,
 }
 
@@ -245,6 +245,7 @@ impl BusJournal {
             None => Keeps::Nothing,
         };
         let outbound = Outbound { events: events_out, wake };
+        let fall = Fall { shared: Arc::clone(&shared), outbound: outbound.clone() };
         let key_to_propose = (!has_key).then_some(key);
         let instance = getrandom::u64().map_err(random)?;
         let conductor_shared = Arc::clone(&shared);
@@ -253,7 +254,7 @@ impl BusJournal {
             let conductor =
                 Conductor::new(driver, keeps, outbound, key_to_propose, instance, canary, conductor_shared, begin);
             conductor.run(orders);
-            drop(run);
+            drop((fall, run));
         };
         thread::Builder::new().name("bus".to_owned()).spawn(body)?;
         // Most often the bus is there, and nobody is told of an epoch that is none.
@@ -436,6 +437,22 @@ impl BusJournal {
             (true, _) => Status::BusDown,
             (false, true) => Status::Waiting,
             (false, false) => Status::Ok,
+        }
+    }
+}
+
+/// Goes with the thread. If that has fallen over, which must not happen, nothing of the bus comes any more.
+struct Fall {
+    shared: Arc<Shared>,
+    outbound: Outbound,
+}
+
+impl Drop for Fall {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            tracing::error!("the thread of the bus is gone, and this instance has to be started again");
+            self.shared.went_away();
+            self.outbound.send(vec![Event::Status(Status::BusDown)]);
         }
     }
 }

@@ -243,8 +243,11 @@ impl Tail for RedisTail {
         };
         let records = entries(of_log.ok_or_else(|| strange("the stream"))?)?;
         let records: Vec<Record> = records.into_iter().map(|(offset, bytes)| Record { offset, bytes }).collect();
-        if let Some(last) = records.last() {
-            self.after = last.offset;
+        match records.last() {
+            // An id of another kind is behind all of ours, so that none of ours would follow it.
+            Some(Record { offset: 0, .. }) => return Err(strange("the stream")),
+            Some(last) => self.after = last.offset,
+            None => {}
         }
         Ok(records)
     }
@@ -266,9 +269,10 @@ fn id(offset: u64) -> String {
     format!("0-{offset}")
 }
 
-/// The offset that an id is. Those of the meta log are times, and have none.
+/// The offset that an id is. Those of the meta log are times, and have none; and none is the last that there can be, since
+/// nothing would follow it.
 fn offset(id: &Value) -> Option<u64> {
-    str::from_utf8(bytes_of(id)?).ok()?.strip_prefix("0-")?.parse().ok()
+    str::from_utf8(bytes_of(id)?).ok()?.strip_prefix("0-")?.parse().ok().filter(|offset| *offset < u64::MAX)
 }
 
 fn bytes_of(value: &Value) -> Option<&[u8]> {

@@ -178,7 +178,7 @@ pub(super) struct Sequence {
     /// The last position known. What is not behind it is remembered, and told to whoever has said it.
     last: Position,
     /// The offset after that of the last record read, where offsets leave nothing out.
-    expected: Option<u64>,
+    expected: u64,
     route: Route,
     /// Something between the last record that was taken and the next is not had.
     has_skipped: bool,
@@ -203,7 +203,7 @@ impl Sequence {
             own,
             mark,
             last,
-            expected: None,
+            expected: 0,
             route: Route::default(),
             has_skipped: false,
             window: Window::new(reach.window),
@@ -244,13 +244,16 @@ impl Sequence {
 
     /// What follows our mark in the same log.
     fn behind(&self, mark: Mark, meta: &Meta, bounds: Bounds) -> Route {
-        if bounds.first > mark.offset + 1 {
+        // What was in our place nobody knows if it is trimmed: perhaps a higher life, before which ours had lost its end.
+        let may_be_over =
+            || meta.lives.iter().any(|life| life.stamp.base > mark.stamp.base && life.after < mark.offset);
+        if bounds.first > mark.offset + 1 || (bounds.first > mark.offset && may_be_over()) {
             let route = self.what_is_left(meta, bounds, Own::HasHole);
             return Route { least: higher(route.least, Some(mark.stamp)), ..route };
         }
         // A process that has just begun learns first what was before, and so does one that has read on, and found nothing
         // that was new.
-        let knows = self.expected == Some(mark.offset + 1) && self.in_force == Some(mark.stamp);
+        let knows = self.expected == mark.offset + 1 && self.in_force == Some(mark.stamp);
         let after = if knows { mark.offset } else { mark.offset.saturating_sub(self.reach.window + self.reach.slack) };
         let after = after.max(bounds.first - 1);
         Route {
@@ -304,24 +307,39 @@ impl Sequence {
             self.window.clear();
         }
         self.in_force = route.in_force;
-        self.expected = Some(route.after + 1);
-        self.has_skipped |= route.own != Own::GoesOn;
+        self.expected = route.after + 1;
+        self.has_skipped = route.own != Own::GoesOn;
         self.route = route;
     }
 
-    /// Whether something that is needed is left out before this record, which comes next: it has been trimmed before it was
-    /// read. Where offsets have holes nobody can tell.
+    /// Whether something that is needed is left out before this record, which comes next: it was trimmed before it was
+    /// read, or somebody has deleted it. Where offsets have holes nobody can tell.
     pub(super) fn has_hole_before(&self, offset: u64) -> bool {
-        let expected = self.expected.unwrap_or(offset).max(self.route.whole_after + 1);
-        self.is_dense && offset > expected
+        self.is_dense && offset > self.needed()
+    }
+
+    /// The offset of the record that is needed next.
+    fn needed(&self) -> u64 {
+        self.expected.max(self.route.whole_after + 1)
+    }
+
+    /// Has what is left out before this record be a loss, if the log began before it when that was already so: then it was
+    /// deleted, and there will be nothing else in its place. Whether it is. What has begun a life nobody deletes.
+    pub(super) fn cross(&mut self, offset: u64, bounds: Bounds) -> bool {
+        if bounds.first > self.needed() {
+            return false;
+        }
+        self.has_skipped |= offset > self.route.known + 1;
+        self.expected = offset;
+        true
     }
 
     /// Takes the next record of the log; `message` is `None` if it could not be read. Gives `None` if nobody is told.
     pub(super) fn take(&mut self, offset: u64, message: Option<Message>) -> Option<Taken> {
-        if self.expected.is_some_and(|expected| offset < expected) {
+        if offset < self.expected {
             return None;
         }
-        self.expected = Some(offset + 1);
+        self.expected = offset + 1;
         let Some(Message { stamp, id, body }) = message else {
             self.pass(offset);
             return None;
@@ -367,9 +385,12 @@ impl Sequence {
         self.own.is_none_or(|own| in_force.base > own.base || (goes_on && in_force.epoch == own.epoch))
     }
 
-    /// A record that cannot be read keeps its position.
+    /// A record that cannot be read keeps its position. A loss is told before something that can: until then it is not
+    /// passed.
     fn pass(&mut self, offset: u64) {
-        let Some(stamp) = self.in_force.filter(|in_force| Some(*in_force) == self.own) else { return };
+        let Some(stamp) = self.in_force.filter(|in_force| Some(*in_force) == self.own && !self.has_skipped) else {
+            return;
+        };
         let mark = Mark { stamp, offset, id: None };
         if offset > self.route.known && mark.position() > self.last {
             (self.mark, self.last) = (Some(mark), mark.position());

@@ -45,6 +45,8 @@ pub(crate) enum News {
     Rewound { last: u64 },
     /// Everything up to here has been trimmed.
     Trimmed { upto: u64 },
+    /// Somebody has deleted the record at this offset.
+    Deleted { offset: u64 },
 }
 
 /// A broker that all instances share.
@@ -193,6 +195,20 @@ impl Broker {
         }
     }
 
+    /// Deletes a record from the midst of the log, if that can be told from other holes. It has begun no life.
+    pub(crate) fn delete(&mut self) {
+        if !self.is_dense || self.kept.log.len() < 2 {
+            return;
+        }
+        let place = self.rng.usize(1..self.kept.log.len());
+        let life = |place: usize| Decoder::new().decode(&self.kept.log[place].bytes).map(|message| message.stamp);
+        if life(place) == life(place - 1)
+            && let Some(deleted) = self.kept.log.remove(place)
+        {
+            self.news.push(News::Deleted { offset: deleted.offset });
+        }
+    }
+
     /// Notes what there is, to come back with it.
     pub(crate) fn remember(&mut self) {
         self.snapshot = Some(self.kept.clone());
@@ -305,6 +321,11 @@ impl SimulatedSession {
         Ok(())
     }
 
+    pub(super) fn bounds_now(&self) -> Bounds {
+        let broker = self.broker.borrow();
+        Bounds { first: broker.kept.trimmed + 1, last: broker.kept.last }
+    }
+
     pub(super) fn whisper_now(&self, message: &Bytes) {
         let broker = &mut *self.broker.borrow_mut();
         for place in &mut broker.places {
@@ -357,8 +378,7 @@ impl Session for SimulatedSession {
 
     async fn bounds(&self) -> Result<Bounds, Failure> {
         self.pause().await?;
-        let broker = self.broker.borrow();
-        Ok(Bounds { first: broker.kept.trimmed + 1, last: broker.kept.last })
+        Ok(self.bounds_now())
     }
 
     async fn get(&self, offset: u64) -> Result<Option<Bytes>, Failure> {

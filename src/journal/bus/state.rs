@@ -28,6 +28,8 @@ pub(super) struct State {
     /// How many of them have been handed to the broker in this session.
     pub(super) sent: usize,
     pub(super) sent_since: Option<Instant>,
+    /// The number of the last draft that was ever handed to a broker, which may have it.
+    pub(super) handed: u64,
     pub(super) next_number: u64,
     /// The life that is to be published in, if the log does not show a higher one.
     pub(super) life: Option<Stamp>,
@@ -65,6 +67,7 @@ impl State {
             pending: VecDeque::new(),
             sent: 0,
             sent_since: None,
+            handed: 0,
             next_number: 1,
             life: None,
             key: None,

@@ -1,16 +1,19 @@
 //! The journal of several instances on one bus inside the process, with everything that may happen to it.
 
+mod losses;
+mod outages;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::conductor::ANSWER_TIMEOUT;
-use super::local::{LocalBus, Snapshot};
+use super::local::LocalBus;
 use super::sequence::Reach;
 use super::*;
 use crate::chat::entry::{Entry, MemberId};
 use crate::journal::Journal;
+use crate::journal::ordered::{DraftId, Stamp};
 use crate::journal::tests::{Bell, Desk, keeps_its_promises, raw, said, text};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -189,254 +192,21 @@ fn a_repeat_is_told_to_whoever_repeats_wherever_the_original_was_said() {
 }
 
 #[test]
-fn what_was_published_without_an_answer_is_there_once_and_in_order() {
-    for get_through in [0, 1, 7, 40] {
-        let bus = LocalBus::new();
-        let (mut one, mut other) = (Instance::new(&bus, None), Instance::new(&bus, None));
-        one.say("before");
-        one.until_heard("before");
-        bus.lose_answer_after(get_through);
-        one.desk.say((0..40).map(|number| by(1, raw("room", &number.to_string()))));
-        one.until_heard("39");
-        other.until_heard("39");
-        let expected: Vec<String> =
-            ["before".to_owned()].into_iter().chain((0..40).map(|number| number.to_string())).collect();
-        assert_eq!(one.texts(), expected, "{get_through}");
-        assert_eq!(other.heard.entries, one.heard.entries);
-        assert_eq!(one.desk.journal.in_flight(), 0);
-        assert_eq!(one.heard.losses.len(), 1, "that of the beginning");
-    }
-}
-
-#[test]
-fn what_is_said_while_the_bus_is_away_waits() {
-    let bus = LocalBus::new();
-    let limits = Limits { max_drafts_in_flight: 3, ..limits() };
-    bus.down();
-    let mut one = Instance { desk: open(&bus, None, &limits), heard: Heard::default() };
-    assert_eq!(one.desk.journal.readiness(), Err(Unready::Away));
-    one.until("it is told", |it| it.heard.statuses == [Status::BusDown]);
-    for text in ["one", "two", "three"] {
-        assert!(one.desk.journal.has_room());
-        one.say(text);
-    }
-    assert!(!one.desk.journal.has_room(), "whoever says more is not read");
-    bus.up();
-    one.until_heard("three");
-    assert_eq!(one.texts(), ["one", "two", "three"]);
-    one.until_ready();
-    assert_eq!((&one.heard.statuses[..], one.desk.journal.has_room()), (&[Status::BusDown, Status::Ok][..], true));
-    // A moment is nothing to be told.
-    bus.cut();
-    one.say("four");
-    one.until_heard("four");
-    assert_eq!(one.heard.statuses.len(), 2);
-    assert!(one.desk.journal.bus_gauges().unwrap().reconnects > 0);
-}
-
-#[test]
-fn a_silent_bus_is_noticed_and_left() {
+fn what_no_instance_has_written_harms_nobody() {
     let bus = LocalBus::new();
     let mut one = Instance::new(&bus, None);
-    one.until_ready();
-    bus.stick(true);
-    one.until("it is noticed", |it| it.desk.journal.readiness().is_err());
-    bus.stick(false);
-    one.until_ready();
-    one.say("again");
-    one.until_heard("again");
-    // While all is well and nobody speaks, now and then a mark comes back.
-    let marks = bus.log().len();
-    one.until("a mark", |_| bus.log().len() > marks);
-    assert_eq!(one.desk.journal.readiness(), Ok(()));
-}
-
-#[test]
-fn a_bus_that_does_not_answer_is_noticed_as_soon_while_people_talk() {
-    let bus = LocalBus::new();
-    let mut one = Instance::new(&bus, None);
-    one.until_ready();
-    bus.mute(true);
-    one.say("stuck");
-    let since = Instant::now();
-    one.until("it is noticed", |it| it.desk.journal.readiness().is_err());
-    assert!(since.elapsed() < ANSWER_TIMEOUT * 8 / 10, "the mark waits behind what is not answered, and is due");
-    bus.mute(false);
-    one.until_ready();
-    one.until_heard("stuck");
-    assert_eq!(one.texts(), ["stuck"]);
-}
-
-#[test]
-fn a_bus_that_has_lost_everything_is_gone_on_with_behind_all_that_is_known() {
-    let (bus, folder) = (LocalBus::new(), Folder::new());
-    let (file, absent) = (folder.file("a.db"), folder.file("b.db"));
-    let (mut one, mut other) = (Instance::new(&bus, Some(&file)), Instance::new(&bus, None));
-    let mut third = Instance::new(&bus, Some(&absent));
-    one.say("old 1");
-    one.say("old 2");
-    for instance in [&mut one, &mut other, &mut third] {
-        instance.until_heard("old 2");
-    }
-    drop(third);
-    one.say("old 3");
-    other.until_heard("old 3");
-    one.until_heard("old 3");
-    let (epoch, known) = (one.desk.journal.epoch(), one.heard.entries[2].0);
-    bus.wipe();
-    one.say("new 1");
-    other.say("new 2");
-    for instance in [&mut one, &mut other] {
-        instance.until("both are heard", |it| it.heard.entries.len() == 5);
-        assert_eq!(instance.heard.losses.len(), 2, "at the beginning, and now");
-        assert_ne!(instance.desk.journal.epoch(), epoch);
-        assert!(instance.heard.losses[1].upto >= Position(known));
-    }
-    assert_eq!(one.heard.entries, other.heard.entries);
-    assert!(one.heard.entries.is_sorted_by(|one, next| one.0 < next.0));
-    // Who was not there finds that something is missing, and is with the others from then on.
-    let mut third = Instance::new(&bus, Some(&absent));
-    third.until("both are heard", |it| it.heard.entries.len() == 2);
-    assert_eq!(third.heard.entries, one.heard.entries[3..]);
-    assert_eq!(third.desk.journal.epoch(), one.desk.journal.epoch());
-    assert_eq!(third.heard.losses.len(), 1);
-    let page = third.desk.page("room", Range::Before(Position(u64::MAX)), 10, usize::MAX);
-    assert_eq!(page.entries.unwrap().iter().map(text).collect::<Vec<_>>()[..2], ["old 1", "old 2"]);
-    assert!(page.floor >= Position(known), "nobody goes on from before the loss");
-}
-
-#[test]
-fn a_bus_that_comes_back_as_it_was_is_noticed() {
-    let (bus, folder) = (LocalBus::new(), Folder::new());
-    let file = folder.file("a.db");
-    let (mut one, mut other) = (Instance::new(&bus, None), Instance::new(&bus, Some(&file)));
-    one.say("kept");
-    other.until_heard("kept");
-    let snapshot = bus.snapshot();
-    for text in ["lost 1", "lost 2", "lost 3"] {
-        one.say(text);
-    }
-    one.until_heard("lost 3");
-    other.until_heard("lost 3");
-    bus.restore(snapshot);
-    other.say("after");
+    one.say("before");
+    one.until_heard("before");
+    let life = Stamp { epoch: Epoch(1), base: Position(u64::MAX) };
+    let id = DraftId { instance: 1, number: 1 };
+    let meta = wire::encode_life(&wire::Declared { stamp: life, after: u64::MAX }, &driver::Run::Unmarked);
+    bus.put(wire::encode_mark(life, id), meta);
+    bus.put(Bytes::from_static(b"rubbish"), Bytes::from_static(b"rubbish"));
+    one.say("after");
     one.until_heard("after");
-    other.until_heard("after");
-    assert_eq!(one.heard.entries, other.heard.entries);
-    assert_eq!((one.heard.losses.len(), one.heard.losses[1].epoch), (2, other.desk.journal.epoch()));
-    // Whoever comes now has never known what was lost.
     let mut late = Instance::new(&bus, None);
     late.until_heard("after");
-    assert_eq!(late.texts(), ["kept", "after"]);
-    assert_eq!(late.heard.entries[1], one.heard.entries[4]);
-}
-
-#[test]
-fn instances_that_keep_nothing_find_out_that_the_bus_was_restarted_when_they_were() {
-    let restart = |bus: &LocalBus, had: Snapshot, lasts: bool| {
-        if lasts {
-            bus.keep_everything();
-        }
-        bus.restore(had);
-    };
-    for (name, is_whole, lasts, stays, is_new) in [
-        ("its end is lost", false, false, false, true),
-        ("nobody knows that it is not", true, false, false, true),
-        ("it says that it keeps everything", true, true, false, false),
-        ("whoever is there", true, false, true, true),
-        ("somebody is there who knows better", false, false, true, true),
-    ] {
-        let bus = LocalBus::new();
-        let mut one = Instance::new(&bus, None);
-        one.say("kept");
-        one.until_heard("kept");
-        let snapshot = bus.snapshot();
-        one.say("heard");
-        one.until_heard("heard");
-        let (epoch, known) = (one.desk.journal.epoch(), one.heard.entries[1].0);
-        let snapshot = if is_whole { bus.snapshot() } else { snapshot };
-        if !stays {
-            drop(one);
-            restart(&bus, snapshot, lasts);
-        } else {
-            restart(&bus, snapshot, lasts);
-            one.say("again");
-            one.until_heard("again");
-            drop(one);
-        }
-        let mut all = [Instance::new(&bus, None), Instance::new(&bus, None)];
-        for number in 0..5 {
-            all[number % 2].say(&format!("new {number}"));
-        }
-        for instance in &mut all {
-            instance.until("everything", |it| it.texts().iter().filter(|text| text.starts_with("new")).count() == 5);
-        }
-        assert_eq!(all[0].heard.entries, all[1].heard.entries, "{name}");
-        let epochs = all.each_ref().map(|it| it.desk.journal.epoch());
-        assert_eq!((epochs[0] == epochs[1], epochs[0] != epoch), (true, is_new), "{name}");
-        let again =
-            all[0].heard.entries.iter().filter(|(position, text)| *position <= known && text.starts_with("new"));
-        assert_eq!(again.count(), 0, "{name}: no position is given again");
-        assert!(all[0].heard.entries.is_sorted_by(|one, next| one.0 < next.0), "{name}");
-        // Whoever restarts while the bus stays finds it as it was.
-        drop(all);
-        let mut late = Instance::new(&bus, None);
-        late.until_ready();
-        assert_eq!(late.desk.journal.epoch(), epochs[0], "{name}");
-    }
-}
-
-#[test]
-fn a_store_that_was_behind_does_not_give_positions_again() {
-    let (bus, folder) = (LocalBus::new(), Folder::new());
-    let file = folder.file("a.db");
-    let mut kept = Instance::new(&bus, Some(&file));
-    kept.say("kept");
-    kept.until_heard("kept");
-    drop(kept);
-    // What comes back is all that the store knows of, and more was heard.
-    let snapshot = bus.snapshot();
-    let mut memory = Instance::new(&bus, None);
-    memory.say("lost");
-    memory.until_heard("lost");
-    let heard = (memory.desk.journal.epoch(), memory.heard.entries.last().unwrap().0);
-    drop(memory);
-    bus.restore(snapshot);
-    let mut back = Instance::new(&bus, Some(&file));
-    back.say("new");
-    back.until_heard("new");
-    let given = (back.desk.journal.epoch(), back.heard.entries.last().unwrap().0);
-    assert!(given.0 != heard.0, "{given:?} was given after {heard:?}");
-}
-
-#[test]
-fn what_was_trimmed_before_it_was_read_is_told() {
-    let bus = LocalBus::looking_back(Reach { window: 3, slack: 1, edge: 1, fill: 100 });
-    let folder = Folder::new();
-    let file = folder.file("a.db");
-    let mut one = Instance::new(&bus, Some(&file));
-    one.say("kept");
-    one.until_heard("kept");
-    let epoch = one.desk.journal.epoch();
-    drop(one);
-    let mut other = Instance::new(&bus, None);
-    for text in ["missed", "trimmed", "1", "2", "3", "4", "5", "6", "there"] {
-        other.say(text);
-    }
-    other.until_heard("there");
-    let [.., (trimmed, _), _, _, _, _, _, _, (last, _)] = &other.heard.entries[..] else { panic!("{:?}", other.heard) };
-    bus.trim(trimmed + 1);
-    let mut one = Instance::new(&bus, Some(&file));
-    one.until_heard("there");
-    // What comes first may be a repeat of what was trimmed.
-    assert_eq!(one.texts(), ["6", "there"]);
-    assert_eq!(one.heard.losses, [Lost { epoch, upto: Position(last - 2) }]);
-    // Nobody is told twice.
-    drop(one);
-    let mut one = Instance::new(&bus, Some(&file));
-    other.say("then");
-    one.until_heard("then");
-    assert_eq!((one.texts(), one.heard.losses.len()), (vec!["then"], 0));
+    assert_eq!(late.heard, one.heard);
 }
 
 #[test]
@@ -545,53 +315,4 @@ fn whoever_asks_learns_when_everything_has_been_told() {
         one.until_ready();
         other.until_ready();
     }
-}
-
-#[test]
-fn nobody_reads_ahead_of_a_loop_that_does_not_take() {
-    let bus = LocalBus::new();
-    let slow = Instance::new(&bus, None);
-    let mut one = Instance::new(&bus, None);
-    for _ in 0..10 {
-        one.desk.say((0..5_000).map(|number| by(1, raw("room", &number.to_string()))));
-        one.until("all are back", |it| it.desk.journal.in_flight() == 0);
-    }
-    let mut slow = slow;
-    slow.until("the lag is measured", |it| {
-        it.desk.journal.bus_gauges().unwrap().lag == 0 || !it.heard.entries.is_empty()
-    });
-    slow.until("everything", |it| it.heard.entries.len() == 50_000);
-    assert_eq!(slow.heard.entries, one.heard.entries);
-}
-
-#[test]
-fn a_session_that_ends_while_it_is_held_leaves_nothing_held() {
-    let bus = LocalBus::new();
-    let mut slow = Instance::new(&bus, None);
-    let mut one = Instance::new(&bus, None);
-    slow.until_ready();
-    one.until_ready();
-    for _ in 0..5 {
-        one.desk.say((0..5_000).map(|number| by(1, raw("room", &number.to_string()))));
-        one.until("all are back", |it| it.desk.journal.in_flight() == 0);
-    }
-    let shared = match &slow.desk.journal {
-        Journal::Bus(journal) => Arc::clone(&journal.shared),
-        journal => panic!("{journal:?}"),
-    };
-    let wait = |what: &str, is_so: &dyn Fn() -> bool| {
-        let deadline = Instant::now() + DEADLINE;
-        while !is_so() {
-            assert!(Instant::now() < deadline, "{what}");
-            thread::park_timeout(Duration::from_millis(2));
-        }
-    };
-    wait("it is held", &|| shared.is_held());
-    bus.down();
-    wait("the session has ended", &|| shared.readiness() == Err(Unready::Away));
-    slow.take();
-    bus.up();
-    slow.until_ready();
-    bus.stick(true);
-    slow.until("the silence is noticed", |it| it.desk.journal.readiness() == Err(Unready::Away));
 }

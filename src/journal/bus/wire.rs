@@ -33,6 +33,10 @@ const MARK: u8 = 3;
 const HAS_AUTHOR: u8 = 1;
 const HAS_NONCE: u8 = 2;
 
+/// A base above this is of no program: positions are numbers in JSON, which go to 2^53. A life that had it would hold for
+/// ever, since lives only go up.
+const MAX_BASE: u64 = 1 << 52;
+
 /// Names of rooms that are known to be valid without looking.
 const KNOWN_ROOMS: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();
 
@@ -128,7 +132,9 @@ impl Decoder {
             return None;
         }
         let kind = rest.byte()?;
-        let stamp = Stamp { epoch: Epoch(rest.eight()?), base: Position(rest.number()?) };
+        let epoch = Epoch(rest.eight()?);
+        let base = Position(rest.number().filter(|base| *base <= MAX_BASE)?);
+        let stamp = Stamp { epoch, base };
         let id = DraftId { instance: rest.eight()?, number: rest.number()? };
         let body = match kind {
             MARK => Body::Mark,
@@ -256,7 +262,9 @@ impl Meta {
             match serde_json::from_slice(record) {
                 Ok(MetaRecord::Epoch { epoch, base, after, run }) => {
                     meta.run = run.or(meta.run);
-                    if let Ok(epoch) = epoch.parse() {
+                    if let Ok(epoch) = epoch.parse()
+                        && base <= MAX_BASE
+                    {
                         meta.lives.push(Declared { stamp: Stamp { epoch, base: Position(base) }, after });
                     }
                 }
@@ -318,7 +326,7 @@ mod tests {
         let binary = Draft { content: Content::Binary(Bytes::from_static(b"\0\xff\n")), ..raw("lobby", "") };
         let anonymous = Draft { nonce: Some(Nonce("n".into())), ..raw("lobby", "hi") };
         for draft in [raw("lobby", "hi"), said("Küche 2", (u64::MAX, "Ann"), "n-1", "größer"), binary, anonymous] {
-            let (stamp, id) = (Stamp { base: Position(u64::MAX), ..STAMP }, DraftId { number: u64::MAX, ..ID });
+            let (stamp, id) = (Stamp { base: Position(MAX_BASE), ..STAMP }, DraftId { number: u64::MAX, ..ID });
             let record = encode_draft(stamp, id, &draft);
             // A nonce without an author is nobody's, and the member is one of this instance.
             let nonce = draft.nonce.clone().filter(|_| draft.author.is_some());
@@ -344,6 +352,7 @@ mod tests {
             ("another format", with(0, 2), None),
             ("another kind", with(1, 9), unknown.clone()),
             ("a text that is none", with(last, 0xff), unknown.clone()),
+            ("a base that is none", encode_mark(Stamp { base: Position(MAX_BASE + 1), ..STAMP }, ID), None),
             ("nothing", Bytes::new(), None),
             ("rubbish", Bytes::from_static(b"\x01\x01rubbish"), None),
         ] {
@@ -381,6 +390,9 @@ mod tests {
             Bytes::from_static(b"{\"record\": \"epoch\", \"epoch\": \"x\", \"base\": 99, \"after\": 0}"),
             encode_life(&two, &Run::Unmarked),
             Bytes::from_static(b"{\"record\": \"of tomorrow\"}"),
+            Bytes::from_static(
+                b"{\"record\": \"epoch\", \"epoch\": \"5\", \"base\": 18446744073709551615, \"after\": 0}",
+            ),
             Bytes::from_static(b"\xff"),
             encode_key(&[4; 32]),
             encode_life(&three, &Run::Unmarked),

@@ -97,7 +97,7 @@ impl Store {
         self.epoch
     }
 
-    /// The last entry that it has had in this life.
+    /// The last entry that it has had in this life, or the end of what was lost behind that.
     pub(crate) fn last(&self) -> Position {
         self.last
     }
@@ -172,7 +172,9 @@ impl Store {
                     self.last = entry.position;
                     self.entries.push(Entry { origin: None, ..entry.clone() });
                 }
-                Event::Lost(lost) if lost.upto > Position::START => self.lost = lost.upto,
+                Event::Lost(lost) if lost.upto > Position::START => {
+                    (self.lost, self.last) = (lost.upto, self.last.max(lost.upto));
+                }
                 _ => {}
             }
         }

@@ -119,6 +119,7 @@ impl Appender {
                 }
                 Event::Lost(lost) if lost.upto > Position::START => {
                     schema::set(connection, schema::LOST, schema::number(lost.upto))?;
+                    last = last.max(lost.upto);
                 }
                 _ => {}
             }

@@ -98,10 +98,10 @@ pub(super) fn mark(connection: &Connection, key: &str) -> rusqlite::Result<Posit
     Ok(get(connection, key)?.map_or(Position::START, position))
 }
 
-/// The last position that was ever given: that of the last entry, or of the last one trimmed.
+/// The last position that was ever told: that of the last entry, of the last one trimmed, or of what was lost.
 pub(super) fn last(connection: &Connection) -> rusqlite::Result<Position> {
     let last: Option<i64> = connection.query_row("SELECT max(position) FROM entries", [], |row| row.get(0))?;
-    Ok(last.map_or(Position::START, position).max(mark(connection, FLOOR)?))
+    Ok(last.map_or(Position::START, position).max(mark(connection, FLOOR)?).max(mark(connection, LOST)?))
 }
 
 /// Positions and all else that counts from zero fit into the 63 bits of a number in the file.

@@ -1,16 +1,16 @@
 //! What the bus has put in order, by a rule much simpler than the program's: what a record of the log is, and where.
 //!
-//! The life in force is the highest that the log has shown. Under it a record has the position base + offset. It is new
-//! unless the same life has had its id, or its author and nonce, within the window before it. What an instance emits must be the record at that
-//! position; and who has heard a room without being told of a gap must have heard all of it. That is judged when all is
-//! over, since an instance may be far behind.
+//! The life in force is the highest that the log has shown. Under it a record has the position base + offset. It is
+//! new unless the same life has had its id, or its author and nonce, within the window before it. What an instance
+//! emits must be the record at that position; and who has heard a room without being told of a gap must have heard
+//! all of it. That is judged when all is over, since an instance may be far behind.
 //!
 //! One thing is excused. An instance with a store whose place is still in the log goes on from there, also if what was
 //! trimmed reaches into the window before it: to that instance a repeat of what was trimmed is new. An operator lets the bus
 //! keep more than what comes while an instance is away.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::rc::Rc;
 
@@ -29,6 +29,8 @@ pub(super) struct Common {
     pub(super) rewinds: u32,
     /// Up to where each life was trimmed.
     trimmed: HashMap<Epoch, u64>,
+    /// What somebody has deleted of each life.
+    deleted: HashMap<Epoch, BTreeSet<u64>>,
     window: Window,
     claims: Vec<Claim>,
 }
@@ -117,6 +119,7 @@ impl Common {
             rewound: HashSet::new(),
             rewinds: 0,
             trimmed: HashMap::new(),
+            deleted: HashMap::new(),
             window: Window::default(),
             claims: Vec::new(),
         }))
@@ -137,6 +140,11 @@ impl Common {
                         *trimmed = placed.position.max(*trimmed);
                     }
                 }
+                News::Deleted { offset } => {
+                    for placed in self.log.iter().filter(|placed| placed.offset == offset) {
+                        self.deleted.entry(placed.life.epoch).or_default().insert(placed.position);
+                    }
+                }
             }
         }
     }
@@ -144,7 +152,9 @@ impl Common {
     fn place(&mut self, published_in: Life, offset: u64, id: (u64, u64), draft: Option<Draft>) {
         let life = match self.log.last().map(|placed| placed.life) {
             Some(life) if life.base >= published_in.base => life,
-            Some(_) if self.rewinds == 0 => panic!("another life begins, and nothing was lost: {published_in:?}"),
+            Some(_) if self.rewinds == 0 && self.deleted.is_empty() => {
+                panic!("another life begins, and nothing was lost: {published_in:?}")
+            }
             _ => published_in,
         };
         let position = life.base + offset;
@@ -176,17 +186,24 @@ impl Common {
 
     /// Whether a number of what somebody says may be left out.
     pub(super) fn has_lost(&self) -> bool {
-        self.rewinds > 0 || self.has_trimmed()
+        self.rewinds > 0 || self.has_trimmed() || !self.deleted.is_empty()
     }
 
-    /// An instance emits this in a life. If it `keeps` it may not know what was trimmed.
+    /// Whether something of a life was deleted from a position on, up to and with another.
+    fn has_deleted(&self, epoch: Epoch, from: u64, upto: u64) -> bool {
+        self.deleted.get(&epoch).is_some_and(|deleted| deleted.range(from..=upto).next().is_some())
+    }
+
+    /// An instance emits this in a life. If it `keeps` it may not know what was trimmed, and nobody who begins to read knows
+    /// what was deleted.
     pub(super) fn check_entry(&self, epoch: Epoch, entry: &Entry, keeps: bool) {
         let there = self.said.get(&entry.position.0).map_or(&[][..], Vec::as_slice);
         let told = Entry { origin: None, ..entry.clone() };
         let found = there.iter().find(|said| said.epoch == epoch && said.entry == told);
         let Some(found) = found else { panic!("{told:?} of {epoch} is not in the log, where is {there:?}") };
         let trimmed = if keeps { self.trimmed.get(&epoch).copied().unwrap_or(0) } else { 0 };
-        let is_new = found.original.is_none_or(|original| original <= trimmed);
+        let is_gone = |original: u64| original <= trimmed || self.has_deleted(epoch, original, entry.position.0);
+        let is_new = found.original.is_none_or(is_gone);
         let same = |said: &&Said| said.entry.content == entry.content || said.entry.nonce == entry.nonce;
         assert!(
             is_new,
@@ -201,7 +218,7 @@ impl Common {
         let trimmed = self.trimmed.get(&epoch).copied().unwrap_or(0);
         let is_trimmed = trimmed > after && upto <= trimmed + self.broker.borrow().passed_over();
         assert!(
-            former != epoch || is_trimmed,
+            former != epoch || is_trimmed || self.has_deleted(epoch, after + 1, upto),
             "nothing of {epoch} was lost from {after} to {upto}, which is trimmed up to {trimmed}"
         );
     }

@@ -79,7 +79,7 @@ impl Page {
         let name = tab_of.map_or_else(|| format!("N{number}"), |other| other.name.clone());
         let known_in = tab_of.map(|other| other.known_in.clone()).unwrap_or_default();
         let person = tab_of.and_then(|other| other.person.clone());
-        let seats = std::array::from_fn(Seat::new);
+        let seats = std::array::from_fn(|room| Seat::new(room, now));
         let (connection, session, unconfirmed, ghost) = (None, None, Vec::new(), None);
         Page { number, name, person, session, known_in, connection, retry_at: now, ghost, seats, unconfirmed, said: 0 }
     }

@@ -75,6 +75,8 @@ pub(super) struct Tally {
     pub(super) cuts: u64,
     /// How often the log has lost something.
     pub(super) losses: u64,
+    /// Made of how full all outboxes were behind each turn: it tells runs apart.
+    course: u64,
 }
 
 impl Tally {
@@ -285,6 +287,7 @@ impl Scene {
                 }
                 reactor.turn(self.now);
                 is_first = false;
+                self.tally.course = self.tally.course.rotate_left(7) ^ reactor.connections.outbox_bytes() as u64;
                 self.truths[place].absorb();
                 self.check_bounds(place);
                 if self.rng.bool() {

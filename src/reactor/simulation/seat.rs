@@ -38,9 +38,9 @@ pub(super) enum Standing {
 }
 
 impl Seat {
-    pub(super) fn new(room: usize) -> Seat {
+    pub(super) fn new(room: usize, now: Instant) -> Seat {
         let (resume, view, people) = (None, None, BTreeMap::new());
-        Seat { room, standing: Standing::Out, resume, known_at: 0, view, people, count: 0, retry_at: Instant::now() }
+        Seat { room, standing: Standing::Out, resume, known_at: 0, view, people, count: 0, retry_at: now }
     }
 
     pub(super) fn is_in(&self) -> bool {

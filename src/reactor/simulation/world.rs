@@ -193,6 +193,7 @@ impl World {
                 let most = if rng.bool() { broker.spare() } else { broker.spare() / 3 };
                 broker.trim(rng.usize(..=most));
             }
+            391..400 => broker.delete(),
             _ => {}
         }
     }
@@ -301,6 +302,7 @@ impl World {
         self.pages.iter_mut().for_each(|page| page.cut_if_stuck(scene));
         self.raw_members.iter_mut().for_each(|member| member.cut_if_stuck(scene));
         self.listeners.iter_mut().for_each(|listener| listener.cut_if_stuck(scene));
+        self.visitors.iter_mut().for_each(|visitor| visitor.cut_if_stuck(scene));
         // People of instances that have said goodbye are expected for a while.
         for _ in 0..if self.scene.bus.is_some() { 900 } else { 500 } {
             self.pass(Duration::from_millis(50));

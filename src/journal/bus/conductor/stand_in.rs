@@ -207,8 +207,12 @@ impl StandIn {
             Some(batch) => session.publish_now(&batch)?,
         }
         if rng.u8(..) < 200 {
-            let records = tail.poll_next(rng.usize(1..=40))?;
-            conductor.take(records, now)?;
+            let mut records = tail.poll_next(rng.usize(1..=40))?.into_iter();
+            conductor.take(&mut records, now);
+            while let [behind_hole, ..] = records.as_slice() {
+                conductor.cross(behind_hole.offset, session.bounds_now())?;
+                conductor.take(&mut records, now);
+            }
         }
         while rng.u8(..) < 200
             && let Some(message) = conductor.next_whisper()

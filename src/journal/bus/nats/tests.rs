@@ -63,6 +63,19 @@ fn what_is_trimmed_is_passed_over() {
 }
 
 #[test]
+fn what_is_deleted_is_passed_over_and_the_log_begins_before_it() {
+    let server = NatsServer::start();
+    trials::run(async {
+        let session = driver(&server, "chat").connect().await.unwrap();
+        session.publish(&trials::numbered("record", 3)).await.unwrap();
+        assert!(session.log.delete_message(2).await.unwrap());
+        assert_eq!(session.bounds().await.unwrap(), Bounds { first: 1, last: 3 });
+        let records = trials::read(&mut session.tail(0).await.unwrap(), 2).await;
+        assert_eq!(records.iter().map(|record| record.offset).collect::<Vec<_>>(), [1, 3]);
+    });
+}
+
+#[test]
 fn refusals_say_what_is_wrong() {
     let without = NatsServer::start_with(&[]);
     let with_user = NatsServer::start_with(&["-js", "--user", "me", "--pass", "p@ss"]);

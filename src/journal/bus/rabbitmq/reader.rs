@@ -76,7 +76,7 @@ impl Message {
         let Some(AMQPValue::LongLongInt(offset)) = headers.and_then(|headers| headers.inner().get(OFFSET)) else {
             return Err(no_stream(&delivery.routing_key));
         };
-        let offset = offset.cast_unsigned() + 1;
+        let offset = u64::try_from(*offset).map_err(Failure::new)? + 1;
         let is_mark = delivery.properties.content_type().as_ref().is_some_and(|kind| kind.as_str() == MARK);
         Ok(Message { offset, is_mark, bytes: delivery.data.into() })
     }

@@ -62,6 +62,23 @@ fn what_is_trimmed_or_of_somebody_else_is_told() {
 }
 
 #[test]
+fn what_is_deleted_is_passed_over_and_the_log_begins_before_it() {
+    let server = RedisServer::start(&[]);
+    run(async {
+        let session = Redis::new(&server.url(), "chat", 100).unwrap().connect().await.unwrap();
+        session.publish(&["a", "b", "c"].map(Bytes::from)).await.unwrap();
+        session.ask(cmd("XDEL").arg("chat:log").arg("0-2")).await.unwrap();
+        assert_eq!(session.bounds().await.unwrap(), Bounds { first: 1, last: 3 });
+        let records = session.tail(0).await.unwrap().next().await.unwrap();
+        assert_eq!(records.iter().map(|record| record.offset).collect::<Vec<_>>(), [1, 3]);
+        // Nor does it begin again behind a record of somebody else.
+        let mut tail = session.tail(3).await.unwrap();
+        session.ask(cmd("XADD").arg("chat:log").arg("*").arg("a").arg("b")).await.unwrap();
+        assert!(tail.next().await.unwrap_err().to_string().contains("not one of chat-app"));
+    });
+}
+
+#[test]
 fn urls() {
     for (url, is_fine) in [
         ("redis://127.0.0.1", true),

@@ -1,4 +1,5 @@
-use super::window::{ORIGINAL_BYTES, Window};
+mod repeats;
+
 use super::*;
 use crate::chat::entry::Epoch;
 use crate::journal::bus::wire::{Body, Declared};
@@ -76,6 +77,7 @@ fn what_is_done_with_a_log() {
     let (store, memory) = (Keeping::Store, Keeping::Memory);
     let (lives, both) = ([life(FIRST, 0)], [life(FIRST, 0), life(SECOND, 80)]);
     let all = [life(FIRST, 0), life(SECOND, 80), life(THIRD, 200)];
+    let early = [life(FIRST, 0), life(SECOND, 40)];
     let (ours, other) = (found(50), found(9));
     let higher = Found::Record(Some((SECOND, id(50))));
     let unread = Found::Record(None);
@@ -104,6 +106,7 @@ fn what_is_done_with_a_log() {
         ("another life since", store, 90_000, far, &both, bounds(1, 90_000), ours, goes_on(30_000, 90_000, first)),
         ("trimmed behind us", store, 50, mark, &lives, bounds(20, 60), ours, goes_on(19, 50, first)),
         ("trimmed up to us", store, 50, mark, &lives, bounds(51, 60), unknown, goes_on(50, 50, first)),
+        ("or to somebody else", store, 50, mark, &early, bounds(51, 90_000), unknown, skips(1_050, 61_050, second)),
         ("trimmed beyond us", store, 50, mark, &lives, bounds(52, 90_000), unknown, skips(1_051, 61_051, first)),
         ("with a life", store, 50, mark, &both, bounds(90, 90_000), unknown, skips(1_089, 61_089, second)),
         ("of which we know", store, 250, late, &both[..1], bounds(1, 90), unknown, declare(250)),
@@ -228,6 +231,58 @@ fn what_is_left_out_is_noticed() {
         }
         assert_eq!(sequence.has_hole_before(next), has_hole, "{name}");
     }
+}
+
+#[test]
+fn what_was_deleted_is_told_where_it_was_needed() {
+    let (lives, log) = ([life(FIRST, 0)], bounds(1, 90));
+    for (name, mark, begins, before, expected) in [
+        ("as it is behind us", Some(at(FIRST, 50, 50)), 1, 53, Some("lost 52 in 1, 53 a")),
+        ("just behind us", Some(at(FIRST, 50, 50)), 1, 52, Some("lost 51 in 1, 52 a")),
+        ("by whoever knows nothing", None, 1, 53, Some("lost 52 in 1, 53 a")),
+        ("but not if it may be trimmed", Some(at(FIRST, 50, 50)), 52, 53, None),
+        ("nor if all before it may be", Some(at(FIRST, 50, 50)), 53, 53, None),
+    ] {
+        let mut sequence = new(Keeping::Store, mark.map_or(0, |mark| mark.position().0), mark);
+        sequence.follow(route(sequence.judge(&meta(&lives), log, found(50), Trust::Sure)));
+        for offset in 1..=50 {
+            sequence.take(offset, message(FIRST, offset, ""));
+        }
+        assert!(sequence.has_hole_before(before), "{name}");
+        assert_eq!(sequence.cross(before, bounds(begins, 90)), expected.is_some(), "{name}");
+        let Some(expected) = expected else { continue };
+        assert!(!sequence.has_hole_before(before), "{name}");
+        assert_eq!(told(sequence.take(before, message(FIRST, before, "a"))), expected, "{name}");
+        assert_eq!(told(sequence.take(before + 1, message(FIRST, before + 1, "b"))), format!("{} b", before + 1));
+    }
+}
+
+#[test]
+fn a_loss_is_told_also_if_what_follows_cannot_be_read() {
+    let (lives, log) = ([life(FIRST, 0)], bounds(1, 90));
+    let mut sequence = new(Keeping::Store, 50, Some(at(FIRST, 50, 50)));
+    sequence.follow(route(sequence.judge(&meta(&lives), log, found(50), Trust::Sure)));
+    for offset in 1..=50 {
+        sequence.take(offset, message(FIRST, offset, ""));
+    }
+    assert!(sequence.cross(53, log));
+    // Whoever comes back goes on from the mark, so that must not be behind what is to be told.
+    assert_eq!((told(sequence.take(53, None)).as_str(), sequence.mark()), ("-", Some(at(FIRST, 50, 50))));
+    assert_eq!(told(sequence.take(54, message(FIRST, 54, "a"))), "lost 53 in 1, 54 a");
+}
+
+#[test]
+fn what_is_there_again_is_not_told_to_be_lost() {
+    let lives = [life(FIRST, 0)];
+    let mut sequence = new(Keeping::Store, 50, Some(at(FIRST, 50, 50)));
+    // A session that found it trimmed has ended before it told anything, and the broker has come back as it was before.
+    for (log, found) in [(bounds(90, 90_000), Found::Unknown), (bounds(1, 60), found(50))] {
+        sequence.follow(route(sequence.judge(&meta(&lives), log, found, Trust::Sure)));
+    }
+    for offset in 1..=50 {
+        assert_eq!(sequence.take(offset, message(FIRST, offset, "")), None);
+    }
+    assert_eq!(told(sequence.take(51, message(FIRST, 51, "a"))), "51 a");
 }
 
 #[test]
@@ -407,59 +462,6 @@ fn after_a_loss_everybody_goes_on_with_the_same_positions() {
     assert_eq!(fresh[4..], with(&["lost 18 in 5, nothing"]), "who has just come");
 }
 
-/// What a record is: `5 text`, `again 3 text`, `twice 3`.
-fn judged(window: &mut Window, position: u64, number: u64, body: Body) -> String {
-    let what = window.judge(Position(position), id(number), body);
-    told(Some(Taken { id: id(number), lost: None, what }))
-}
-
-#[test]
-fn the_window_is_counted_in_positions() {
-    let mut window = Window::new(100);
-    let ann = |text: &str| Body::Said(said("room", (1, "Ann"), text, text));
-    let raw = || Body::Said(raw("room", "raw"));
-    for (name, position, number, body, expected) in [
-        ("something", 1, 1, ann("a"), "1 a"),
-        ("something raw", 2, 2, raw(), "2 raw"),
-        ("said again in time", 101, 3, ann("a"), "again 1 a"),
-        ("published again in time", 102, 2, raw(), "twice 2"),
-        ("too late after the first time, and in time after the last", 201, 4, ann("a"), "again 1 a"),
-        ("so is this", 202, 2, raw(), "twice 2"),
-        ("and what was a repeat", 203, 4, ann("a"), "twice 1"),
-        ("too late", 303, 2, raw(), "303 raw"),
-        ("published again is said again", 303, 5, ann("a"), "again 1 a"),
-        ("too late", 404, 6, ann("a"), "404 a"),
-    ] {
-        assert_eq!(judged(&mut window, position, number, body), expected, "{name}");
-    }
-    judged(&mut window, 900, 7, Body::Mark);
-    assert_eq!(window.size(), (1, 0, 1, 0));
-}
-
-#[test]
-fn wherever_somebody_begins_to_read_it_decides_alike() {
-    // Everything is said again and again, in and out of time.
-    let mut rng = fastrand::Rng::with_seed(5);
-    let record = |number: u64| {
-        let draft = number.saturating_sub(rng.u64(..150));
-        let text = format!("n{}", draft / 5);
-        (draft, Body::Said(said("room", (1, "Ann"), &text, &text)))
-    };
-    let records: Vec<(u64, Body)> = (0..3_000).map(record).collect();
-    let is_new = |begin: usize| -> Vec<bool> {
-        let mut window = Window::new(50);
-        let judge = |(place, (number, body)): (usize, &(u64, Body))| {
-            matches!(window.judge(Position(place as u64), id(*number), body.clone()), What::Entry(_))
-        };
-        records.iter().enumerate().skip(begin).map(judge).collect()
-    };
-    let all = is_new(0);
-    assert!(all.iter().filter(|is_new| **is_new).count() > 300 && all.iter().filter(|is_new| !**is_new).count() > 300);
-    for begin in (0..2_900).step_by(7) {
-        assert!(is_new(begin)[50..] == all[begin + 50..], "from {begin}");
-    }
-}
-
 #[test]
 fn whoever_writes_a_client_or_runs_a_cluster_is_told_of_the_window() {
     let told = "50,000 positions";
@@ -468,32 +470,5 @@ fn whoever_writes_a_client_or_runs_a_cluster_is_told_of_the_window() {
         [("README", include_str!("../../../../README.md")), ("PROTOCOL", include_str!("../../../../docs/PROTOCOL.md"))]
     {
         assert!(text.split_whitespace().collect::<Vec<_>>().join(" ").contains(told), "{name}");
-    }
-}
-
-#[test]
-fn originals_have_a_bound() {
-    let mut window = Window::new(REACH.window);
-    let long = "x".repeat(ORIGINAL_BYTES / 4);
-    let say = |window: &mut Window, position: u64, nonce: &str, text: &str| {
-        let what = window.judge(Position(position), id(position), Body::Said(said("r", (1, "A"), nonce, text)));
-        match what {
-            What::Entry(entry) | What::Repeat(entry) => (entry.position.0, entry.content.bytes().len()),
-            What::Twice(_) | What::Nothing => panic!("it has a text"),
-        }
-    };
-    for position in 1..=9 {
-        assert_eq!(say(&mut window, position, &position.to_string(), &long), (position, long.len()));
-    }
-    assert!(window.size().3 <= ORIGINAL_BYTES);
-    assert_eq!(say(&mut window, 10, "1", "short"), (1, 5), "it is known to be a repeat, not how it read");
-    assert_eq!(say(&mut window, 11, "9", "short"), (9, long.len()));
-    // What is said all the time holds nothing up.
-    let mut window = Window::new(10);
-    for position in 1..10_000 {
-        let nonce = if position % 2 == 0 { "always".to_owned() } else { position.to_string() };
-        say(&mut window, position, &nonce, "text");
-        let (drafts, said, places, bytes) = window.size();
-        assert!(drafts <= 11 && said <= 7 && places <= 11 && bytes <= 28, "{:?}", window.size());
     }
 }
