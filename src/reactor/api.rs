@@ -9,7 +9,7 @@
 mod pages;
 mod post;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ use crate::net::connection::ConnectionId;
 
 use super::Reactor;
 use super::member_id;
-use pages::Reading;
+use pages::{Awaiting, Reading};
 use post::Post;
 
 const METHODS: &str = "GET, HEAD, POST, OPTIONS";
@@ -44,6 +44,8 @@ pub(super) struct Desk {
     /// Who waits for a page.
     reads: HashMap<u64, Reading>,
     next_read: u64,
+    /// Who waits until this instance has heard what they have heard elsewhere.
+    awaiting: BTreeMap<MemberId, Awaiting>,
     /// What each address may still post.
     posters: Buckets<IpAddr>,
 }
@@ -76,7 +78,9 @@ impl Since {
 impl Desk {
     /// Who waits here.
     pub(super) fn waiting(&self) -> impl Iterator<Item = ConnectionId> {
-        let askers = self.posts.values().chain(self.reads.values().map(|reading| &reading.asker)).map(|asker| asker.id);
+        let reads = self.reads.values().map(|reading| &reading.asker);
+        let awaiting = self.awaiting.values().map(|awaiting| &awaiting.asker);
+        let askers = self.posts.values().chain(reads).chain(awaiting).map(|asker| asker.id);
         askers.chain(self.receiving.keys().copied())
     }
 }
@@ -142,7 +146,7 @@ impl Reactor {
                     .with("Access-Control-Max-Age", &HeaderValue::from_static("600")),
             ),
             (Resource::Events, &Method::GET | &Method::HEAD) => self.stream_events(id, room, request, now),
-            (Resource::Messages, &Method::GET | &Method::HEAD) => self.tell_messages(id, room, request),
+            (Resource::Messages, &Method::GET | &Method::HEAD) => self.tell_messages(id, room, request, now),
             (Resource::Messages, &Method::POST) => self.receive_post(id, room, request, now),
             (Resource::Events, _) => Some(Response::method_not_allowed("GET, HEAD, OPTIONS")),
             (Resource::Messages, _) => Some(Response::method_not_allowed(METHODS)),
@@ -176,7 +180,7 @@ impl Reactor {
         };
         if self.drain_until.is_some() {
             self.metrics.refused(Refusal::Draining);
-            return Some(unavailable("The server is about to stop."));
+            return Some(stopping());
         }
         let response = Response::new(StatusCode::OK)
             .with("Content-Type", &HeaderValue::from_static("text/event-stream"))
@@ -221,7 +225,11 @@ impl Reactor {
     }
 
     fn since(&self, epoch: Option<Epoch>, position: Position) -> Since {
-        match self.hub.start_after(Some(epoch.unwrap_or_else(|| self.hub.epoch())), position) {
+        self.since_start(self.hub.start_after(Some(epoch.unwrap_or_else(|| self.hub.epoch())), position))
+    }
+
+    fn since_start(&self, start: Start) -> Since {
+        match start {
             Start::After(after) if after <= self.hub.position() => Since::Position(after),
             Start::Ahead { epoch, after } => Since::Ahead(EventId { epoch, position: after }),
             Start::After(_) | Start::Present | Start::Newest | Start::Lost => Since::Nowhere,
@@ -244,6 +252,9 @@ impl Reactor {
         }
         if !self.desk.reads.is_empty() {
             self.desk.reads.retain(|_, reading| reading.asker.id != id);
+        }
+        if self.desk.awaiting.remove(&member_id(id)).is_some() {
+            self.hub.forget_request(member_id(id));
         }
     }
 }
@@ -323,6 +334,11 @@ fn too_fast(wait: Duration) -> Response {
     let seconds = u64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX);
     Response::text(StatusCode::TOO_MANY_REQUESTS, "Too much was posted from this address in too little time.")
         .with("Retry-After", &HeaderValue::from(seconds))
+}
+
+/// The answer to whoever would be here for longer than the server.
+fn stopping() -> Response {
+    unavailable("The server is about to stop.")
 }
 
 fn unavailable(message: &str) -> Response {
