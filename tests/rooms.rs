@@ -304,8 +304,8 @@ fn history_in_pages() {
     post(address, "s", &[PLAIN], "other");
     let at = |index: usize| positions[index];
     let end = Some(at(11) + 1);
-    let cases: &[(&str, String, std::ops::Range<usize>, bool, Option<u64>)] = &[
-        ("the newest", String::new(), 7..12, true, end),
+    let cases = [
+        ("the newest", "".to_owned(), 7..12, true, end),
         ("fewer", "?limit=2".into(), 10..12, true, end),
         ("more than there may be", "?limit=1000".into(), 7..12, true, end),
         ("at least one", "?limit=0".into(), 11..12, true, end),
@@ -320,10 +320,10 @@ fn history_in_pages() {
         ("beyond the end", format!("?after={}&limit=3", at(11) + 2), 0..3, true, Some(at(2))),
     ];
     for (name, query, expected, more, known) in cases {
-        let texts: Vec<String> = expected.clone().map(|number| number.to_string()).collect();
-        assert_eq!(messages(address, "r", query), (texts, *more), "{name}");
+        let texts: Vec<String> = expected.map(|number: usize| number.to_string()).collect();
+        assert_eq!(messages(address, "r", &query), (texts, more), "{name}");
         let page = parsed(&get(address, &format!("/rooms/r/messages{query}")));
-        assert_eq!(page["position"].as_u64(), *known, "{name}: {page}");
+        assert_eq!(page["position"].as_u64(), known, "{name}: {page}");
     }
     for query in ["?limit=x", "?before=-1", "?after=1.5", "?before=1&after=1", "?after=1&epoch=x"] {
         assert_eq!(get(address, &format!("/rooms/r/messages{query}")).status, 400, "{query}");
