@@ -327,9 +327,9 @@ impl Metrics {
             text.single("chat_bus_instances", GAUGE, help, bus.instances);
             let help = "Rooms of other instances, and people in them, that are known.";
             text.single("chat_bus_elsewhere", GAUGE, help, bus.elsewhere);
-            let help = "Joins that wait until this instance has heard what whoever joins has heard from another.";
+            let help = "Joins and requests that wait until this instance has heard what they name from another.";
             text.single("chat_bus_clients_ahead", GAUGE, help, bus.ahead);
-            let help = "Such joins that were told of a gap.";
+            let help = "Those of them that were told of a gap.";
             text.labelled("chat_bus_clients_ahead_lost_total", COUNTER, help, "reason", bus.ahead_lost);
             let help = "Times that the bus was lost, or not reached.";
             text.single("chat_bus_reconnects_total", COUNTER, help, bus.reconnects);

@@ -192,6 +192,7 @@ impl Reactor {
         self.now = now;
         self.budgets = Budgets::new(&self.limits);
         self.accept(now);
+        self.answer_awaited(now);
         self.serve_waiting(now);
         self.read(now);
         self.expire(now);
@@ -230,6 +231,7 @@ impl Reactor {
         may_accept && self.listeners.iter().any(|listener| listener.ready)
             || self.connections.has_carried_over()
             || self.hub.has_carried_over()
+            || self.hub.has_awaited()
             || !self.waiting.is_empty()
             || self.budgets.is_exceeded
     }

@@ -303,22 +303,27 @@ fn history_in_pages() {
     // Positions are of the whole journal: other rooms' are between.
     post(address, "s", &[PLAIN], "other");
     let at = |index: usize| positions[index];
-    let cases: &[(&str, String, std::ops::Range<usize>, bool)] = &[
-        ("the newest", String::new(), 7..12, true),
-        ("fewer", "?limit=2".into(), 10..12, true),
-        ("more than there may be", "?limit=1000".into(), 7..12, true),
-        ("at least one", "?limit=0".into(), 11..12, true),
-        ("before", format!("?before={}", at(7)), 2..7, true),
-        ("before, the oldest", format!("?before={}", at(2)), 0..2, false),
-        ("before all", format!("?before={}", at(0)), 0..0, false),
-        ("after the beginning", "?after=0".into(), 0..5, true),
-        ("after", format!("?after={}&limit=3", at(4)), 5..8, true),
-        ("after, to the end", format!("?after={}", at(8)), 9..12, false),
-        ("after the last", format!("?after={}", at(11)), 0..0, false),
+    let end = Some(at(11) + 1);
+    let cases = [
+        ("the newest", "".to_owned(), 7..12, true, end),
+        ("fewer", "?limit=2".into(), 10..12, true, end),
+        ("more than there may be", "?limit=1000".into(), 7..12, true, end),
+        ("at least one", "?limit=0".into(), 11..12, true, end),
+        ("before", format!("?before={}", at(7)), 2..7, true, None),
+        ("before, the oldest", format!("?before={}", at(2)), 0..2, false, None),
+        ("before all", format!("?before={}", at(0)), 0..0, false, None),
+        ("after the beginning", "?after=0".into(), 0..5, true, Some(at(4))),
+        ("after", format!("?after={}&limit=3", at(4)), 5..8, true, Some(at(7))),
+        ("after, to the end", format!("?after={}", at(8)), 9..12, false, end),
+        ("after the last", format!("?after={}", at(11)), 0..0, false, end),
+        ("after everything", format!("?after={}", at(11) + 1), 0..0, false, end),
+        ("beyond the end", format!("?after={}&limit=3", at(11) + 2), 0..3, true, Some(at(2))),
     ];
-    for (name, query, expected, more) in cases {
-        let texts: Vec<String> = expected.clone().map(|number| number.to_string()).collect();
-        assert_eq!(messages(address, "r", query), (texts, *more), "{name}");
+    for (name, query, expected, more, known) in cases {
+        let texts: Vec<String> = expected.map(|number: usize| number.to_string()).collect();
+        assert_eq!(messages(address, "r", &query), (texts, more), "{name}");
+        let page = parsed(&get(address, &format!("/rooms/r/messages{query}")));
+        assert_eq!(page["position"].as_u64(), known, "{name}: {page}");
     }
     for query in ["?limit=x", "?before=-1", "?after=1.5", "?before=1&after=1", "?after=1&epoch=x"] {
         assert_eq!(get(address, &format!("/rooms/r/messages{query}")).status, 400, "{query}");

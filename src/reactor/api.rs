@@ -6,9 +6,10 @@
 //! POST /rooms/{room}/messages   text/plain or {"text", "name"?}; `Idempotency-Key`, `Authorization: Bearer TOKEN`
 //! ```
 
+mod pages;
 mod post;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -19,20 +20,18 @@ use serde::Serialize;
 
 use crate::chat::bucket::Buckets;
 use crate::chat::dialect::{Dialect, EventId};
-use crate::chat::entry::{Entry, Epoch, MemberId, Position, Range, RoomName};
-use crate::chat::hub::{Looked, Start};
-use crate::chat::v1::{self, Said};
+use crate::chat::entry::{Epoch, MemberId, Position, RoomName};
+use crate::chat::hub::Start;
+use crate::chat::v1;
 use crate::http::{Body, Request, Response};
-use crate::journal::{Page, Read};
 use crate::metrics::Refusal;
 use crate::net::connection::ConnectionId;
 
 use super::Reactor;
 use super::member_id;
+use pages::{Awaiting, Reading};
 use post::Post;
 
-/// Tickets of reads that an HTTP request waits for; those of the hub have this bit clear.
-const TICKET: u64 = 1 << 63;
 const METHODS: &str = "GET, HEAD, POST, OPTIONS";
 
 /// What waits for the journal on behalf of an HTTP request.
@@ -45,15 +44,10 @@ pub(super) struct Desk {
     /// Who waits for a page.
     reads: HashMap<u64, Reading>,
     next_read: u64,
+    /// Who waits until this instance has heard what they have heard elsewhere.
+    awaiting: BTreeMap<MemberId, Awaiting>,
     /// What each address may still post.
     posters: Buckets<IpAddr>,
-}
-
-/// A page that is being read.
-#[derive(Debug)]
-struct Reading {
-    asker: Asker,
-    since: Since,
 }
 
 /// What a request has heard before.
@@ -84,7 +78,9 @@ impl Since {
 impl Desk {
     /// Who waits here.
     pub(super) fn waiting(&self) -> impl Iterator<Item = ConnectionId> {
-        let askers = self.posts.values().chain(self.reads.values().map(|reading| &reading.asker)).map(|asker| asker.id);
+        let reads = self.reads.values().map(|reading| &reading.asker);
+        let awaiting = self.awaiting.values().map(|awaiting| &awaiting.asker);
+        let askers = self.posts.values().chain(reads).chain(awaiting).map(|asker| asker.id);
         askers.chain(self.receiving.keys().copied())
     }
 }
@@ -107,15 +103,6 @@ impl Asker {
 enum Resource {
     Events,
     Messages,
-}
-
-#[derive(Serialize)]
-struct Messages<'a> {
-    room: &'a str,
-    epoch: String,
-    entries: Vec<Said<'a>>,
-    gap: bool,
-    more: bool,
 }
 
 impl Reactor {
@@ -159,7 +146,7 @@ impl Reactor {
                     .with("Access-Control-Max-Age", &HeaderValue::from_static("600")),
             ),
             (Resource::Events, &Method::GET | &Method::HEAD) => self.stream_events(id, room, request, now),
-            (Resource::Messages, &Method::GET | &Method::HEAD) => self.tell_messages(id, room, request),
+            (Resource::Messages, &Method::GET | &Method::HEAD) => self.tell_messages(id, room, request, now),
             (Resource::Messages, &Method::POST) => self.receive_post(id, room, request, now),
             (Resource::Events, _) => Some(Response::method_not_allowed("GET, HEAD, OPTIONS")),
             (Resource::Messages, _) => Some(Response::method_not_allowed(METHODS)),
@@ -193,7 +180,7 @@ impl Reactor {
         };
         if self.drain_until.is_some() {
             self.metrics.refused(Refusal::Draining);
-            return Some(unavailable("The server is about to stop."));
+            return Some(stopping());
         }
         let response = Response::new(StatusCode::OK)
             .with("Content-Type", &HeaderValue::from_static("text/event-stream"))
@@ -224,54 +211,6 @@ impl Reactor {
         None
     }
 
-    /// Answers with messages, at once if they are in memory.
-    fn tell_messages(&mut self, id: ConnectionId, room: RoomName, request: &Request) -> Option<Response> {
-        let query = Query::of(request.target.query());
-        let number = |text: Option<&str>| text.map(str::parse::<u64>).transpose();
-        let (Ok(before), Ok(limit)) = (number(query.before), number(query.limit)) else {
-            return Some(bad_request("before and limit are whole numbers."));
-        };
-        if query.before.and(query.after).is_some() {
-            return Some(bad_request("before and after exclude each other."));
-        }
-        let since = match self.since_of(&query) {
-            Ok(since) => since,
-            Err(response) => return Some(response),
-        };
-        if let Since::Ahead(id) = since
-            && (id.epoch == self.hub.epoch() || self.journal.readiness().is_err())
-        {
-            return Some(unavailable("This server has not read yet what you have heard elsewhere."));
-        }
-        // What is made for this client alone takes memory until it has taken it, and those before may not have begun.
-        let max_bytes = self.limits.outbox_high_water_bytes;
-        if !self.connections.have_room_for(self.desk.reads.len() * max_bytes) {
-            return Some(unavailable("Too many clients do not take what they have asked for."));
-        }
-        let most = self.limits.page_entries;
-        let limit = limit.map_or(most, |limit| usize::try_from(limit).unwrap_or(most)).clamp(1, most);
-        let upto = self.hub.position();
-        let range = match since {
-            Since::Unsaid => Range::Before(before.map_or(upto.next(), v1::position)),
-            Since::Position(after) => Range::After { after, upto },
-            // Everything that is kept is news to it.
-            Since::Ahead(_) | Since::Nowhere => Range::After { after: Position::START, upto },
-        };
-        if let Some(Looked { entries, more, floor }) = self.hub.look(&room, &range, limit) {
-            return Some(self.messages(&room, &entries, since.is_gap(floor), more));
-        }
-        self.desk.next_read = (self.desk.next_read + 1) % TICKET;
-        let ticket = TICKET | self.desk.next_read;
-        self.desk.reads.insert(ticket, Reading { asker: Asker::new(id, &request.headers), since });
-        self.journal.read(Read { ticket, room, range, limit, max_bytes, count: 0 });
-        None
-    }
-
-    fn messages(&self, room: &RoomName, entries: &[Entry], gap: bool, more: bool) -> Response {
-        let (room, epoch, entries) = (room.as_str(), self.hub.epoch().to_string(), Said::all_within(entries));
-        json(StatusCode::OK, &Messages { room, epoch, entries, gap, more })
-    }
-
     /// Up to where whoever asks has heard, by `?after=` and `?epoch=`: an id of an event, or a position, which is of this
     /// life of the journal unless it is said to be of another.
     fn since_of(&self, query: &Query<'_>) -> Result<Since, Response> {
@@ -286,26 +225,15 @@ impl Reactor {
     }
 
     fn since(&self, epoch: Option<Epoch>, position: Position) -> Since {
-        match self.hub.start_after(Some(epoch.unwrap_or_else(|| self.hub.epoch())), position) {
+        self.since_start(self.hub.start_after(Some(epoch.unwrap_or_else(|| self.hub.epoch())), position))
+    }
+
+    fn since_start(&self, start: Start) -> Since {
+        match start {
             Start::After(after) if after <= self.hub.position() => Since::Position(after),
             Start::Ahead { epoch, after } => Since::Ahead(EventId { epoch, position: after }),
             Start::After(_) | Start::Present | Start::Newest | Start::Lost => Since::Nowhere,
         }
-    }
-
-    /// Gives a page to the request that waits for it; `false` if it is for the hub.
-    pub(super) fn take_page(&mut self, page: &Page, now: Instant) -> bool {
-        if page.ticket & TICKET == 0 {
-            return false;
-        }
-        if let Some(Reading { asker, since }) = self.desk.reads.remove(&page.ticket) {
-            let response = match &page.entries {
-                Ok(entries) => self.messages(&page.room, entries, since.is_gap(page.floor), page.more),
-                Err(_) => unavailable("The history cannot be read now."),
-            };
-            self.answer_later(&asker, response, now);
-        }
-        true
     }
 
     /// Gives an answer that has come from the journal. What was asked behind it waits for the next turn: this one's news
@@ -324,6 +252,9 @@ impl Reactor {
         }
         if !self.desk.reads.is_empty() {
             self.desk.reads.retain(|_, reading| reading.asker.id != id);
+        }
+        if self.desk.awaiting.remove(&member_id(id)).is_some() {
+            self.hub.forget_request(member_id(id));
         }
     }
 }
@@ -403,6 +334,11 @@ fn too_fast(wait: Duration) -> Response {
     let seconds = u64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX);
     Response::text(StatusCode::TOO_MANY_REQUESTS, "Too much was posted from this address in too little time.")
         .with("Retry-After", &HeaderValue::from(seconds))
+}
+
+/// The answer to whoever would be here for longer than the server.
+fn stopping() -> Response {
+    unavailable("The server is about to stop.")
 }
 
 fn unavailable(message: &str) -> Response {

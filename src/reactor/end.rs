@@ -208,6 +208,7 @@ impl Reactor {
         self.drain_until = Some(now + self.limits.drain_timeout);
         self.listeners.clear();
         self.hub.report_goodbye(now);
+        self.dismiss_awaiting(now);
         let mut resting = std::mem::take(&mut self.scratch.ids);
         let mut talking = VecDeque::new();
         for connection in self.connections.iter() {

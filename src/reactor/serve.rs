@@ -20,7 +20,7 @@ use super::{Reactor, api};
 /// Requests that one connection has answered in one turn before others have theirs.
 const REQUESTS_AT_ONCE: usize = 16;
 /// Metrics and histories are text that is made anew each time: as much work as so many other requests.
-const MADE_COST: usize = 16;
+pub(super) const MADE_COST: usize = 16;
 /// Methods of what is made here.
 const ALLOWED: &str = "GET, HEAD, OPTIONS";
 

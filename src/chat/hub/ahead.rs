@@ -1,12 +1,12 @@
 //! Members that have heard more than this instance: they come from another one that is ahead of it on the bus.
 //!
 //! What they have heard comes here as well, usually within milliseconds, and after a while if the bus is away or much is
-//! still to be read. So their joins wait for it. Whether it will come is not guessed from the time that has passed: the
+//! still to be read. So their joins wait for it, and so does whoever [asks](Hub::await_request) without being a member. Whether it will come is not guessed from the time that has passed: the
 //! journal is asked to tell when it has emitted [everything that was ordered by now](Hub::poll_level), and what has not
 //! come before that [never will](Hub::level). The number of those who wait, and their time, have bounds; whoever is beyond
 //! them is told of a gap, as if nobody knew of the position.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
 use super::ephemeral::framed;
@@ -16,10 +16,12 @@ use crate::chat::v1::Reply;
 /// No position comes to this one.
 const NOWHERE: Position = Position(u64::MAX);
 
-/// Joins that wait, by member and room.
+/// Joins and requests that wait.
 #[derive(Debug)]
 pub(super) struct Ahead {
-    waiting: HashMap<(MemberId, usize), Waiting>,
+    waiting: HashMap<Waiter, Waiting>,
+    /// Requests that need not wait any longer, in the order in which that was known, and from where each goes on.
+    settled: VecDeque<(MemberId, Start)>,
     /// None of them waits for a position of this life before this one, so that a turn need not look at them all.
     lowest: Position,
     /// Those who were told of a gap, or of the newest page only, since the start, by reason.
@@ -58,6 +60,15 @@ impl Vain {
     }
 }
 
+/// Who waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Waiter {
+    /// A member, to join a room.
+    Seat(MemberId, usize),
+    /// Somebody who asks without being a member.
+    Request(MemberId),
+}
+
 #[derive(Debug)]
 struct Waiting {
     epoch: Epoch,
@@ -76,7 +87,14 @@ struct Doubt {
 
 impl Default for Ahead {
     fn default() -> Self {
-        Ahead { waiting: HashMap::new(), lowest: NOWHERE, lost: Default::default(), asked: 0, has_question: false }
+        Ahead {
+            waiting: HashMap::new(),
+            settled: VecDeque::new(),
+            lowest: NOWHERE,
+            lost: Default::default(),
+            asked: 0,
+            has_question: false,
+        }
     }
 }
 
@@ -89,28 +107,30 @@ impl Ahead {
         self.waiting.len()
     }
 
+    /// Requests that need not wait any longer and have not been gone on with.
+    #[cfg(test)]
+    pub(super) fn settled(&self) -> usize {
+        self.settled.len()
+    }
+
     /// A member has left a room.
     pub(super) fn forget(&mut self, member: MemberId, room: usize) {
         if !self.waiting.is_empty() {
-            self.waiting.remove(&(member, room));
+            self.waiting.remove(&Waiter::Seat(member, room));
         }
     }
 
-    fn wait(&mut self, place: (MemberId, usize), waiting: Waiting, present: Epoch) {
+    fn wait(&mut self, waiter: Waiter, waiting: Waiting, present: Epoch) {
         if waiting.epoch == present {
             self.lowest = self.lowest.min(waiting.awaited);
         }
-        self.waiting.insert(place, waiting);
+        self.waiting.insert(waiter, waiting);
     }
 
     /// Takes out those of whom this holds, each with where it waits, in an order that is no chance.
-    fn take(
-        &mut self,
-        present: Epoch,
-        mut is_taken: impl FnMut(&Waiting) -> bool,
-    ) -> Vec<((MemberId, usize), Waiting)> {
+    fn take(&mut self, present: Epoch, mut is_taken: impl FnMut(&Waiting) -> bool) -> Vec<(Waiter, Waiting)> {
         let mut taken: Vec<_> = self.waiting.extract_if(|_, waiting| is_taken(waiting)).collect();
-        taken.sort_unstable_by_key(|(place, _)| *place);
+        taken.sort_unstable_by_key(|(waiter, _)| *waiter);
         let ours = self.waiting.values().filter(|waiting| waiting.epoch == present);
         self.lowest = ours.map(|waiting| waiting.awaited).min().unwrap_or(NOWHERE);
         taken
@@ -133,13 +153,13 @@ impl Hub {
         }
     }
 
-    /// Joins that wait until this instance has heard what whoever joins has heard.
+    /// Joins and requests that wait until this instance has heard what whoever comes has heard.
     #[must_use]
     pub fn waiting_ahead(&self) -> usize {
         self.ahead.len()
     }
 
-    /// Such joins since the start that were told of a gap, by reason.
+    /// Those of them since the start that were told of a gap, by reason.
     #[must_use]
     pub fn lost_ahead(&self) -> [(&'static str, u64); Vain::ALL.len()] {
         Vain::ALL.map(|reason| (reason.label(), self.ahead.lost[reason as usize]))
@@ -151,22 +171,49 @@ impl Hub {
 
     /// From where a join goes on now, or `None` if it waits.
     pub(super) fn await_position(&mut self, id: MemberId, key: usize, start: Start) -> Option<Start> {
-        let Start::Ahead { epoch, after: awaited } = start else { return Some(start) };
-        let place = (id, key);
-        let start = if self.has_come_to(epoch, awaited) {
-            Start::After(awaited)
-        } else if self.ahead.waiting.contains_key(&place) {
-            return None;
-        } else if self.ahead.len() < self.bounds.max_ahead {
-            self.ahead.wait(place, Waiting { epoch, awaited, doubt: None }, self.journaled.epoch);
-            return None;
-        } else {
-            self.ahead.lost[Vain::Full as usize] += 1;
-            Start::Lost
-        };
+        let Start::Ahead { epoch, after } = start else { return Some(start) };
+        let start = self.wait_for(Waiter::Seat(id, key), epoch, after)?;
         self.ahead.forget(id, key);
         self.stand(id, key, Standing::Joining(start));
         Some(start)
+    }
+
+    /// From where somebody goes on now who asks without being a member, and has heard everything up to `after` in a life of
+    /// the journal that may be known elsewhere; or `None` if it waits, until [`poll_awaited`](Hub::poll_awaited) tells.
+    pub fn await_request(&mut self, id: MemberId, epoch: Epoch, after: Position) -> Option<Start> {
+        self.wait_for(Waiter::Request(id), epoch, after)
+    }
+
+    /// A request that has waited, and from where it goes on.
+    #[must_use]
+    pub fn poll_awaited(&mut self) -> Option<(MemberId, Start)> {
+        self.ahead.settled.pop_front()
+    }
+
+    /// Whether there is such a request.
+    #[must_use]
+    pub fn has_awaited(&self) -> bool {
+        !self.ahead.settled.is_empty()
+    }
+
+    /// Nobody waits for the answer to a request any more.
+    pub fn forget_request(&mut self, id: MemberId) {
+        self.ahead.waiting.remove(&Waiter::Request(id));
+        self.ahead.settled.retain(|(settled, _)| *settled != id);
+    }
+
+    fn wait_for(&mut self, waiter: Waiter, epoch: Epoch, awaited: Position) -> Option<Start> {
+        if self.has_come_to(epoch, awaited) {
+            Some(Start::After(awaited))
+        } else if self.ahead.waiting.contains_key(&waiter) {
+            None
+        } else if self.ahead.len() < self.bounds.max_ahead {
+            self.ahead.wait(waiter, Waiting { epoch, awaited, doubt: None }, self.journaled.epoch);
+            None
+        } else {
+            self.ahead.lost[Vain::Full as usize] += 1;
+            Some(Start::Lost)
+        }
     }
 
     /// Goes on with those whose position has come.
@@ -183,19 +230,21 @@ impl Hub {
         }
         let question = self.ahead.asked + 1;
         let mut new = Vec::new();
-        for (place, waiting) in &mut self.ahead.waiting {
+        for (waiter, waiting) in &mut self.ahead.waiting {
             if waiting.doubt.is_none() {
                 waiting.doubt = Some(Doubt { until: now + self.bounds.ahead_timeout, question });
-                new.push(*place);
+                new.push(*waiter);
             }
         }
         if !new.is_empty() {
             (self.ahead.asked, self.ahead.has_question) = (question, true);
         }
         new.sort_unstable();
-        for (id, key) in new {
-            // A stream of events has no words for it.
-            if self.dialect(id) == Some(Dialect::V1) {
+        for waiter in new {
+            // A stream of events has no words for it, and a response is yet to begin.
+            if let Waiter::Seat(id, key) = waiter
+                && self.dialect(id) == Some(Dialect::V1)
+            {
                 let (room, position) = (self.rooms[key].name.as_str(), self.journaled.position.0);
                 stage.send(id, framed::<S>(&Reply::Behind { room, position }));
             }
@@ -227,7 +276,7 @@ impl Hub {
         let Position(present) = self.journaled.position;
         let epoch = self.journaled.epoch;
         let has_come = |waiting: &Waiting| waiting.epoch == epoch && waiting.awaited.0 <= present;
-        for ((id, key), waiting) in self.ahead.take(epoch, |waiting| has_come(waiting) || vain(waiting).is_some()) {
+        for (waiter, waiting) in self.ahead.take(epoch, |waiting| has_come(waiting) || vain(waiting).is_some()) {
             let start = if has_come(&waiting) {
                 Start::After(waiting.awaited)
             } else {
@@ -236,8 +285,13 @@ impl Hub {
                 }
                 Start::Lost
             };
-            self.stand(id, key, Standing::Joining(start));
-            self.drained(id);
+            match waiter {
+                Waiter::Seat(id, key) => {
+                    self.stand(id, key, Standing::Joining(start));
+                    self.drained(id);
+                }
+                Waiter::Request(id) => self.ahead.settled.push_back((id, start)),
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::line::{Line, Response, Temper};
-use super::oracle::{ROOMS, room_name};
+use super::oracle::{self, ROOMS, room_name};
 use super::scene::Scene;
 
 /// A program that says again what was not confirmed.
@@ -18,6 +18,8 @@ pub(super) struct Poster {
     retry_at: Instant,
     /// What it has said and was not told the position of, the oldest first.
     unconfirmed: VecDeque<Post>,
+    /// The last position that it was told, and its epoch, from whichever instance.
+    known: Option<(u64, String)>,
 }
 
 #[derive(Debug)]
@@ -37,14 +39,34 @@ struct Post {
 
 #[derive(Debug)]
 enum Asked {
-    Post { post: Post, is_first: bool },
-    Before { room: usize, before: Option<u64>, limit: u64, present: u64 },
-    After { room: usize, after: u64, limit: u64, present: u64, unread: u64 },
+    Post {
+        post: Post,
+        is_first: bool,
+    },
+    Before {
+        room: usize,
+        before: Option<u64>,
+        limit: u64,
+        present: u64,
+    },
+    After {
+        room: usize,
+        after: u64,
+        limit: u64,
+        asked: oracle::Asked,
+    },
+    /// Behind what it knows, which this instance may not know.
+    Behind {
+        room: usize,
+        known: (u64, String),
+        limit: u64,
+        asked: oracle::Asked,
+    },
 }
 
 impl Poster {
     pub(super) fn new(number: usize, now: Instant) -> Poster {
-        Poster { number, said: 0, connection: None, retry_at: now, unconfirmed: VecDeque::new() }
+        Poster { number, said: 0, connection: None, retry_at: now, unconfirmed: VecDeque::new(), known: None }
     }
 
     pub(super) fn act(&mut self, scene: &mut Scene) {
@@ -66,7 +88,7 @@ impl Poster {
                 connection.asked.clear();
                 break;
             }
-            if let Some(confirmed) = connection.check(&response, scene) {
+            if let Some(confirmed) = connection.check(&response, &mut self.known, scene) {
                 self.unconfirmed.retain(|post| post.key != confirmed);
             }
             if response.is_last {
@@ -94,7 +116,8 @@ impl Poster {
         }
         let (room, limit) = (scene.rng.usize(..ROOMS), scene.rng.u64(1..20));
         let truth = &scene.truths[line.at.0];
-        let (present, unread) = (truth.last, truth.unread());
+        let asked = truth.asked(scene.now);
+        let present = asked.present;
         match scene.rng.u32(..1000) {
             0..40 if is_free && connection.asked.len() < 3 && self.unconfirmed.len() < 5 => {
                 let text = format!("p{}.{} {}", self.number, self.said, "x".repeat(scene.rng.usize(..100)));
@@ -114,7 +137,12 @@ impl Poster {
             50..60 if is_free => {
                 let after = scene.rng.u64(..=present);
                 connection.get(room, &format!("after={after}&limit={limit}"));
-                connection.asked.push_back(Asked::After { room, after, limit, present, unread });
+                connection.asked.push_back(Asked::After { room, after, limit, asked });
+            }
+            80..160 if is_free && connection.asked.len() < 3 => {
+                let Some(known) = self.known.clone() else { return };
+                connection.get(room, &format!("after={}&epoch={}&limit={limit}", known.0, known.1));
+                connection.asked.push_back(Asked::Behind { room, known, limit, asked });
             }
             60..66 => line.cut(scene),
             66..69 if is_free => line.half_close(scene),
@@ -164,7 +192,7 @@ impl Connection {
     }
 
     /// Judges a response, and returns the key of what it confirms.
-    fn check(&mut self, response: &Response, scene: &mut Scene) -> Option<String> {
+    fn check(&mut self, response: &Response, known: &mut Option<(u64, String)>, scene: &mut Scene) -> Option<String> {
         let Response { status, content, .. } = response;
         let text = String::from_utf8_lossy(content);
         if *status == 408 {
@@ -177,7 +205,12 @@ impl Connection {
         }
         let answer: Value = serde_json::from_slice(content).unwrap_or_else(|err| panic!("{status} {err}: {text}"));
         let truth = &scene.truths[self.line.at.0];
-        assert!(truth.has_lived(answer["epoch"].as_str().expect("an epoch"), 0), "{answer}");
+        let epoch = answer["epoch"].as_str().expect("an epoch");
+        assert!(truth.has_lived(epoch, 0), "{answer}");
+        if let Some(position) = answer["position"].as_u64() {
+            assert!(position <= truth.last, "{answer} is ahead of {}", truth.last);
+            *known = Some((position, epoch.to_owned()));
+        }
         match asked {
             Asked::Post { post, is_first } => {
                 assert!(*status == 201 || (*status == 200 && !is_first), "{status} to {post:?}: {answer}");
@@ -190,8 +223,12 @@ impl Connection {
             Asked::Before { room, before, limit, present } => {
                 truth.page_before(room, &answer, before, limit, present);
             }
-            Asked::After { room, after, limit, present, unread } => {
-                truth.page_after(room, &answer, after, limit, (present, unread));
+            Asked::After { room, after, limit, asked } => truth.page_after(room, &answer, after, limit, asked),
+            Asked::Behind { room, known, limit, asked } => {
+                let was_ahead = known.0 > asked.present;
+                scene.tally.polls_waited += u64::from(was_ahead && answer["gap"] == false);
+                scene.tally.polls_waited_in_vain += u64::from(was_ahead && answer["gap"] == true);
+                truth.page_behind(room, &answer, &known, limit, asked, scene.now);
             }
         }
         scene.tally.histories += 1;

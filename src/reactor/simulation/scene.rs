@@ -71,6 +71,9 @@ pub(super) struct Tally {
     /// Joins that waited until what they had heard came to their instance, and that were told of a gap instead.
     pub(super) waited: u64,
     pub(super) waited_in_vain: u64,
+    /// And requests for what was said.
+    pub(super) polls_waited: u64,
+    pub(super) polls_waited_in_vain: u64,
     /// Sessions that were cut, and brokers that were away.
     pub(super) cuts: u64,
     /// How often the log has lost something.
@@ -105,6 +108,8 @@ impl Tally {
         self.moved += other.moved;
         self.waited += other.waited;
         self.waited_in_vain += other.waited_in_vain;
+        self.polls_waited += other.polls_waited;
+        self.polls_waited_in_vain += other.polls_waited_in_vain;
         self.cuts += other.cuts;
         self.losses += other.losses;
     }
@@ -119,7 +124,13 @@ impl Tally {
 
     /// The bus was in trouble, and people went from one instance to another.
     pub(super) fn is_clustered(&self) -> bool {
-        self.moved > 20 && self.cuts > 20 && self.waited > 5 && self.waited_in_vain > 5 && self.losses > 0
+        self.moved > 20
+            && self.cuts > 20
+            && self.waited > 5
+            && self.waited_in_vain > 5
+            && self.polls_waited > 5
+            && self.polls_waited_in_vain > 5
+            && self.losses > 0
     }
 
     /// The store was in trouble.

@@ -163,3 +163,58 @@ fn alone_an_instance_waits_for_nobody() {
     resume(&mut talk, 1, 9, EPOCH);
     assert_eq!(joined_with_gap(&mut talk, 1), Some(true));
 }
+
+#[test]
+fn who_asks_without_being_a_member_waits_as_members_do() {
+    // what it has heard, and what becomes of that; where it goes on
+    let (none, lost) = (None, Some(Start::Lost));
+    type Happens = fn(&mut Talk, u64);
+    let come: Happens = |talk, _| say_up_to(talk, 6);
+    let absent: Happens = |talk, question| talk.hub.level(question);
+    let late: Happens = |talk, _| talk.pass_to(talk.now + Duration::from_secs(21));
+    let other_life: Happens = |talk, _| talk.hub.lost(Epoch(0xf), Position(9), &mut talk.stage);
+    let nothing: Happens = |talk, _| say_up_to(talk, 4);
+    let table = [
+        ("it comes", Epoch(0xe), 5, come, Some(Start::After(Position(5)))),
+        ("it has not come yet", Epoch(0xe), 5, nothing, none),
+        ("it is not there", Epoch(0xe), 9, absent, lost),
+        ("it does not come in time", Epoch(0xe), 9, late, lost),
+        ("the life is over", Epoch(0xe), 9, other_life, lost),
+        ("another life has begun", Epoch(0xf), 9, other_life, Some(Start::After(Position(9)))),
+    ];
+    for (name, epoch, after, happens, expected) in table {
+        let mut talk = spoken(&limits(), 3);
+        assert_eq!(talk.hub.await_request(member(7), epoch, Position(after)), None, "{name}");
+        assert_eq!(talk.hub.await_request(member(8), epoch, Position(after)), None, "{name}");
+        assert_eq!(talk.hub.waiting_ahead(), 2, "{name}");
+        talk.hub.forget_request(member(8));
+        let now = talk.now;
+        talk.hub.wind(now);
+        talk.pass_to(now + Duration::from_secs(1));
+        assert_eq!(talk.hub.poll_awaited(), None, "{name}");
+        let question = talk.hub.poll_level().expect("it is asked for");
+        happens(&mut talk, question);
+        talk.turn();
+        assert_eq!(talk.hub.has_awaited(), expected.is_some(), "{name}");
+        assert_eq!(talk.hub.poll_awaited(), expected.map(|start| (member(7), start)), "{name}");
+        assert_eq!(talk.hub.poll_awaited(), None, "{name}: once");
+        talk.hub.forget_request(member(7));
+        assert_eq!((talk.hub.waiting_ahead(), talk.hub.has_awaited()), (0, false), "{name}");
+    }
+}
+
+#[test]
+fn requests_and_joins_have_one_bound() {
+    let mut talk = spoken(&Limits { max_ahead: 2, ..limits() }, 3);
+    resume(&mut talk, 1, 99, EPOCH);
+    assert_eq!(talk.hub.await_request(member(7), Epoch(0xe), Position(99)), None);
+    assert_eq!(talk.hub.await_request(member(8), Epoch(0xe), Position(99)), Some(Start::Lost), "two wait");
+    assert_eq!(talk.hub.await_request(member(8), Epoch(0xe), Position(3)), Some(Start::After(Position(3))));
+    assert_eq!(lost(&talk), [1, 0, 0, 0]);
+    // Who has gone between its answer and the next turn is not gone on with.
+    say_up_to(&mut talk, 4);
+    talk.hub.lost(Epoch(0xf), Position(9), &mut talk.stage);
+    assert!(talk.hub.has_awaited());
+    talk.hub.forget_request(member(7));
+    assert_eq!(talk.hub.poll_awaited(), None);
+}

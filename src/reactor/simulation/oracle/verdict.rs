@@ -219,8 +219,9 @@ impl Truth {
         page: &Value,
         after: u64,
         limit: u64,
-        (present, unread): (u64, u64),
+        asked: Asked,
     ) {
+        let Asked { present, unread, .. } = asked;
         let slice = self.slice(room, &page["entries"]);
         assert!(page["entries"].as_array().map_or(0, Vec::len) as u64 <= limit, "{page}");
         let (first, last) = slice.unwrap_or((present + 1, after));
@@ -231,6 +232,34 @@ impl Truth {
         let rest = self.between(room, last, present);
         let is_complete = rest.is_empty() || (slice.is_none() && self.may_skip(room, after, unread));
         assert!(page["more"] == true || is_complete, "{page} has more behind it: {rest:?}");
+        let position = page["position"].as_u64().expect("a position");
+        let passed = self.between(room, last, position);
+        let is_told = slice.is_none() && self.may_skip(room, after, unread);
+        assert!(passed.is_empty() || is_told, "{page} passes over {passed:?}");
+        assert!(page["more"] == true || position >= present, "{page} is behind {present}");
+    }
+
+    /// Judges a page of the entries behind a position that may be of another instance.
+    pub(in crate::reactor::simulation) fn page_behind(
+        &self,
+        room: usize,
+        page: &Value,
+        (after, epoch): &(u64, String),
+        limit: u64,
+        asked: Asked,
+        now: Instant,
+    ) {
+        let (gap, told) = (page["gap"] == true, page["epoch"].as_str().expect("an epoch"));
+        if gap && self.is_unknown((*after, epoch), told, asked, now) {
+            // Everything that is kept comes.
+            return self.page_after(room, page, 0, limit, asked);
+        }
+        assert!(gap || epoch == told, "{page} after {after} of {epoch}");
+        assert!(
+            !gap || self.may_skip(room, *after, asked.unread),
+            "{page} after {after}: there was no reason for a gap"
+        );
+        self.page_after(room, page, *after, limit, asked);
     }
 }
 
