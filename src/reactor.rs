@@ -353,6 +353,10 @@ impl Reactor {
         let Some(connection) = self.connections.at_mut(slot) else { return };
         let id = connection.id;
         match connection.due(&self.limits) {
+            // What has come, and this turn had no time to read, may be what it was given time for: it is looked at first. But
+            // whoever sends without end is not waited for without end.
+            Some((at, Due::Ping | Due::SlowHead | Due::Close(_)))
+                if connection.listed && now < at + self.limits.handshake_timeout => {}
             Some((at, due)) if at <= now => match due {
                 Due::Resume => self.connections.release(slot, now),
                 Due::Ping => self.ping(id, now),

@@ -100,6 +100,11 @@ impl Reactor {
                 self.farewells.push(Farewell { id, reason, reply });
                 continue;
             }
+            // Perhaps it has asked, and this turn had no time to read that.
+            if connection.listed && matches!(connection.protocol, Protocol::Http(_)) {
+                self.farewells.push(Farewell { id, reason, reply });
+                continue;
+            }
             let words = match (&mut connection.protocol, reason.close_code()) {
                 (Protocol::WebSocket(session), Some((code, text))) => {
                     let mut frame = Vec::new();

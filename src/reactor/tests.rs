@@ -263,6 +263,27 @@ fn whoever_asks_while_the_server_drains_is_answered_once_and_none_is_let_in() {
     assert_eq!(stand.metric("chat_refusals_total{cause=\"draining\"}"), 1);
 }
 
+/// Others use up what a turn may read.
+#[test]
+fn whoever_has_asked_before_the_server_drains_is_answered_though_there_was_no_time_to_read_it() {
+    let mut stand = Stand::new(Limits { read_bytes_per_turn: 100, ..Limits::default() });
+    let [flooding, asking, resting] = [(); 3].map(|()| stand.connect(WIDE));
+    for peer in [&asking, &resting] {
+        stand.send(peer, get("/favicon.svg"));
+    }
+    stand.settle();
+    stand.take(&asking, usize::MAX);
+    stand.send(&flooding, format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(500)));
+    stand.send(&asking, get("/favicon.svg"));
+    stand.reactor.begin_draining(stand.now);
+    stand.turn();
+    assert!(ended(&resting) && !ended(&asking) && stand.take(&asking, 1).is_empty());
+    stand.settle();
+    let answer = stand.received(&asking);
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\r\nConnection: close\r\n"), "{answer}");
+    assert!(ended(&asking) && stand.reactor.farewells.is_empty());
+}
+
 #[test]
 fn whoever_ended_its_stream_before_its_upgrade_came_to_pass_does_not_stay() {
     let folder = tempfile::tempdir().unwrap();

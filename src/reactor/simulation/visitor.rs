@@ -135,9 +135,8 @@ impl Visit {
             return self.asked.clear();
         }
         if status == 408 {
-            // What it has asked was not there when its time was up, though it may have come since; or it had come just
-            // before, and other connections were read first.
-            let is_late = self.sent + Duration::from_millis(500) >= self.opened + scene.limits.handshake_timeout;
+            // What it has asked was not there when its time was up, though it may have come since.
+            let is_late = self.sent >= self.opened + scene.limits.handshake_timeout;
             let is_late = is_late || self.asked.is_empty() || !self.line.unsent.is_empty();
             assert!(is_last && is_late, "it waits for {:?}", self.asked);
             scene.tally.late_heads += 1;

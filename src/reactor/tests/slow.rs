@@ -93,6 +93,72 @@ fn a_head_that_drips_gets_408_as_early_as_one_that_stops() {
     }
 }
 
+/// Others, who came first, use up what a turn may read.
+#[test]
+fn what_has_come_is_read_before_anybody_is_told_that_it_did_not_come_in_time() {
+    let limits = Limits { read_bytes_per_turn: 200, message_timeout: Duration::from_secs(20), ..Limits::default() };
+    let (first, next, pong) = (limits.handshake_timeout, limits.keep_alive_timeout, 2 * limits.ping_interval);
+    let message = limits.message_timeout;
+    let (asked, said, answer) = (get("/healthz").into_bytes(), masked(0x81, b"in time"), masked(0x8a, b""));
+    let (late, ok, close, heard) = (&b"HTTP/1.1 408 "[..], &b"HTTP/1.1 200 "[..], &[0x88], b"\x81\x07in time");
+    // name, whether it is a member; what comes before, and just before so much time is over; what it is told, if it is
+    let table: [(_, _, &[u8], _, &[u8], &[u8]); 10] = [
+        ("a first request", false, b"", first, &asked, ok),
+        ("no first request", false, b"", first, b"", b""),
+        ("the rest of a head", false, &asked[..9], first, &asked[9..], ok),
+        ("half a head", false, &asked[..9], first, b"x", late),
+        ("a second request", false, &asked, next, &asked, ok),
+        ("no second request", false, &asked, next, b"", b""),
+        ("a pong", true, b"", pong, &answer, b""),
+        ("no pong", true, b"", pong, b"", close),
+        ("the rest of a message", true, &said[..9], message, &said[9..], heard),
+        ("half a message", true, &said[..9], message, &said[9..10], close),
+    ];
+    for (name, is_member, before, time, then, told) in table {
+        let mut stand = Stand::new(limits.clone());
+        let peer = if is_member { stand.member(WIDE) } else { stand.connect(WIDE) };
+        stand.send(&peer, before);
+        stand.settle();
+        let end = stand.now + time;
+        stand.pass(time - Duration::from_secs(1));
+        stand.take(&peer, usize::MAX);
+        stand.now = end + Duration::from_millis(50);
+        for _ in 0..3 {
+            let other = stand.connect(WIDE);
+            stand.send(&other, format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(300)));
+        }
+        stand.send(&peer, then);
+        stand.turn();
+        assert!(
+            stand.connection(&peer).unwrap().is_open() && stand.take(&peer, 1).is_empty(),
+            "{name}: it is not read"
+        );
+        stand.settle();
+        stand.now += Duration::from_millis(50);
+        stand.turn();
+        let came = stand.take(&peer, usize::MAX);
+        assert!(came.starts_with(told) && came.is_empty() == told.is_empty(), "{name}: {}", came.escape_ascii());
+        let goes_on = !then.is_empty() && told != late && told != close;
+        assert_eq!(stand.connection(&peer).is_some_and(Connection::is_open), goes_on, "{name}");
+    }
+}
+
+#[test]
+fn a_message_that_is_not_finished_is_not_waited_for_because_much_else_comes() {
+    let limits = Limits { read_bytes_per_turn: 200, message_timeout: Duration::from_secs(20), ..Limits::default() };
+    let longest = limits.message_timeout + limits.handshake_timeout;
+    let mut stand = Stand::new(limits);
+    let peer = stand.member(WIDE);
+    let began = stand.now;
+    stand.send(&peer, masked(0x01, b"fragment"));
+    while stand.connection(&peer).unwrap().is_open() {
+        stand.send(&peer, masked(0x89, b"").repeat(10 * 200 / 6 + 1));
+        stand.pass(Duration::from_millis(500));
+        assert!(stand.now < began + longest + Duration::from_secs(1), "there is always something to be read");
+    }
+    assert!(stand.frames(&peer).ends_with(&[(0x88, b"\x03\xf0message took too long".to_vec())]));
+}
+
 #[test]
 fn a_farewell_that_is_taken_byte_by_byte_comes_to_an_end() {
     let limits = Limits { outbox_high_water_bytes: 3_000, ..Limits::default() };
