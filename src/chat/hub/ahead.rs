@@ -1,10 +1,11 @@
 //! Members that have heard more than this instance: they come from another one that is ahead of it on the bus.
 //!
 //! What they have heard comes here as well, usually within milliseconds, and after a while if the bus is away or much is
-//! still to be read. So their joins wait for it, and so does whoever [asks](Hub::await_request) without being a member. Whether it will come is not guessed from the time that has passed: the
-//! journal is asked to tell when it has emitted [everything that was ordered by now](Hub::poll_level), and what has not
-//! come before that [never will](Hub::level). The number of those who wait, and their time, have bounds; whoever is beyond
-//! them is told of a gap, as if nobody knew of the position.
+//! still to be read. So their joins wait for it, and so does whoever [asks](Hub::await_request) without being a member.
+//! Whether it will come is not guessed from the time that has passed: the journal is asked to tell when it has emitted
+//! [everything that was ordered by now](Hub::poll_level), and what has not come before that [never will](Hub::level). The
+//! number of those who wait, and their time, have bounds; whoever is beyond them is told of a gap, as if nobody knew of the
+//! position.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
