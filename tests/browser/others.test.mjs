@@ -197,7 +197,7 @@ test("a mention is highlighted, completed by Tab, and notifies once, while the p
   await ann.goto(`${server.url}/?room=mentions`);
   await rename(ann, "Ann Lee");
   const bob = await enter("mentions", "Bob");
-  await until("Ann is known", () => bob.locator("#peopleCount").textContent(), (count) => count === "2");
+  await until("Ann is known", () => bob.locator("#peopleList bdi").allTextContents(), (names) => names.includes("Ann Lee"));
 
   await ann.locator("#nameButton").click();
   await ann.getByLabel("Desktop notifications").check();
