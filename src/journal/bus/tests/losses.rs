@@ -3,6 +3,14 @@
 use super::*;
 use crate::journal::bus::local::Snapshot;
 
+/// Leaves a store at `file` that has taken «kept» from the bus; gives the epoch of that.
+fn leave_store(bus: &LocalBus, file: &Path) -> Epoch {
+    let mut kept = Instance::new(bus, Some(file));
+    kept.say("kept");
+    kept.until_heard("kept");
+    kept.desk.journal.epoch()
+}
+
 #[test]
 fn a_bus_that_has_lost_everything_is_gone_on_with_behind_all_that_is_known() {
     let (bus, folder) = (LocalBus::new(), Folder::new());
@@ -126,10 +134,7 @@ fn instances_that_keep_nothing_find_out_that_the_bus_was_restarted_when_they_wer
 fn a_store_that_was_behind_does_not_give_positions_again() {
     let (bus, folder) = (LocalBus::new(), Folder::new());
     let file = folder.file("a.db");
-    let mut kept = Instance::new(&bus, Some(&file));
-    kept.say("kept");
-    kept.until_heard("kept");
-    drop(kept);
+    leave_store(&bus, &file);
     // What comes back is all that the store knows of, and more was heard.
     let snapshot = bus.snapshot();
     let mut memory = Instance::new(&bus, None);
@@ -150,11 +155,7 @@ fn what_was_trimmed_before_it_was_read_is_told() {
     let bus = LocalBus::looking_back(Reach { window: 3, slack: 1, edge: 1, fill: 100 });
     let folder = Folder::new();
     let file = folder.file("a.db");
-    let mut one = Instance::new(&bus, Some(&file));
-    one.say("kept");
-    one.until_heard("kept");
-    let epoch = one.desk.journal.epoch();
-    drop(one);
+    let epoch = leave_store(&bus, &file);
     let mut other = Instance::new(&bus, None);
     for text in ["missed", "trimmed", "1", "2", "3", "4", "5", "6", "there"] {
         other.say(text);
@@ -180,10 +181,7 @@ fn whoever_comes_back_begins_behind_what_was_told_to_be_lost() {
     let bus = LocalBus::looking_back(Reach { window: 3, slack: 1, edge: 1, fill: 100 });
     let folder = Folder::new();
     let file = folder.file("a.db");
-    let mut one = Instance::new(&bus, Some(&file));
-    one.say("kept");
-    one.until_heard("kept");
-    drop(one);
+    leave_store(&bus, &file);
     let mut other = Instance::new(&bus, None);
     for text in ["1", "2", "3"] {
         other.say(text);
@@ -211,10 +209,7 @@ fn whoever_comes_back_begins_behind_what_was_told_to_be_lost() {
 fn what_was_deleted_from_the_midst_of_the_log_holds_nobody_up() {
     let (bus, folder) = (LocalBus::new(), Folder::new());
     let file = folder.file("a.db");
-    let mut kept = Instance::new(&bus, Some(&file));
-    kept.say("kept");
-    kept.until_heard("kept");
-    drop(kept);
+    leave_store(&bus, &file);
     let mut one = Instance::new(&bus, None);
     for text in ["before", "deleted", "between", "deleted as well", "after"] {
         one.say(text);
