@@ -15,6 +15,7 @@ mod kept;
 mod port;
 mod redis;
 mod relay;
+pub mod rooms;
 mod stopwatch;
 mod v1;
 mod ws;
