@@ -93,9 +93,14 @@ export class Chat {
     }
   }
 
-  /** Asks for another name; without a connection it is taken at once, and goes with the next hello. */
+  /**
+   * Asks for another name; without a connection it is taken at once, and goes with the next hello.
+   *
+   * @param {string} name in Unicode's normal form C, as the server gives it back
+   */
   rename(name) {
-    if (this.#connection.isOpen && this.#connection.send({ type: "rename", name })) {
+    // Also behind a hello that is under way: its welcome brings the name that it asked for.
+    if (this.#connection.send({ type: "rename", name })) {
       this.#wish = name;
     } else {
       this.#wish = null;
@@ -138,7 +143,8 @@ export class Chat {
         this.history.answered(frame);
         return this.#sync();
       case "renamed":
-        this.#wish = null;
+        // What was asked for before, or in another tab, is not what is wished now.
+        this.#wish = frame.you.name === this.#wish ? null : this.#wish;
         return this.#store.setMe(frame.you);
       case "status":
         return this.#store.setJournal(frame.journal, frame.bus);
