@@ -3,10 +3,12 @@
 //!
 //! AMQP has no question for the last offset of a stream, and a consumer that asks for an offset beyond the end is given
 //! what comes next, without a word. So whoever wants to know where a stream ends publishes a *mark* to it and reads
-//! until it comes: what is behind it came later. Marks are passed over by everybody, which makes holes in the offsets.
+//! until it comes: what is behind it came later. Marks are passed over by everybody, which makes holes in the offsets. Those
+//! of the meta log stay for ever, so now and then a digest spares later sessions the reading of all of them.
 //!
 //! Streams: <https://www.rabbitmq.com/docs/streams>.
 
+mod digest;
 mod line;
 mod reader;
 #[cfg(test)]
@@ -30,7 +32,7 @@ use lapin::{Channel, Confirmation, ErrorKind, ExchangeKind};
 
 use super::driver::{Bounds, Driver, Ears, Failure, Session};
 use line::Line;
-use reader::{Deliveries, Message, Reader};
+use reader::{Deliveries, Kind, Message, Reader};
 
 /// The type of a message that is a mark.
 const MARK: &str = "application/x-chat-app-mark";
@@ -277,7 +279,7 @@ impl RabbitMqSession {
             if is_end(&message) {
                 return Ok((begin, last));
             }
-            last = if message.is_mark { last } else { Some(message.offset) };
+            last = if message.kind == Kind::Record { Some(message.offset) } else { last };
         }
     }
 }
@@ -287,16 +289,7 @@ impl Session for RabbitMqSession {
     type Ears = RabbitMqEars;
 
     async fn meta(&self) -> Result<Vec<Bytes>, Failure> {
-        let mut reader = self.read(&self.names.meta, word("first")).await?;
-        let mark = self.mark(&self.names.meta).await?;
-        let mut records = Vec::new();
-        loop {
-            match reader.message().await? {
-                message if message.is(&mark) => return Ok(records),
-                Message { is_mark: true, .. } => {}
-                message => records.push(message.bytes),
-            }
-        }
+        self.meta_records().await
     }
 
     async fn append_meta(&self, record: Bytes) -> Result<(), Failure> {
@@ -336,7 +329,7 @@ impl Session for RabbitMqSession {
         loop {
             let message = reader.message().await?;
             if message.offset >= offset || message.is(&mark) {
-                return Ok((message.offset == offset && !message.is_mark).then_some(message.bytes));
+                return Ok((message.offset == offset && message.kind == Kind::Record).then_some(message.bytes));
             }
         }
     }

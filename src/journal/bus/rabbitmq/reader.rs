@@ -8,9 +8,10 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 
 use super::super::driver::{Failure, Record, Tail};
+use super::digest::DIGEST;
 use super::{BATCH, MARK, OFFSET, PREFETCH, failure, no_stream};
 
-/// A stream from a place on, with its marks.
+/// A stream from a place on, with its marks and digests.
 #[derive(Debug)]
 pub(in super::super) struct Reader {
     deliveries: Deliveries,
@@ -28,7 +29,7 @@ impl Reader {
         Reader { next: Some(offset), ..self }
     }
 
-    /// The next message, a mark or a record.
+    /// The next message, of any kind.
     pub(super) async fn message(&mut self) -> Result<Message, Failure> {
         let delivery = self.deliveries.wait().await?;
         self.deliveries.acknowledge().await?;
@@ -56,7 +57,7 @@ impl Tail for Reader {
             messages.push(self.checked(delivery?)?);
         }
         self.deliveries.acknowledge().await?;
-        let records = messages.into_iter().filter(|message| !message.is_mark);
+        let records = messages.into_iter().filter(|message| message.kind == Kind::Record);
         Ok(records.map(|Message { offset, bytes, .. }| Record { offset, bytes }).collect())
     }
 }
@@ -66,8 +67,19 @@ impl Tail for Reader {
 pub(super) struct Message {
     /// Its place, counted from 1.
     pub(super) offset: u64,
-    pub(super) is_mark: bool,
+    pub(super) kind: Kind,
     pub(super) bytes: Bytes,
+}
+
+/// What a message is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The journal has published it.
+    Record,
+    /// Whoever has published it looks for the end.
+    Mark,
+    /// It repeats records.
+    Digest,
 }
 
 impl Message {
@@ -77,13 +89,17 @@ impl Message {
             return Err(no_stream(&delivery.routing_key));
         };
         let offset = u64::try_from(*offset).map_err(Failure::new)? + 1;
-        let is_mark = delivery.properties.content_type().as_ref().is_some_and(|kind| kind.as_str() == MARK);
-        Ok(Message { offset, is_mark, bytes: delivery.data.into() })
+        let kind = match delivery.properties.content_type().as_ref().map(ShortString::as_str) {
+            Some(MARK) => Kind::Mark,
+            Some(DIGEST) => Kind::Digest,
+            _ => Kind::Record,
+        };
+        Ok(Message { offset, kind, bytes: delivery.data.into() })
     }
 
     /// Whether it is this mark.
     pub(super) fn is(&self, mark: &[u8]) -> bool {
-        self.is_mark && self.bytes == mark
+        self.kind == Kind::Mark && self.bytes == mark
     }
 }
 
