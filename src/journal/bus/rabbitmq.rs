@@ -32,7 +32,7 @@ use lapin::{Channel, Confirmation, ErrorKind, ExchangeKind};
 
 use super::driver::{Bounds, Driver, Ears, Failure, Session};
 use line::Line;
-use reader::{Deliveries, Kind, Message, Reader};
+use reader::{Deliveries, Follower, Kind, Message, Reader};
 
 /// The type of a message that is a mark.
 const MARK: &str = "application/x-chat-app-mark";
@@ -194,7 +194,7 @@ impl Driver for RabbitMq {
     }
 
     async fn connect(&self) -> Result<RabbitMqSession, Failure> {
-        let line = Line::connect(&self.uri).await?;
+        let line = Arc::new(Line::connect(&self.uri).await?);
         self.declare(&line).await?;
         let (publisher, whisperer) = (line.channel().await?, line.channel().await?);
         let confirmed = publisher.confirm_select(ConfirmSelectOptions::default());
@@ -206,7 +206,7 @@ impl Driver for RabbitMq {
 /// One connection. Whatever may fail or wait has a channel of its own.
 #[derive(Debug)]
 pub(super) struct RabbitMqSession {
-    line: Line,
+    line: Arc<Line>,
     publisher: Channel,
     whisperer: Channel,
     names: Arc<Names>,
@@ -261,13 +261,7 @@ impl RabbitMqSession {
 
     /// Reads a stream from a place on.
     async fn read(&self, stream: &ShortString, from: AMQPValue) -> Result<Reader, Failure> {
-        let begun = Deliveries::begin(self.line.channel().await?, stream.clone(), table([(OFFSET, from)]));
-        match self.line.answer(begun).await {
-            Ok(deliveries) => Ok(Reader::new(deliveries)),
-            // Other queues know no such argument.
-            Err(failure) if failure.to_string().contains(OFFSET) => Err(foreign(stream)),
-            Err(failure) => Err(failure),
-        }
+        Reader::begin(&self.line, stream, from).await
     }
 
     /// Reads up to a message: where that began, and the last record before it.
@@ -285,7 +279,7 @@ impl RabbitMqSession {
 }
 
 impl Session for RabbitMqSession {
-    type Tail = Reader;
+    type Tail = Follower;
     type Ears = RabbitMqEars;
 
     async fn meta(&self) -> Result<Vec<Bytes>, Failure> {
@@ -339,8 +333,8 @@ impl Session for RabbitMqSession {
         self.confirmed(&self.names.log, messages, &BasicProperties::default()).await
     }
 
-    async fn tail(&self, after: u64) -> Result<Reader, Failure> {
-        Ok(self.read(&self.names.log, place(after + 1)).await?.expecting(after + 1))
+    async fn tail(&self, after: u64) -> Result<Follower, Failure> {
+        Follower::begin(Arc::clone(&self.line), self.names.log.clone(), after + 1).await
     }
 
     async fn whisper(&self, message: Bytes) -> Result<(), Failure> {

@@ -1,5 +1,7 @@
 //! Against a real server. Starting one takes seconds, so one is enough for all that does not harm it.
 
+mod holes;
+
 use super::super::brokers::RabbitServer;
 use super::super::contract::keeps_its_promises;
 use super::super::driver::Tail;
