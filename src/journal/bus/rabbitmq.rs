@@ -310,10 +310,12 @@ impl Session for RabbitMqSession {
             }
             step *= 8;
         }
-        let Some(last) = last else { return Ok(Bounds { first: begin, last: begin - 1 }) };
-        let first = self.read(log, word("first")).await?.message().await?;
-        // By now even the last one may have been trimmed.
-        Ok(Bounds { first: first.offset.min(last + 1), last })
+        let first = match last {
+            Some(_) => self.read(log, word("first")).await?.message().await?.offset,
+            None => begin,
+        };
+        // By now even the last one may have been trimmed. What comes behind it may be an offset without a message.
+        Ok(Bounds { first, last: last.filter(|last| *last >= first).unwrap_or(first - 1) })
     }
 
     async fn get(&self, offset: u64) -> Result<Option<Bytes>, Failure> {
