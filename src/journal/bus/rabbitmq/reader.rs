@@ -1,6 +1,7 @@
 //! Reading a stream, message by message, and other queues.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
@@ -13,6 +14,9 @@ use super::super::driver::{Failure, Record, Tail};
 use super::digest::DIGEST;
 use super::line::Line;
 use super::{BATCH, MARK, OFFSET, PREFETCH, failure, foreign, no_stream, place, table, word};
+
+/// With the next delivery, all are acknowledged after so long.
+const LONGEST_OPEN: Duration = Duration::from_secs(1);
 
 /// A stream from a place on, with its marks and digests.
 #[derive(Debug)]
@@ -142,6 +146,7 @@ pub(super) struct Deliveries {
     /// The newest delivery, and how many have not been acknowledged.
     newest: u64,
     open: u16,
+    acknowledged_at: Instant,
 }
 
 impl Deliveries {
@@ -149,7 +154,7 @@ impl Deliveries {
         channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
         let options = BasicConsumeOptions::default();
         let consumer = channel.basic_consume(queue, "".into(), options, arguments).await?;
-        Ok(Deliveries { channel, consumer, newest: 0, open: 0 })
+        Ok(Deliveries { channel, consumer, newest: 0, open: 0, acknowledged_at: Instant::now() })
     }
 
     pub(super) async fn wait(&mut self) -> Result<Delivery, Failure> {
@@ -170,12 +175,13 @@ impl Deliveries {
         Ok(delivery)
     }
 
-    /// Lets the server send more, when half of what it may send has come.
+    /// Lets the server send more, when half of what it may send has come, and now and then: it gives up a consumer that has
+    /// left anything open for half an hour, in which less may come.
     pub(super) async fn acknowledge(&mut self) -> Result<(), Failure> {
-        if self.open < PREFETCH / 2 {
+        if self.open < PREFETCH / 2 && self.acknowledged_at.elapsed() < LONGEST_OPEN {
             return Ok(());
         }
-        self.open = 0;
+        (self.open, self.acknowledged_at) = (0, Instant::now());
         let acknowledged = self.channel.basic_ack(self.newest, BasicAckOptions { multiple: true });
         acknowledged.await.map_err(|error| failure(&error))
     }

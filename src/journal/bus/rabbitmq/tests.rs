@@ -2,6 +2,11 @@
 
 mod holes;
 
+use std::fs;
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
 use super::super::brokers::RabbitServer;
 use super::super::contract::keeps_its_promises;
 use super::super::driver::Tail;
@@ -48,6 +53,27 @@ fn it_may_be_short_of_memory() {
         let refused = "RabbitMQ takes no messages now: low on memory";
         assert_eq!(session.publish(&trials::numbered("record", 10)).await.unwrap_err().to_string(), refused);
         assert_eq!(session.bounds().await.unwrap_err().to_string(), refused);
+    });
+}
+
+/// It closes the channel of a consumer that has left something without an answer for half an hour, or what it was told.
+#[test]
+fn it_may_want_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = folder.path().join("advanced.config");
+    fs::write(&settings, "[{rabbit, [{consumer_timeout, 3000}, {channel_tick_interval, 100}]}].").unwrap();
+    let server = RabbitServer::start_with("", &[("RABBITMQ_ADVANCED_CONFIG_FILE", settings.to_str().unwrap())]);
+    trials::run(async {
+        let session = driver(&server, "chat").connect().await.unwrap();
+        let (mut tail, mut ears) = (session.tail(0).await.unwrap(), session.listen().await.unwrap());
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(6) {
+            session.publish(&trials::numbered("record", 1)).await.unwrap();
+            trials::read(&mut tail, 1).await;
+            session.whisper(Bytes::from_static(b"psst")).await.unwrap();
+            ears.next().await.unwrap();
+            sleep(Duration::from_millis(100)).await;
+        }
     });
 }
 
