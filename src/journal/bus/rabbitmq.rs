@@ -3,10 +3,12 @@
 //!
 //! AMQP has no question for the last offset of a stream, and a consumer that asks for an offset beyond the end is given
 //! what comes next, without a word. So whoever wants to know where a stream ends publishes a *mark* to it and reads
-//! until it comes: what is behind it came later. Marks are passed over by everybody, which makes holes in the offsets.
+//! until it comes: what is behind it came later. Marks are passed over by everybody, which makes holes in the offsets. Those
+//! of the meta log stay for ever, so now and then a digest spares later sessions the reading of all of them.
 //!
 //! Streams: <https://www.rabbitmq.com/docs/streams>.
 
+mod digest;
 mod line;
 mod reader;
 #[cfg(test)]
@@ -30,7 +32,7 @@ use lapin::{Channel, Confirmation, ErrorKind, ExchangeKind};
 
 use super::driver::{Bounds, Driver, Ears, Failure, Session};
 use line::Line;
-use reader::{Deliveries, Message, Reader};
+use reader::{Deliveries, Follower, Kind, Message, Reader};
 
 /// The type of a message that is a mark.
 const MARK: &str = "application/x-chat-app-mark";
@@ -192,7 +194,7 @@ impl Driver for RabbitMq {
     }
 
     async fn connect(&self) -> Result<RabbitMqSession, Failure> {
-        let line = Line::connect(&self.uri).await?;
+        let line = Arc::new(Line::connect(&self.uri).await?);
         self.declare(&line).await?;
         let (publisher, whisperer) = (line.channel().await?, line.channel().await?);
         let confirmed = publisher.confirm_select(ConfirmSelectOptions::default());
@@ -204,7 +206,7 @@ impl Driver for RabbitMq {
 /// One connection. Whatever may fail or wait has a channel of its own.
 #[derive(Debug)]
 pub(super) struct RabbitMqSession {
-    line: Line,
+    line: Arc<Line>,
     publisher: Channel,
     whisperer: Channel,
     names: Arc<Names>,
@@ -259,13 +261,7 @@ impl RabbitMqSession {
 
     /// Reads a stream from a place on.
     async fn read(&self, stream: &ShortString, from: AMQPValue) -> Result<Reader, Failure> {
-        let begun = Deliveries::begin(self.line.channel().await?, stream.clone(), table([(OFFSET, from)]));
-        match self.line.answer(begun).await {
-            Ok(deliveries) => Ok(Reader::new(deliveries)),
-            // Other queues know no such argument.
-            Err(failure) if failure.to_string().contains(OFFSET) => Err(foreign(stream)),
-            Err(failure) => Err(failure),
-        }
+        Reader::begin(&self.line, stream, from).await
     }
 
     /// Reads up to a message: where that began, and the last record before it.
@@ -277,26 +273,17 @@ impl RabbitMqSession {
             if is_end(&message) {
                 return Ok((begin, last));
             }
-            last = if message.is_mark { last } else { Some(message.offset) };
+            last = if message.kind == Kind::Record { Some(message.offset) } else { last };
         }
     }
 }
 
 impl Session for RabbitMqSession {
-    type Tail = Reader;
+    type Tail = Follower;
     type Ears = RabbitMqEars;
 
     async fn meta(&self) -> Result<Vec<Bytes>, Failure> {
-        let mut reader = self.read(&self.names.meta, word("first")).await?;
-        let mark = self.mark(&self.names.meta).await?;
-        let mut records = Vec::new();
-        loop {
-            match reader.message().await? {
-                message if message.is(&mark) => return Ok(records),
-                Message { is_mark: true, .. } => {}
-                message => records.push(message.bytes),
-            }
-        }
+        self.meta_records().await
     }
 
     async fn append_meta(&self, record: Bytes) -> Result<(), Failure> {
@@ -323,10 +310,12 @@ impl Session for RabbitMqSession {
             }
             step *= 8;
         }
-        let Some(last) = last else { return Ok(Bounds { first: begin, last: begin - 1 }) };
-        let first = self.read(log, word("first")).await?.message().await?;
-        // By now even the last one may have been trimmed.
-        Ok(Bounds { first: first.offset.min(last + 1), last })
+        let first = match last {
+            Some(_) => self.read(log, word("first")).await?.message().await?.offset,
+            None => begin,
+        };
+        // By now even the last one may have been trimmed. What comes behind it may be an offset without a message.
+        Ok(Bounds { first, last: last.filter(|last| *last >= first).unwrap_or(first - 1) })
     }
 
     async fn get(&self, offset: u64) -> Result<Option<Bytes>, Failure> {
@@ -336,7 +325,7 @@ impl Session for RabbitMqSession {
         loop {
             let message = reader.message().await?;
             if message.offset >= offset || message.is(&mark) {
-                return Ok((message.offset == offset && !message.is_mark).then_some(message.bytes));
+                return Ok((message.offset == offset && message.kind == Kind::Record).then_some(message.bytes));
             }
         }
     }
@@ -346,8 +335,8 @@ impl Session for RabbitMqSession {
         self.confirmed(&self.names.log, messages, &BasicProperties::default()).await
     }
 
-    async fn tail(&self, after: u64) -> Result<Reader, Failure> {
-        Ok(self.read(&self.names.log, place(after + 1)).await?.expecting(after + 1))
+    async fn tail(&self, after: u64) -> Result<Follower, Failure> {
+        Follower::begin(Arc::clone(&self.line), self.names.log.clone(), after + 1).await
     }
 
     async fn whisper(&self, message: Bytes) -> Result<(), Failure> {

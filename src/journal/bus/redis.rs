@@ -95,8 +95,12 @@ async fn present_run(mut commands: MultiplexedConnection) -> Result<Run, Failure
     check_version(&server)?;
     let Some(run) = field(&server, "run_id").filter(|run| !run.is_empty()) else { return Ok(Run::Unmarked) };
     let persistence = cmd("INFO").arg("persistence").query_async::<String>(&mut commands).await.unwrap_or_default();
-    let config = cmd("CONFIG").arg("GET").arg("appendfsync").query_async::<Vec<String>>(&mut commands).await;
-    let is_always = config.is_ok_and(|config| config.get(1).is_some_and(|value| value == "always"));
+    let mut has = async |name: &str, wanted: &str| {
+        let config = cmd("CONFIG").arg("GET").arg(name).query_async::<Vec<String>>(&mut commands).await;
+        config.is_ok_and(|config| config.get(1).is_some_and(|value| value == wanted))
+    };
+    // It may have been told not to wait for the disk while it writes its file anew.
+    let is_always = has("appendfsync", "always").await && has("no-appendfsync-on-rewrite", "no").await;
     if is_always && field(&persistence, "aof_enabled") == Some("1") {
         return Ok(Run::Unmarked);
     }

@@ -1,9 +1,17 @@
 //! Against a real server. Starting one takes seconds, so one is enough for all that does not harm it.
 
+mod holes;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
 use super::super::brokers::RabbitServer;
 use super::super::contract::keeps_its_promises;
 use super::super::driver::Tail;
 use super::super::trials;
+use super::digest::{DIGEST, Digest};
 use super::*;
 
 fn driver(server: &RabbitServer, prefix: &str) -> RabbitMq {
@@ -23,6 +31,7 @@ fn it_keeps_its_promises() {
         trials::many_publish(&driver(&server, "many")).await;
         trials::it_is_fast(&driver(&server, "fast")).await;
         marks_are_passed_over(&driver(&server, "marks")).await;
+        what_was_said_long_ago_is_read_from_a_digest(&driver(&server, "years")).await;
         what_is_trimmed_is_noticed(&server).await;
         refusals_say_what_is_wrong(&server).await;
     });
@@ -44,6 +53,27 @@ fn it_may_be_short_of_memory() {
         let refused = "RabbitMQ takes no messages now: low on memory";
         assert_eq!(session.publish(&trials::numbered("record", 10)).await.unwrap_err().to_string(), refused);
         assert_eq!(session.bounds().await.unwrap_err().to_string(), refused);
+    });
+}
+
+/// It closes the channel of a consumer that has left something without an answer for half an hour, or what it was told.
+#[test]
+fn it_may_want_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = folder.path().join("advanced.config");
+    fs::write(&settings, "[{rabbit, [{consumer_timeout, 3000}, {channel_tick_interval, 100}]}].").unwrap();
+    let server = RabbitServer::start_with("", &[("RABBITMQ_ADVANCED_CONFIG_FILE", settings.to_str().unwrap())]);
+    trials::run(async {
+        let session = driver(&server, "chat").connect().await.unwrap();
+        let (mut tail, mut ears) = (session.tail(0).await.unwrap(), session.listen().await.unwrap());
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(6) {
+            session.publish(&trials::numbered("record", 1)).await.unwrap();
+            trials::read(&mut tail, 1).await;
+            session.whisper(Bytes::from_static(b"psst")).await.unwrap();
+            ears.next().await.unwrap();
+            sleep(Duration::from_millis(100)).await;
+        }
     });
 }
 
@@ -109,6 +139,34 @@ async fn marks_are_passed_over(driver: &RabbitMq) {
         assert_eq!(last.last, read[0].offset);
         assert_eq!(last.first, 1, "nothing was trimmed");
     }
+}
+
+/// Sessions leave marks in the meta log. However many there are, all records are read, and most marks only once.
+async fn what_was_said_long_ago_is_read_from_a_digest(driver: &RabbitMq) {
+    let session = driver.connect().await.unwrap();
+    let meta = &session.names.meta;
+    let publish = async |kind: &str, messages: &[Bytes]| {
+        let properties = BasicProperties::default().with_content_type(kind.into());
+        session.confirmed(meta, messages.iter().map(|message| &message[..]), &properties).await.unwrap();
+    };
+    let mut said = Vec::new();
+    // Some on the way, none, one, and one that is out of sight before it is of use.
+    for marks in [6_000, 10, 200, 600] {
+        for record in [format!("before {marks}"), format!("behind {marks}")] {
+            session.append_meta(Bytes::from(record.clone())).await.unwrap();
+            said.push(Bytes::from(record));
+            assert_eq!(session.meta().await.unwrap(), said);
+            publish(MARK, &vec![Bytes::from_static(b"some mark"); marks]).await;
+        }
+        assert_eq!(session.meta().await.unwrap(), said);
+    }
+    // What comes behind the place of a digest is read, and nothing before it.
+    let (upto, made_up) = (session.meta_end().await.unwrap(), Bytes::from_static(b"made up"));
+    session.append_meta(Bytes::from_static(b"meanwhile")).await.unwrap();
+    let digest = |upto| Bytes::from(Digest { upto, records: vec![made_up.clone()] }.encode());
+    publish(DIGEST, &[digest(upto), digest(upto - 1), digest(u64::MAX), Bytes::from_static(b"rubbish")]).await;
+    session.append_meta(Bytes::from_static(b"at last")).await.unwrap();
+    assert_eq!(session.meta().await.unwrap(), [&made_up[..], b"meanwhile", b"at last"]);
 }
 
 /// RabbitMQ trims whole segments, the smallest of which is 1 MiB here.

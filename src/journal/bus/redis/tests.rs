@@ -127,6 +127,7 @@ fn a_server_tells_its_runs_apart_unless_they_lose_nothing() {
         (&["--appendonly", "yes", "--appendfsync", "everysec"], true),
         (&["--appendonly", "yes", "--appendfsync", "always"], false),
         (&["--appendonly", "no", "--appendfsync", "always"], true),
+        (&["--appendonly", "yes", "--appendfsync", "always", "--no-appendfsync-on-rewrite", "yes"], true),
     ] {
         let mut server = RedisServer::start(arguments);
         let first = run_of(&server);
