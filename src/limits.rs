@@ -51,8 +51,9 @@ pub struct Limits {
     pub listed_entries: usize,
     /// Bytes of a streamed file that are read, and queued in an outbox, at once.
     pub file_piece_bytes: usize,
-    /// Files that are open at once in order to be streamed, each for any number of clients; for others it is 503.
-    pub max_open_files: usize,
+    /// Files that are open at once in order to be streamed, each for any number of clients; for others it is 503. `None`
+    /// derives it from `RLIMIT_NOFILE`.
+    pub max_open_files: Option<usize>,
     /// Files in memory whose pages a pipe holds as well, so that they are sent with less work.
     pub piped_files: usize,
     /// Requests that wait for the disk at once; further ones get 503.
@@ -188,7 +189,7 @@ impl Default for Limits {
             compressed_file_bytes: 4 * MIB,
             listed_entries: 10_000,
             file_piece_bytes: 128 * KIB,
-            max_open_files: 64,
+            max_open_files: None,
             piped_files: 64,
             max_lookups: 1_024,
             stream_bytes_per_turn: 4 * MIB,

@@ -11,6 +11,7 @@
 
 mod admit;
 mod api;
+mod descriptors;
 mod end;
 mod serve;
 mod start;

@@ -353,11 +353,8 @@ fn answers_that_nobody_reads() {
                 connection
             })
             .collect();
-        // All of them are answered, and take no more than the beginning.
-        let mut statuses: Vec<u16> = deaf.iter_mut().map(|connection| connection.response_head().status).collect();
-        statuses.sort_unstable();
-        statuses.dedup();
-        assert_eq!(statuses, [200, 503]);
+        // All of them are answered, and take no more than the beginning. What finds no room in memory is read as it is sent.
+        assert!(deaf.iter_mut().all(|connection| connection.response_head().status == 200));
         let content = server.metric("chat_file_content_bytes");
         assert!((32e6..64.0 * 1024.0 * 1024.0).contains(&content), "{content} bytes of files");
         pair.hear(10);

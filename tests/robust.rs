@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::time::Duration;
 
-use common::{DEADLINE, End, Raw, Server, WsClient, frame, get, upgrade_request, wait_until};
+use common::{DEADLINE, End, Raw, Server, WsClient, connect_narrow, frame, get, upgrade_request, wait_until};
 use socket2::SockRef;
 
 const TEXT: u8 = 0x81;
@@ -44,6 +44,29 @@ fn large_files_of_others_can_be_had_again_when_a_download_ends() {
     assert_eq!(get(server.address(), "/one").status, 200, "the same file is shared");
     drop(slow);
     wait_until("the other file can be had", || get(server.address(), "/two").status == 200);
+}
+
+/// Each holds a file of its own open, and reads none of it.
+#[test]
+fn a_hundred_stalled_downloads_keep_nobody_from_a_large_file() {
+    const STALLED: usize = 100;
+    let folder = tempfile::tempdir().unwrap();
+    for number in 0..=STALLED {
+        fs::File::create(folder.path().join(number.to_string())).unwrap().set_len(20_000_000).unwrap();
+    }
+    let server = Server::start(&["--public", folder.path().to_str().unwrap()]);
+    assert!(server.metric("chat_open_files_max") > STALLED as f64, "more files may be open");
+    let ask = |number: usize| {
+        let mut connection = Raw::over(connect_narrow(server.address()));
+        connection.send(format!("GET /{number} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        assert_eq!(connection.response_head().status, 200, "{number}");
+        connection
+    };
+    let stalled: Vec<Raw> = (0..STALLED).chain(0..STALLED).map(ask).collect();
+    assert_eq!(server.metric("chat_open_files"), STALLED as f64, "one for all who are sent the same");
+    assert_eq!(get(server.address(), &format!("/{STALLED}")).body.len(), 20_000_000);
+    drop(stalled);
+    wait_until("all are closed", || server.metric("chat_open_files") == 0.0);
 }
 
 #[test]

@@ -156,7 +156,8 @@ pub(super) struct Args {
     /// bytes of a streamed file that are queued at once (default: 128KiB)
     #[argh(option)]
     file_piece: Option<Size<{ 4 * 1024 }>>,
-    /// streamed files that are open at once; for further ones it is 503 (default: 64)
+    /// streamed files that are open at once; for further ones it is 503 (default: a sixteenth of what the limit of open
+    /// files leaves, or as many as --max-connections)
     #[argh(option)]
     max_open_files: Option<Count>,
     /// files in memory that are sent with less work, from pipes, whose pages the kernel bounds for each user; 0 for none

@@ -173,6 +173,7 @@ impl Reactor {
             held: self.connections.held(),
             streams: self.streams.len(),
             open_files: self.site.open_files(),
+            max_open_files: self.limits.max_open_files.unwrap_or(usize::MAX),
             cache_bytes: self.site.cached_bytes(),
             content_bytes: self.site.content_bytes(),
             outbox_bytes: self.connections.outbox_bytes(),

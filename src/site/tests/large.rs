@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn large_files_are_open_once_and_only_so_many() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = Limits { cached_file_bytes: 10, max_open_files: 2, ..Limits::default() };
+    let limits = Limits { cached_file_bytes: 10, max_open_files: Some(2), ..Limits::default() };
     let mut served = Served::start(Root::Folder(dir.path().to_owned()), &limits);
     for name in ["a", "b", "c"] {
         write(dir.path().join(name), format!("{name} is large enough"));

@@ -6,7 +6,7 @@ const MIB: usize = 1024 * 1024;
 
 /// A site without a cache: 8 MiB may be on their way.
 fn held(root: &Path) -> Served {
-    let limits = Limits { cache_bytes: 0, cached_file_bytes: MIB, max_open_files: 3, ..Limits::default() };
+    let limits = Limits { cache_bytes: 0, cached_file_bytes: MIB, max_open_files: Some(3), ..Limits::default() };
     Served::start_with(Root::Folder(root.to_owned()), Manner { listing: true, ..Manner::default() }, &limits)
 }
 
