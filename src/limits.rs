@@ -80,6 +80,9 @@ pub struct Limits {
     pub outboxes_total_bytes: usize,
     /// A peer that takes no byte at all for this long is reset.
     pub stall_timeout: Duration,
+    /// Bytes of its responses that an HTTP client takes in a second at the least while some wait for it, on average over two
+    /// stall timeouts; else it is reset. 0 for no limit. Members and event streams may be slower.
+    pub min_response_bytes_per_second: usize,
     /// Unsent bytes the kernel holds for one socket before it reports it as not writable (`TCP_NOTSENT_LOWAT`).
     pub notsent_low_water_bytes: u32,
 
@@ -202,6 +205,7 @@ impl Default for Limits {
             outbox_low_water_bytes: 64 * KIB,
             outboxes_total_bytes: 256 * MIB,
             stall_timeout: Duration::from_secs(30),
+            min_response_bytes_per_second: 240,
             notsent_low_water_bytes: 128 * 1024,
             max_drafts_in_flight: 10_000,
             max_draft_bytes_in_flight: 8 * MIB,

@@ -365,7 +365,7 @@ impl Reactor {
                 Due::Close(reason) => self.farewell(id, reason),
                 Due::Probe => self.connections.probe(slot),
                 Due::Drop(reason) => {
-                    if reason == CloseReason::Stalled {
+                    if matches!(reason, CloseReason::Stalled | CloseReason::TooSlow) {
                         connection.transport.reset_on_close();
                     }
                     self.close(slot, reason);
@@ -431,7 +431,11 @@ impl Reactor {
                     self.settle(slot, now);
                     self.set_timer(slot);
                 }
-                Flushed::Blocked => self.timers.hasten(slot, now + self.limits.stall_timeout),
+                Flushed::Blocked => {
+                    let stalled = now + self.limits.stall_timeout;
+                    let too_slow = self.connections.at_mut(slot).and_then(|connection| connection.pace_ends());
+                    self.timers.hasten(slot, too_slow.map_or(stalled, |at| at.min(stalled)));
+                }
                 Flushed::Failed(_) => self.lost(slot),
             }
         }

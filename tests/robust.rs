@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::io::Read;
 use std::time::Duration;
 
 use common::{DEADLINE, End, Raw, Server, WsClient, connect_narrow, frame, get, upgrade_request, wait_until};
@@ -67,6 +68,48 @@ fn a_hundred_stalled_downloads_keep_nobody_from_a_large_file() {
     assert_eq!(get(server.address(), &format!("/{STALLED}")).body.len(), 20_000_000);
     drop(stalled);
     wait_until("all are closed", || server.metric("chat_open_files") == 0.0);
+}
+
+/// They take something all the time, but would hold for days what they are sent.
+#[test]
+fn downloads_that_drip_are_cut_off_and_give_back_what_they_held() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("small"), [b'x'; 100_000]).unwrap();
+    fs::File::create(folder.path().join("large")).unwrap().set_len(1 << 30).unwrap();
+    // Far more than a client takes that rests after each few bytes.
+    let arguments = ["--stall-timeout", "2s", "--min-response-rate", "64MiB"];
+    let server = Server::start(&[&["--public", folder.path().to_str().unwrap()], &arguments[..]].concat());
+    let mut member = WsClient::connect(server.address(), "/", &[]);
+    let mut events = Raw::over(connect_narrow(server.address()));
+    events.send("GET /rooms/lobby/events HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(events.response_head().status, 200);
+    // More than is read of them until then, by far.
+    let requests = [("/large", 1), ("/small", 500), ("/metrics", 1_000)];
+    let mut dripping: Vec<Raw> = requests
+        .into_iter()
+        .map(|(target, times)| {
+            let mut connection = Raw::over(connect_narrow(server.address()));
+            connection.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n").repeat(times));
+            connection.stream().set_nonblocking(true).unwrap();
+            connection
+        })
+        .collect();
+    wait_until("all are cut off", || {
+        for connection in &mut dripping {
+            // When it has been cut off, that is told by the metrics.
+            let _ = connection.stream().read(&mut [0; 500]);
+        }
+        let closes =
+            ["too_slow", "stalled"].map(|reason| server.metric(&format!("chat_closes_total{{reason={reason:?}}}")));
+        // On a busy machine one may not have come to read for too long.
+        closes[0] > 0.0 && closes.iter().sum::<f64>() == dripping.len() as f64
+    });
+    for series in ["chat_outbox_bytes", "chat_streamed_responses", "chat_open_files"] {
+        assert_eq!(server.metric(series), 0.0, "{series}");
+    }
+    member.send_text("hello");
+    assert_eq!(member.next_text(), "hello");
+    assert!(events.event().contains("hello"));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::limits::Limits;
 use crate::ws::session::Session;
 
 use super::outbox::Outbox;
+use super::pace::Pace;
 use super::transport::{Cut, Transport};
 
 /// The least rate at which a peer that is to end takes what is left for it. Slower ones would hold their slot for hours.
@@ -92,6 +93,8 @@ pub struct HttpExchange {
     pub head_began: Option<Instant>,
     /// What its work waits for.
     pub backlog: Backlog,
+    /// Whether it takes its responses fast enough.
+    pub pace: Pace,
 }
 
 /// Why a connection is not read although there is something. Whatever frees it lists it again.
@@ -204,12 +207,12 @@ impl Connection {
     /// What is due next on this connection, and when; `None` when nothing ever will be without an event.
     #[must_use]
     pub fn due(&self, limits: &Limits) -> Option<(Instant, Due)> {
-        let stalled = || {
-            let due = if self.probed { Due::Drop(CloseReason::Stalled) } else { Due::Probe };
-            (self.last_progress + limits.stall_timeout, due)
-        };
+        let stalled = || (self.last_progress + limits.stall_timeout, self.tried(CloseReason::Stalled));
         match self.phase {
-            Phase::Open => earlier(self.backed_up.then(stalled), self.due_of_peer(limits)),
+            Phase::Open => {
+                let too_slow = self.pace_ends().map(|at| (at, self.tried(CloseReason::TooSlow)));
+                earlier(earlier(self.backed_up.then(stalled), too_slow), self.due_of_peer(limits))
+            }
             // As long as the peer takes bytes it may have its farewell; then it has a while to answer it.
             Phase::Draining { until, .. } if !self.outbox.is_empty() => {
                 earlier(Some(stalled()), Some((until, Due::Drop(CloseReason::Stalled))))
@@ -217,6 +220,20 @@ impl Connection {
             Phase::Draining { reason, .. } => Some((self.last_progress + limits.linger_timeout, Due::Drop(reason))),
             Phase::Lingering { until, reason, .. } => Some((until, Due::Drop(reason))),
             Phase::Closed { .. } => None,
+        }
+    }
+
+    /// Nobody is dropped for what it does not take before a write has been tried.
+    fn tried(&self, reason: CloseReason) -> Due {
+        if self.probed { Due::Drop(reason) } else { Due::Probe }
+    }
+
+    /// When it will have taken its responses too slowly, if it is behind with them.
+    #[must_use]
+    pub fn pace_ends(&self) -> Option<Instant> {
+        match &self.protocol {
+            Protocol::Http(http) => http.pace.ends(),
+            Protocol::WebSocket(_) | Protocol::Events => None,
         }
     }
 

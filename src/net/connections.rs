@@ -15,6 +15,7 @@ use crate::limits::Limits;
 use super::conduit::Conduit;
 use super::connection::{Backlog, Connection, ConnectionId, Held, HttpExchange, Phase, Protocol};
 use super::outbox::{FileSlice, Outbox};
+use super::pace::{LeastRate, Pace};
 use super::transport::{Cut, Transport, WriteOutcome};
 
 /// What came of flushing one outbox.
@@ -54,6 +55,7 @@ pub struct Connections {
     high_water_bytes: usize,
     low_water_bytes: usize,
     total_bytes: usize,
+    least_rate: Option<LeastRate>,
 }
 
 impl Connections {
@@ -74,6 +76,7 @@ impl Connections {
             high_water_bytes: limits.outbox_high_water_bytes,
             low_water_bytes: limits.outbox_low_water_bytes,
             total_bytes: limits.outboxes_total_bytes,
+            least_rate: LeastRate::of(limits),
         }
     }
 
@@ -112,6 +115,7 @@ impl Connections {
             requests: 0,
             head_began: None,
             backlog: Backlog::None,
+            pace: Pace::New,
         };
         entry.insert(Connection {
             id,
@@ -397,6 +401,11 @@ impl Connections {
                     connection.last_progress = now;
                     connection.probed = false;
                     *written += taken as u64;
+                    if connection.backed_up
+                        && let (Protocol::Http(http), Some(rate)) = (&mut connection.protocol, self.least_rate)
+                    {
+                        http.pace.take(taken, rate, now);
+                    }
                     // The kernel took less than it was offered: its buffer is full, and an edge will follow.
                     if taken < offered {
                         break Flushed::Blocked;
@@ -412,6 +421,9 @@ impl Connections {
         if !connection.writable && !connection.backed_up {
             connection.backed_up = true;
             connection.cut = connection.transport.cut();
+            if let (Protocol::Http(http), Some(rate)) = (&mut connection.protocol, self.least_rate) {
+                http.pace.fall_behind(rate, now);
+            }
         }
         let is_relieved = connection.backed_up && matches!(flushed, Flushed::Empty);
         if is_relieved {
@@ -419,6 +431,9 @@ impl Connections {
             // It has read all the time, however slowly: its silence counts from now.
             connection.last_heard = now;
             connection.pinged = false;
+            if let Protocol::Http(http) = &mut connection.protocol {
+                http.pace.catch_up(now);
+            }
         }
         if load <= self.low_water_bytes {
             if std::mem::take(&mut connection.awaited) {

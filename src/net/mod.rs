@@ -8,6 +8,7 @@ pub mod connection;
 pub mod connections;
 pub mod listener;
 pub mod outbox;
+pub mod pace;
 #[cfg(test)]
 pub(crate) mod simulated;
 pub mod timers;

@@ -188,6 +188,50 @@ fn a_farewell_that_is_taken_byte_by_byte_comes_to_an_end() {
     }
 }
 
+/// A byte now and then is progress, and would hold a file open for weeks.
+#[test]
+fn a_download_that_is_taken_too_slowly_ends_and_members_may_be_slower() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("film"), vec![b'x'; 500_000]).unwrap();
+    let limits =
+        Limits { min_response_bytes_per_second: 100, stall_timeout: Duration::from_secs(10), ..Limits::default() };
+    let (second, text) = (Duration::from_secs(1), "x".repeat(50_000));
+    for (name, request, bytes, every, expected) in [
+        ("a byte a second", get("/film"), 1, 1, Some(20)),
+        ("half of the rate", get("/film"), 50, 1, Some(39)),
+        ("half of it, of many responses", get("/healthz").repeat(100), 50, 1, Some(39)),
+        ("a little more than the rate", get("/film"), 102, 1, None),
+        ("lumps", get("/film"), 900, 8, None),
+        ("a member", UPGRADE.to_owned(), 1, 8, None),
+        ("an event stream", get("/rooms/lobby/events"), 1, 8, None),
+    ] {
+        let mut stand = Stand::with_folder(folder.path(), limits.clone());
+        let (slow, speaker) = (stand.connect(1_000), stand.member(WIDE));
+        stand.send(&slow, &request);
+        stand.turn();
+        while request == get("/film") && stand.connection(&slow).unwrap().outbox.len() < 100_000 {
+            if !stand.reactor.is_carried_over() {
+                stand.await_file();
+            }
+            stand.turn();
+        }
+        for _ in 0..3 {
+            // What is heard is more than fits, as a file is.
+            stand.say(&speaker, &text);
+            stand.pass(second / 10);
+        }
+        let began = stand.now;
+        let mut rounds = 0;
+        while stand.connection(&slow).is_some() && rounds * every < 600 {
+            stand.pass(every * second);
+            stand.take(&slow, bytes);
+            rounds += 1;
+        }
+        let ended = stand.connection(&slow).is_none().then(|| (stand.now - began).as_secs());
+        assert_eq!(ended, expected, "{name}");
+    }
+}
+
 #[test]
 fn a_message_that_is_begun_is_finished_in_time_or_its_sender_goes() {
     let limits = Limits { message_timeout: Duration::from_secs(20), ..Limits::default() };
