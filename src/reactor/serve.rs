@@ -313,7 +313,7 @@ impl Reactor {
                 return self.wait_for_turn(id);
             }
             let Some(file) = self.streams.get_mut(&id).and_then(Option::take) else { return };
-            match self.site.read_on(id.ticket(), file) {
+            match self.site.read_on(id.ticket(), file, self.connections.high_water_bytes()) {
                 Some(Answer::Piece { bytes, rest }) => self.take_piece(id, bytes, rest, now),
                 Some(_) => self.content_lost(id),
                 None => {}

@@ -61,6 +61,9 @@ pub use stream::{FileStream, OpenFile, Part};
 /// What a site answers to.
 const ALLOWED: &str = "GET, HEAD, OPTIONS";
 
+/// Pieces of large files are no shorter, however little room there is: everybody gets on.
+const LEAST_PIECE_BYTES: usize = 4 * 1024;
+
 /// The page for what is not there.
 const MISSING_PAGE: &[u8] = b"404.html";
 
@@ -266,13 +269,16 @@ impl Site {
         }
     }
 
-    /// The next piece of a large file if the disk need not be waited for; else `None`, and it comes by
-    /// [`poll_answer`](Site::poll_answer).
-    pub fn read_on(&mut self, ticket: u64, stream: FileStream) -> Option<Answer> {
+    /// The next piece of a large file, no longer than there is room for as far as that makes sense, if the disk need not be
+    /// waited for; else `None`, and it comes by [`poll_answer`](Site::poll_answer).
+    pub fn read_on(&mut self, ticket: u64, stream: FileStream, room: usize) -> Option<Answer> {
         let Source::Folder(folder) = &mut self.source else { return Some(Answer::Lost) };
-        match stream.read_warm(folder.piece_bytes) {
+        let max_bytes = folder.piece_bytes.min(room.max(LEAST_PIECE_BYTES));
+        match stream.read_warm(max_bytes) {
             Piece::Read(bytes, rest) => Some(Answer::Piece { bytes, rest }),
-            Piece::Cold(stream) => folder.jobs.send(Job::Read { ticket, stream }).is_err().then_some(Answer::Lost),
+            Piece::Cold(stream) => {
+                folder.jobs.send(Job::Read { ticket, stream, max_bytes }).is_err().then_some(Answer::Lost)
+            }
             Piece::Lost => Some(Answer::Lost),
         }
     }

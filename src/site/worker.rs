@@ -42,8 +42,8 @@ const LEAST_REMEMBERED: usize = 32;
 pub(super) enum Job {
     /// Look what lies at this path; `known` is what the cache holds of it.
     Look { path: Box<[u8]>, known: Option<Seen> },
-    /// Read on.
-    Read { ticket: u64, stream: FileStream },
+    /// Read on, so much at the most.
+    Read { ticket: u64, stream: FileStream, max_bytes: usize },
 }
 
 /// What came of a job.
@@ -162,7 +162,6 @@ pub(super) struct Worker {
     root: PathBuf,
     resolution: Resolution,
     max_whole_bytes: usize,
-    piece_bytes: usize,
     max_open_files: usize,
     max_compressed_bytes: usize,
     max_listed: usize,
@@ -189,7 +188,6 @@ impl Worker {
             root,
             resolution,
             max_whole_bytes: limits.cached_file_bytes,
-            piece_bytes: limits.file_piece_bytes,
             max_open_files: limits.max_open_files.unwrap_or(usize::MAX),
             max_compressed_bytes: limits.compressed_file_bytes,
             max_listed: limits.listed_entries,
@@ -224,8 +222,8 @@ impl Worker {
                 self.tell_of_failures(&found);
                 Done::Looked { path, found }
             }
-            Job::Read { ticket, stream } => {
-                let answer = match stream.read_waiting(self.piece_bytes) {
+            Job::Read { ticket, stream, max_bytes } => {
+                let answer = match stream.read_waiting(max_bytes) {
                     Piece::Read(bytes, rest) => Answer::Piece { bytes, rest },
                     Piece::Cold(_) | Piece::Lost => Answer::Lost,
                 };

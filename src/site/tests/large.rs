@@ -29,7 +29,7 @@ fn large_files_are_open_once_and_only_so_many() {
     assert_eq!(served.site.open_files(), 1);
     let answer = served.ask(&request("GET /c"));
     assert_eq!((status(&answer), served.site.open_files()), (200, 2));
-    let piece = served.site.read_on(0, stream);
+    let piece = served.site.read_on(0, stream, usize::MAX);
     let Answer::Piece { bytes, rest: None } = piece.unwrap_or_else(|| served.wait().1) else { panic!("one piece") };
     assert_eq!(bytes, "b is large enough");
     // What replaces it is another file.
