@@ -114,6 +114,8 @@ struct Desk {
     manner: Arc<Manner>,
     press: Press,
     answers: VecDeque<(u64, Answer)>,
+    /// For parts of files that are copied for one client each: no more than outboxes may hold.
+    room: Space,
 }
 
 #[derive(Debug)]
@@ -186,7 +188,12 @@ impl Site {
             Root::Embedded => Space::new(usize::MAX),
         };
         let press = Press::start(Arc::clone(&manner), space.clone(), wake.clone())?;
-        let desk = Desk { manner: Arc::clone(&manner), press, answers: VecDeque::new() };
+        let desk = Desk {
+            manner: Arc::clone(&manner),
+            press,
+            answers: VecDeque::new(),
+            room: Space::new(limits.outboxes_total_bytes),
+        };
         let root = match root {
             Root::Folder(root) => root,
             Root::Embedded => return Ok(Site { source: Source::Embedded(Embedded::new(&manner)), desk }),
@@ -247,7 +254,7 @@ impl Site {
             if let Some((made, waiting)) = self.desk.press.finish() {
                 for errand in waiting {
                     let reply = match &made.copy {
-                        Copy::Ready(copy) => reply(copy, errand.asked()),
+                        Copy::Ready(copy) => reply(copy, errand.asked(), &self.desk.room),
                         Copy::Useless => not_acceptable().into(),
                         Copy::Untried => busy().into(),
                     };
@@ -356,7 +363,7 @@ impl Desk {
             }
             Choice::NotAcceptable => return Some(Answer::Response(self.told(not_acceptable()))),
         };
-        let mut reply = reply(chosen, asked);
+        let mut reply = reply(chosen, asked, &self.room);
         if asked.request.method == Method::HEAD {
             reply.stream = None;
         }
@@ -462,9 +469,9 @@ impl Folder {
     }
 }
 
-fn reply(chosen: &representation::Representation, asked: Asked<'_>) -> Reply {
+fn reply(chosen: &representation::Representation, asked: Asked<'_>, room: &Space) -> Reply {
     match asked.role {
-        Role::Itself => chosen.respond(asked.request, boundary),
+        Role::Itself => chosen.respond(asked.request, boundary, room),
         Role::MissingPage => chosen.stand_in(StatusCode::NOT_FOUND),
     }
 }
