@@ -363,7 +363,8 @@ impl Reactor {
                 Due::Ping => self.ping(id, now),
                 Due::SlowHead => self.refuse_slow_head(id, now),
                 Due::Close(reason) => self.farewell(id, reason),
-                Due::Probe => self.connections.probe(slot),
+                Due::Look => self.connections.look(slot, now),
+                Due::Probe => self.connections.probe(slot, now),
                 Due::Drop(reason) => {
                     if matches!(reason, CloseReason::Stalled | CloseReason::TooSlow) {
                         connection.transport.reset_on_close();
@@ -432,9 +433,10 @@ impl Reactor {
                     self.set_timer(slot);
                 }
                 Flushed::Blocked => {
-                    let stalled = now + self.limits.stall_timeout;
-                    let too_slow = self.connections.at_mut(slot).and_then(|connection| connection.pace_ends());
-                    self.timers.hasten(slot, too_slow.map_or(stalled, |at| at.min(stalled)));
+                    let due = self.connections.at_mut(slot).and_then(|connection| connection.due(&self.limits));
+                    if let Some((deadline, _)) = due {
+                        self.timers.hasten(slot, deadline);
+                    }
                 }
                 Flushed::Failed(_) => self.lost(slot),
             }

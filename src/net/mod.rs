@@ -6,6 +6,7 @@
 mod conduit;
 pub mod connection;
 pub mod connections;
+mod inquiry;
 pub mod listener;
 pub mod outbox;
 pub mod pace;

@@ -197,7 +197,10 @@ impl Reactor {
         if config.bus.is_some() {
             reactor.hub.report_as(InstanceId(getrandom::u64().map_err(io::Error::from)?), now);
         }
-        let addresses = listeners.iter().map(Listener::address).collect();
+        let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
+        if !addresses.first().is_some_and(|address| reactor.connections.inquire(*address)) {
+            tracing::debug!("the kernel does not tell what slow clients take (sock_diag)");
+        }
         Ok(Reactor { signals: Some(signals), listeners, addresses, ..reactor })
     }
 
