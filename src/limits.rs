@@ -76,7 +76,8 @@ pub struct Limits {
     pub outbox_high_water_bytes: usize,
     /// Below this a member that fell behind is fed again.
     pub outbox_low_water_bytes: usize,
-    /// All outboxes together; as it fills, the high-water mark of each sinks, and history over HTTP gets 503.
+    /// All outboxes together; as it fills, the high-water mark of each sinks, and history over HTTP gets 503. Also the bound
+    /// of what is copied out of files in memory for one client each.
     pub outboxes_total_bytes: usize,
     /// A peer that takes no byte at all for this long is reset.
     pub stall_timeout: Duration,

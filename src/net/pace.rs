@@ -6,8 +6,9 @@
 //! begins with all of that. What it has left when it has caught up is what it goes on with when it falls behind again, and
 //! the time between is given to it: so many responses are no more than one.
 //!
-//! Taken is what the kernel has accepted, as nothing else can be seen. It accepts in lumps, up to a stall timeout apart, of
-//! what it has room for again; the while is twice as long, so that a lump that comes late costs nobody anything.
+//! Taken is what the kernel has accepted, and what the peer was seen to take of that while the kernel accepted nothing. Both
+//! come in lumps, up to a stall timeout apart; the while is twice as long, so that a lump that comes late costs nobody
+//! anything.
 
 use std::time::{Duration, Instant};
 
