@@ -31,6 +31,8 @@ pub enum CloseReason {
     PingTimeout,
     /// The peer took no byte for the stall timeout. Nothing can be said to it: it is reset.
     Stalled,
+    /// The client took less of its responses than the least rate. It is reset as well.
+    TooSlow,
     /// The member fell behind everything that is kept (1013).
     FellBehind,
     /// Another connection of the same page has taken its place (4000, which is for applications to define).
@@ -56,7 +58,7 @@ impl fmt::Display for CloseReason {
 
 impl CloseReason {
     /// Every reason, for the metrics; those with a status stand once, with 400.
-    pub const ALL: [CloseReason; 18] = [
+    pub const ALL: [CloseReason; 19] = [
         CloseReason::PeerClosed,
         CloseReason::PeerVanished,
         CloseReason::PeerReset,
@@ -69,6 +71,7 @@ impl CloseReason {
         CloseReason::MessageTooBig,
         CloseReason::PingTimeout,
         CloseReason::Stalled,
+        CloseReason::TooSlow,
         CloseReason::FellBehind,
         CloseReason::TakenOver,
         CloseReason::Unheard,
@@ -93,6 +96,7 @@ impl CloseReason {
             CloseReason::MessageTooBig => "message_too_big",
             CloseReason::PingTimeout => "ping_timeout",
             CloseReason::Stalled => "stalled",
+            CloseReason::TooSlow => "too_slow",
             CloseReason::FellBehind => "fell_behind",
             CloseReason::TakenOver => "taken_over",
             CloseReason::Unheard => "unheard",
@@ -130,6 +134,7 @@ impl CloseReason {
             | CloseReason::Refused(_)
             | CloseReason::Full
             | CloseReason::Stalled
+            | CloseReason::TooSlow
             | CloseReason::ContentLost => None,
         }
     }

@@ -51,8 +51,9 @@ pub struct Limits {
     pub listed_entries: usize,
     /// Bytes of a streamed file that are read, and queued in an outbox, at once.
     pub file_piece_bytes: usize,
-    /// Files that are open at once in order to be streamed, each for any number of clients; for others it is 503.
-    pub max_open_files: usize,
+    /// Files that are open at once in order to be streamed, each for any number of clients; for others it is 503. `None`
+    /// derives it from `RLIMIT_NOFILE`.
+    pub max_open_files: Option<usize>,
     /// Files in memory whose pages a pipe holds as well, so that they are sent with less work.
     pub piped_files: usize,
     /// Requests that wait for the disk at once; further ones get 503.
@@ -75,10 +76,14 @@ pub struct Limits {
     pub outbox_high_water_bytes: usize,
     /// Below this a member that fell behind is fed again.
     pub outbox_low_water_bytes: usize,
-    /// All outboxes together; as it fills, the high-water mark of each sinks, and history over HTTP gets 503.
+    /// All outboxes together; as it fills, the high-water mark of each sinks, and history over HTTP gets 503. Also the bound
+    /// of what is copied out of files in memory for one client each.
     pub outboxes_total_bytes: usize,
     /// A peer that takes no byte at all for this long is reset.
     pub stall_timeout: Duration,
+    /// Bytes of its responses that an HTTP client takes in a second at the least while some wait for it, on average over two
+    /// stall timeouts; else it is reset. 0 for no limit. Members and event streams may be slower.
+    pub min_response_bytes_per_second: usize,
     /// Unsent bytes the kernel holds for one socket before it reports it as not writable (`TCP_NOTSENT_LOWAT`).
     pub notsent_low_water_bytes: u32,
 
@@ -188,7 +193,7 @@ impl Default for Limits {
             compressed_file_bytes: 4 * MIB,
             listed_entries: 10_000,
             file_piece_bytes: 128 * KIB,
-            max_open_files: 64,
+            max_open_files: None,
             piped_files: 64,
             max_lookups: 1_024,
             stream_bytes_per_turn: 4 * MIB,
@@ -201,6 +206,7 @@ impl Default for Limits {
             outbox_low_water_bytes: 64 * KIB,
             outboxes_total_bytes: 256 * MIB,
             stall_timeout: Duration::from_secs(30),
+            min_response_bytes_per_second: 240,
             notsent_low_water_bytes: 128 * 1024,
             max_drafts_in_flight: 10_000,
             max_draft_bytes_in_flight: 8 * MIB,

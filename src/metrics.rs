@@ -113,6 +113,8 @@ pub struct Gauges {
     pub streams: usize,
     /// Large files that are open for them.
     pub open_files: usize,
+    /// The most of them.
+    pub max_open_files: usize,
     /// Bytes of files that are kept in memory.
     pub cache_bytes: usize,
     /// Bytes of files in memory, kept or only on their way to clients.
@@ -295,6 +297,8 @@ impl Metrics {
         text.single("chat_held_connections", GAUGE, "Connections not read until there is room.", gauges.held);
         text.single("chat_streamed_responses", GAUGE, "Responses with content still to be read.", gauges.streams);
         text.single("chat_open_files", GAUGE, "Large files that are open in order to be sent.", gauges.open_files);
+        let max = gauges.max_open_files;
+        text.single("chat_open_files_max", GAUGE, "Large files that may be open at once.", max);
         text.single("chat_cache_bytes", GAUGE, "Bytes of files that are kept in memory.", gauges.cache_bytes);
         let help = "Bytes of files in memory, kept or on their way to clients.";
         text.single("chat_file_content_bytes", GAUGE, help, gauges.content_bytes);

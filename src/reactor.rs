@@ -11,6 +11,7 @@
 
 mod admit;
 mod api;
+mod descriptors;
 mod end;
 mod serve;
 mod start;
@@ -362,9 +363,10 @@ impl Reactor {
                 Due::Ping => self.ping(id, now),
                 Due::SlowHead => self.refuse_slow_head(id, now),
                 Due::Close(reason) => self.farewell(id, reason),
-                Due::Probe => self.connections.probe(slot),
+                Due::Look => self.connections.look(slot, now),
+                Due::Probe => self.connections.probe(slot, now),
                 Due::Drop(reason) => {
-                    if reason == CloseReason::Stalled {
+                    if matches!(reason, CloseReason::Stalled | CloseReason::TooSlow) {
                         connection.transport.reset_on_close();
                     }
                     self.close(slot, reason);
@@ -430,7 +432,12 @@ impl Reactor {
                     self.settle(slot, now);
                     self.set_timer(slot);
                 }
-                Flushed::Blocked => self.timers.hasten(slot, now + self.limits.stall_timeout),
+                Flushed::Blocked => {
+                    let due = self.connections.at_mut(slot).and_then(|connection| connection.due(&self.limits));
+                    if let Some((deadline, _)) = due {
+                        self.timers.hasten(slot, deadline);
+                    }
+                }
                 Flushed::Failed(_) => self.lost(slot),
             }
         }

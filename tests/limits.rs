@@ -120,11 +120,20 @@ fn limit_descriptors(command: &mut Command, limits: &str) {
 }
 
 #[test]
-fn the_log_tells_how_many_connections_the_open_files_allow() {
+fn the_log_tells_how_many_connections_and_files_the_open_files_allow() {
     for (limits, arguments, lines) in [
-        ("ulimit -n 500; ulimit -Sn 64", &[][..], &["up to 358 connections, as 500 open files are allowed"][..]),
-        ("ulimit -n 500", &["--max-connections", "10"], &["up to 10 connections, as 500 open files are allowed"]),
+        (
+            "ulimit -n 500; ulimit -Sn 64",
+            &[][..],
+            &["up to 358 connections and 64 streamed files, as 500 open files"][..],
+        ),
+        (
+            "ulimit -n 500",
+            &["--max-connections", "100"],
+            &["up to 100 connections and 100 streamed files, as 500 open"],
+        ),
         ("ulimit -n 500", &["--max-connections", "600"], &["WARN", "358", "ulimit -n"]),
+        ("ulimit -n 500", &["--max-open-files", "300"], &["WARN", "211", "up to 211 connections and 300 streamed"]),
     ] {
         let server = Server::start_with(arguments, |command| limit_descriptors(command, limits));
         for line in lines {

@@ -3,9 +3,10 @@
 mod common;
 
 use std::fs;
+use std::io::Read;
 use std::time::Duration;
 
-use common::{DEADLINE, End, Raw, Server, WsClient, frame, get, upgrade_request, wait_until};
+use common::{DEADLINE, End, Raw, Server, WsClient, connect_narrow, frame, get, upgrade_request, wait_until};
 use socket2::SockRef;
 
 const TEXT: u8 = 0x81;
@@ -44,6 +45,71 @@ fn large_files_of_others_can_be_had_again_when_a_download_ends() {
     assert_eq!(get(server.address(), "/one").status, 200, "the same file is shared");
     drop(slow);
     wait_until("the other file can be had", || get(server.address(), "/two").status == 200);
+}
+
+/// Each holds a file of its own open, and reads none of it.
+#[test]
+fn a_hundred_stalled_downloads_keep_nobody_from_a_large_file() {
+    const STALLED: usize = 100;
+    let folder = tempfile::tempdir().unwrap();
+    for number in 0..=STALLED {
+        fs::File::create(folder.path().join(number.to_string())).unwrap().set_len(20_000_000).unwrap();
+    }
+    let server = Server::start(&["--public", folder.path().to_str().unwrap()]);
+    assert!(server.metric("chat_open_files_max") > STALLED as f64, "more files may be open");
+    let ask = |number: usize| {
+        let mut connection = Raw::over(connect_narrow(server.address()));
+        connection.send(format!("GET /{number} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        assert_eq!(connection.response_head().status, 200, "{number}");
+        connection
+    };
+    let stalled: Vec<Raw> = (0..STALLED).chain(0..STALLED).map(ask).collect();
+    assert_eq!(server.metric("chat_open_files"), STALLED as f64, "one for all who are sent the same");
+    assert_eq!(get(server.address(), &format!("/{STALLED}")).body.len(), 20_000_000);
+    drop(stalled);
+    wait_until("all are closed", || server.metric("chat_open_files") == 0.0);
+}
+
+/// They take something all the time, but would hold for days what they are sent.
+#[test]
+fn downloads_that_drip_are_cut_off_and_give_back_what_they_held() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("small"), [b'x'; 100_000]).unwrap();
+    fs::File::create(folder.path().join("large")).unwrap().set_len(1 << 30).unwrap();
+    // Far more than a client takes that rests after each few bytes.
+    let arguments = ["--stall-timeout", "2s", "--min-response-rate", "64MiB"];
+    let server = Server::start(&[&["--public", folder.path().to_str().unwrap()], &arguments[..]].concat());
+    let mut member = WsClient::connect(server.address(), "/", &[]);
+    let mut events = Raw::over(connect_narrow(server.address()));
+    events.send("GET /rooms/lobby/events HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(events.response_head().status, 200);
+    // More than is read of them until then, by far.
+    let requests = [("/large", 1), ("/small", 500), ("/metrics", 1_000)];
+    let mut dripping: Vec<Raw> = requests
+        .into_iter()
+        .map(|(target, times)| {
+            let mut connection = Raw::over(connect_narrow(server.address()));
+            connection.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n").repeat(times));
+            connection.stream().set_nonblocking(true).unwrap();
+            connection
+        })
+        .collect();
+    wait_until("all are cut off", || {
+        for connection in &mut dripping {
+            // When it has been cut off, that is told by the metrics.
+            let _ = connection.stream().read(&mut [0; 500]);
+        }
+        let closes =
+            ["too_slow", "stalled"].map(|reason| server.metric(&format!("chat_closes_total{{reason={reason:?}}}")));
+        // On a busy machine one may not have come to read for too long.
+        closes[0] > 0.0 && closes.iter().sum::<f64>() == dripping.len() as f64
+    });
+    for series in ["chat_outbox_bytes", "chat_streamed_responses", "chat_open_files"] {
+        assert_eq!(server.metric(series), 0.0, "{series}");
+    }
+    member.send_text("hello");
+    assert_eq!(member.next_text(), "hello");
+    assert!(events.event().contains("hello"));
 }
 
 #[test]

@@ -156,7 +156,8 @@ pub(super) struct Args {
     /// bytes of a streamed file that are queued at once (default: 128KiB)
     #[argh(option)]
     file_piece: Option<Size<{ 4 * 1024 }>>,
-    /// streamed files that are open at once; for further ones it is 503 (default: 64)
+    /// streamed files that are open at once; for further ones it is 503 (default: a sixteenth of what the limit of open
+    /// files leaves, or as many as --max-connections)
     #[argh(option)]
     max_open_files: Option<Count>,
     /// files in memory that are sent with less work, from pipes, whose pages the kernel bounds for each user; 0 for none
@@ -198,6 +199,10 @@ pub(super) struct Args {
     /// time without taking a byte after which a client is cut off (default: 30s)
     #[argh(option)]
     stall_timeout: Option<Span>,
+    /// bytes of a response that a client takes in a second at the least, averaged over two --stall-timeout; 0 for no limit
+    /// (default: 240)
+    #[argh(option)]
+    min_response_rate: Option<Size<0>>,
     /// unsent bytes that the kernel holds for one client (default: 128KiB)
     #[argh(option)]
     notsent_low_water: Option<Size>,
@@ -381,6 +386,7 @@ impl Args {
             outbox_low_water_bytes: or(self.outbox_low_water, default.outbox_low_water_bytes),
             outboxes_total_bytes: or(self.outboxes_total, default.outboxes_total_bytes),
             stall_timeout: or(self.stall_timeout, default.stall_timeout),
+            min_response_bytes_per_second: or(self.min_response_rate, default.min_response_bytes_per_second),
             notsent_low_water_bytes: or(self.notsent_low_water, default.notsent_low_water_bytes),
             max_drafts_in_flight: or(self.drafts_in_flight, default.max_drafts_in_flight),
             max_draft_bytes_in_flight: or(self.draft_bytes_in_flight, default.max_draft_bytes_in_flight),

@@ -12,10 +12,14 @@ use crate::limits::Limits;
 use crate::ws::session::Session;
 
 use super::outbox::Outbox;
+use super::pace::{LeastRate, Pace};
 use super::transport::{Cut, Transport};
 
 /// The least rate at which a peer that is to end takes what is left for it. Slower ones would hold their slot for hours.
 const FAREWELL_BYTES_PER_SECOND: usize = 1024;
+
+/// The share of the stall timeout after which it is looked at what the kernel holds. Most sockets take something sooner.
+const LOOK_SHARE: u32 = 8;
 
 /// Names a connection for as long as it lives: a slot of the slab, and a serial that no later tenant of it shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,6 +96,8 @@ pub struct HttpExchange {
     pub head_began: Option<Instant>,
     /// What its work waits for.
     pub backlog: Backlog,
+    /// Whether it takes its responses fast enough.
+    pub pace: Pace,
 }
 
 /// Why a connection is not read although there is something. Whatever frees it lists it again.
@@ -118,6 +124,17 @@ pub enum Backlog {
     Turn,
 }
 
+/// What is known of the bytes that the kernel has taken and the peer perhaps has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    /// Nobody has looked.
+    None,
+    /// The kernel does not tell.
+    Dim,
+    /// So many had not been acknowledged.
+    Unacknowledged(u32),
+}
+
 /// What a connection's timer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
@@ -129,7 +146,9 @@ pub enum Due {
     Resume,
     /// Nothing more is expected of this connection: close it for this reason, with a farewell if there is one.
     Close(CloseReason),
-    /// The peer has not been seen to take anything for the stall timeout: try to write before believing it.
+    /// The kernel has taken nothing for a while: note how much it holds, so that it shows whether the peer takes any of that.
+    Look,
+    /// The peer has not been seen to take anything for the stall timeout: try to write before believing it, and look again.
     ///
     /// The kernel reports a socket as writable when half of the room for it is free. A peer that reads slowly may take
     /// longer than the timeout to get there.
@@ -192,6 +211,8 @@ pub struct Connection {
     pub counted_as: Option<IpAddr>,
     /// A write was tried since the peer last took a byte, without an edge that called for it.
     pub probed: bool,
+    /// What is known of the bytes that the kernel has taken, since it last took some.
+    pub sight: Sight,
 }
 
 impl Connection {
@@ -204,12 +225,15 @@ impl Connection {
     /// What is due next on this connection, and when; `None` when nothing ever will be without an event.
     #[must_use]
     pub fn due(&self, limits: &Limits) -> Option<(Instant, Due)> {
-        let stalled = || {
-            let due = if self.probed { Due::Drop(CloseReason::Stalled) } else { Due::Probe };
-            (self.last_progress + limits.stall_timeout, due)
+        let stalled = || match self.sight {
+            Sight::None if !self.probed => (self.last_progress + limits.stall_timeout / LOOK_SHARE, Due::Look),
+            _ => (self.last_progress + limits.stall_timeout, self.tried(CloseReason::Stalled)),
         };
         match self.phase {
-            Phase::Open => earlier(self.backed_up.then(stalled), self.due_of_peer(limits)),
+            Phase::Open => {
+                let too_slow = self.pace_ends().map(|at| (at, self.tried(CloseReason::TooSlow)));
+                earlier(earlier(self.backed_up.then(stalled), too_slow), self.due_of_peer(limits))
+            }
             // As long as the peer takes bytes it may have its farewell; then it has a while to answer it.
             Phase::Draining { until, .. } if !self.outbox.is_empty() => {
                 earlier(Some(stalled()), Some((until, Due::Drop(CloseReason::Stalled))))
@@ -217,6 +241,31 @@ impl Connection {
             Phase::Draining { reason, .. } => Some((self.last_progress + limits.linger_timeout, Due::Drop(reason))),
             Phase::Lingering { until, reason, .. } => Some((until, Due::Drop(reason))),
             Phase::Closed { .. } => None,
+        }
+    }
+
+    /// Nobody is dropped for what it does not take before a write has been tried.
+    fn tried(&self, reason: CloseReason) -> Due {
+        if self.probed { Due::Drop(reason) } else { Due::Probe }
+    }
+
+    /// Its peer has taken so many bytes, or the kernel has for it.
+    pub(super) fn took(&mut self, bytes: usize, rate: Option<LeastRate>, now: Instant) {
+        self.last_progress = now;
+        self.probed = false;
+        if self.backed_up
+            && let (Protocol::Http(http), Some(rate)) = (&mut self.protocol, rate)
+        {
+            http.pace.take(bytes, rate, now);
+        }
+    }
+
+    /// When it will have taken its responses too slowly, if it is behind with them.
+    #[must_use]
+    pub fn pace_ends(&self) -> Option<Instant> {
+        match &self.protocol {
+            Protocol::Http(http) => http.pace.ends(),
+            Protocol::WebSocket(_) | Protocol::Events => None,
         }
     }
 

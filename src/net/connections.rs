@@ -13,8 +13,10 @@ use crate::http::Http;
 use crate::limits::Limits;
 
 use super::conduit::Conduit;
-use super::connection::{Backlog, Connection, ConnectionId, Held, HttpExchange, Phase, Protocol};
+use super::connection::{Backlog, Connection, ConnectionId, Held, HttpExchange, Phase, Protocol, Sight};
+use super::inquiry::Inquiry;
 use super::outbox::{FileSlice, Outbox};
+use super::pace::{LeastRate, Pace};
 use super::transport::{Cut, Transport, WriteOutcome};
 
 /// What came of flushing one outbox.
@@ -51,9 +53,11 @@ pub struct Connections {
     closed: Vec<u32>,
     /// For all of them.
     conduit: Conduit,
+    inquiry: Option<Inquiry>,
     high_water_bytes: usize,
     low_water_bytes: usize,
     total_bytes: usize,
+    least_rate: Option<LeastRate>,
 }
 
 impl Connections {
@@ -71,10 +75,19 @@ impl Connections {
             drained: Vec::new(),
             closed: Vec::new(),
             conduit: Conduit::default(),
+            inquiry: None,
             high_water_bytes: limits.outbox_high_water_bytes,
             low_water_bytes: limits.outbox_low_water_bytes,
             total_bytes: limits.outboxes_total_bytes,
+            least_rate: LeastRate::of(limits),
         }
+    }
+
+    /// From now on the kernel is asked what slow peers take. False if it does not even tell of the listening socket at
+    /// this address: then only what it takes itself is seen.
+    pub fn inquire(&mut self, listener: SocketAddr) -> bool {
+        self.inquiry = Inquiry::open(listener);
+        self.inquiry.is_some()
     }
 
     /// Connections that hold a slot.
@@ -112,6 +125,7 @@ impl Connections {
             requests: 0,
             head_began: None,
             backlog: Backlog::None,
+            pace: Pace::New,
         };
         entry.insert(Connection {
             id,
@@ -139,6 +153,7 @@ impl Connections {
             surplus: false,
             counted_as: None,
             probed: false,
+            sight: Sight::None,
         });
         id
     }
@@ -267,10 +282,26 @@ impl Connections {
         !self.readable.is_empty() || !self.drained.is_empty() || !self.dirty.is_empty()
     }
 
-    /// Has the flush step try to write to a socket that has not been reported as writable again.
-    pub fn probe(&mut self, slot: u32) {
+    /// Looks at what the kernel holds for a peer. If that is less than it was, it has taken some.
+    pub fn look(&mut self, slot: u32, now: Instant) {
         let connection = &mut self.slab[slot as usize];
-        connection.probed = true;
+        let Some(held) = connection.transport.unacknowledged(self.inquiry.as_mut()) else {
+            connection.sight = Sight::Dim;
+            return;
+        };
+        if let Sight::Unacknowledged(before) = connection.sight
+            && held < before
+        {
+            connection.took((before - held) as usize, self.least_rate, now);
+        }
+        connection.sight = Sight::Unacknowledged(held);
+    }
+
+    /// Has the flush step try to write to a socket that has not been reported as writable again.
+    pub fn probe(&mut self, slot: u32, now: Instant) {
+        self.slab[slot as usize].probed = true;
+        self.look(slot, now);
+        let connection = &mut self.slab[slot as usize];
         connection.writable = true;
         self.list_dirty(slot);
     }
@@ -368,6 +399,7 @@ impl Connections {
         if connection.outbox.is_empty() {
             connection.last_progress = now;
             connection.probed = false;
+            connection.sight = Sight::None;
         }
         &mut connection.outbox
     }
@@ -394,8 +426,8 @@ impl Connections {
                 Ok(WriteOutcome::Bytes(taken)) => {
                     let offered = connection.outbox.offered();
                     connection.outbox.advance(taken);
-                    connection.last_progress = now;
-                    connection.probed = false;
+                    connection.took(taken, self.least_rate, now);
+                    connection.sight = Sight::None;
                     *written += taken as u64;
                     // The kernel took less than it was offered: its buffer is full, and an edge will follow.
                     if taken < offered {
@@ -412,6 +444,9 @@ impl Connections {
         if !connection.writable && !connection.backed_up {
             connection.backed_up = true;
             connection.cut = connection.transport.cut();
+            if let (Protocol::Http(http), Some(rate)) = (&mut connection.protocol, self.least_rate) {
+                http.pace.fall_behind(rate, now);
+            }
         }
         let is_relieved = connection.backed_up && matches!(flushed, Flushed::Empty);
         if is_relieved {
@@ -419,6 +454,9 @@ impl Connections {
             // It has read all the time, however slowly: its silence counts from now.
             connection.last_heard = now;
             connection.pinged = false;
+            if let Protocol::Http(http) = &mut connection.protocol {
+                http.pace.catch_up(now);
+            }
         }
         if load <= self.low_water_bytes {
             if std::mem::take(&mut connection.awaited) {

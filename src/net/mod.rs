@@ -6,8 +6,10 @@
 mod conduit;
 pub mod connection;
 pub mod connections;
+mod inquiry;
 pub mod listener;
 pub mod outbox;
+pub mod pace;
 #[cfg(test)]
 pub(crate) mod simulated;
 pub mod timers;

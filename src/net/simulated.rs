@@ -21,6 +21,8 @@ pub(crate) struct Wire {
     pub(crate) to_client: VecDeque<u8>,
     /// How many bytes the path to the client holds.
     pub(crate) capacity: usize,
+    /// Nothing is taken before so many bytes have room, as a kernel does that is far ahead of a slow peer.
+    pub(crate) lump: usize,
     /// The server could not write all it wanted: an edge is due when there is room again.
     pub(crate) writer_waits: bool,
     /// The server has ended its stream, or closed the socket.
@@ -55,10 +57,15 @@ impl SimulatedSocket {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
         assert!(!wire.server_ended, "nothing is written after the end of the stream");
-        let taken = offered.len().min(wire.capacity.saturating_sub(wire.to_client.len()));
+        let room = wire.capacity.saturating_sub(wire.to_client.len());
+        let taken = if room < wire.lump { 0 } else { offered.len().min(room) };
         wire.to_client.extend(&offered[..taken]);
         wire.writer_waits = taken < offered.len();
         if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+    }
+
+    pub(crate) fn unread(&self) -> usize {
+        self.0.borrow().to_client.len()
     }
 
     pub(crate) fn shut_down_writing(&mut self) {

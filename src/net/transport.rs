@@ -12,6 +12,7 @@ use rustix::net::{SendFlags, send};
 use socket2::SockRef;
 
 use super::conduit::Conduit;
+use super::inquiry::Inquiry;
 use super::outbox::{FileSlice, Front, MAX_SLICES, Outbox};
 
 /// The carrier of one connection.
@@ -152,6 +153,15 @@ impl Transport {
             },
             #[cfg(test)]
             Transport::Simulated(_) => Cut::Free,
+        }
+    }
+
+    /// Bytes that were written and the peer has not acknowledged, if the kernel tells.
+    pub(super) fn unacknowledged(&self, inquiry: Option<&mut Inquiry>) -> Option<u32> {
+        match self {
+            Transport::Tcp(stream) => inquiry?.unacknowledged(stream.local_addr().ok()?, stream.peer_addr().ok()?),
+            #[cfg(test)]
+            Transport::Simulated(socket) => Some(socket.unread() as u32),
         }
     }
 

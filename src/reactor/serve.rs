@@ -173,6 +173,7 @@ impl Reactor {
             held: self.connections.held(),
             streams: self.streams.len(),
             open_files: self.site.open_files(),
+            max_open_files: self.limits.max_open_files.unwrap_or(usize::MAX),
             cache_bytes: self.site.cached_bytes(),
             content_bytes: self.site.content_bytes(),
             outbox_bytes: self.connections.outbox_bytes(),
@@ -312,7 +313,7 @@ impl Reactor {
                 return self.wait_for_turn(id);
             }
             let Some(file) = self.streams.get_mut(&id).and_then(Option::take) else { return };
-            match self.site.read_on(id.ticket(), file) {
+            match self.site.read_on(id.ticket(), file, self.connections.high_water_bytes()) {
                 Some(Answer::Piece { bytes, rest }) => self.take_piece(id, bytes, rest, now),
                 Some(_) => self.content_lost(id),
                 None => {}

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mio::{Poll, Token, Waker};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sha2::{Digest, Sha256};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
@@ -27,18 +26,16 @@ use crate::metrics::Metrics;
 use crate::net::connections::Connections;
 use crate::net::listener::{self, Listener, Sharing};
 use crate::net::timers::Timers;
-use crate::site::{self, Manner, Root, Site};
+use crate::site::{Manner, Root, Site};
 use crate::ws::origin::{InvalidOrigin, OriginPolicy};
 use crate::ws::session::Workbench;
 
 use super::api::Desk;
+use super::descriptors::Shares;
 use super::end::Goodbyes;
 use super::talk::Gate;
 use super::{Budgets, FIRST_LISTENER, Reactor, SIGNALS, Scratch, WAKER};
 
-/// Descriptors that are neither for clients nor for files that are being sent: the poll, the waker, signals, listeners,
-/// standard streams, a file that is being looked at.
-const RESERVED_DESCRIPTORS: usize = 64;
 /// A secret that is shorter can be guessed.
 const LEAST_SECRET_BYTES: usize = 16;
 /// Lines about clients in the log, in one second.
@@ -108,19 +105,28 @@ impl Reactor {
     /// When something the configuration asks for cannot be had.
     pub fn start(config: &Config) -> Result<Reactor, StartError> {
         let root = config.site(Path::new("."))?;
-        let descriptors = raise_descriptor_limit();
         let mut limits = config.limits.clone();
-        let most = descriptors
-            .saturating_sub(RESERVED_DESCRIPTORS + site::most_memory_descriptors(&limits) + limits.max_open_files)
-            .max(1);
-        let max_connections = limits.max_connections.unwrap_or(most);
-        if max_connections > most {
+        if matches!(root, SiteRoot::Embedded) {
+            // All of it is in memory.
+            limits.max_open_files = Some(0);
+        }
+        let shares = Shares::of_process(&limits);
+        let Shares { descriptors, most_connections, open_files, most_open_files } = shares;
+        if open_files > most_open_files {
             tracing::warn!(
-                "--max-connections {max_connections} is more than the {most} that {descriptors} open files allow; \
-                 raise the limit of open files (ulimit -n)"
+                "--max-open-files {open_files} is more than the {most_open_files} that {descriptors} open files allow \
+                 beside as many clients; raise the limit of open files (ulimit -n)"
+            );
+        }
+        let max_connections = limits.max_connections.unwrap_or(most_connections);
+        if max_connections > most_connections {
+            tracing::warn!(
+                "--max-connections {max_connections} is more than the {most_connections} that {descriptors} open files \
+                 allow; raise the limit of open files (ulimit -n)"
             );
         }
         limits.max_connections = Some(max_connections);
+        limits.max_open_files = Some(open_files);
         let poll = Poll::new()?;
         let sharing = if config.reuse_port { Sharing::Shared } else { Sharing::Exclusive };
         let mut listeners = listener::bind_all(
@@ -158,7 +164,9 @@ impl Reactor {
             trusted_proxies: config.trusted_proxies.clone(),
             refuses_raw: config.no_raw,
         };
-        tracing::info!("up to {max_connections} connections, as {descriptors} open files are allowed");
+        tracing::info!(
+            "up to {max_connections} connections and {open_files} streamed files, as {descriptors} open files are allowed"
+        );
         let bound_port = listeners.first().map_or(config.port, |listener| listener.address().port());
         let sync = match config.sync {
             config::SyncMode::Normal => SyncMode::Normal,
@@ -189,7 +197,10 @@ impl Reactor {
         if config.bus.is_some() {
             reactor.hub.report_as(InstanceId(getrandom::u64().map_err(io::Error::from)?), now);
         }
-        let addresses = listeners.iter().map(Listener::address).collect();
+        let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
+        if !addresses.first().is_some_and(|address| reactor.connections.inquire(*address)) {
+            tracing::debug!("the kernel does not tell what slow clients take (sock_diag)");
+        }
         Ok(Reactor { signals: Some(signals), listeners, addresses, ..reactor })
     }
 
@@ -256,14 +267,4 @@ fn random() -> Result<[u8; 32], io::Error> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes)?;
     Ok(bytes)
-}
-
-/// Raises the soft limit of open files to the hard one and returns what is in force.
-fn raise_descriptor_limit() -> usize {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current != maximum {
-        // Without the right to do so we live with what there is.
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-    }
-    getrlimit(Resource::Nofile).current.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
 }

@@ -61,6 +61,9 @@ pub use stream::{FileStream, OpenFile, Part};
 /// What a site answers to.
 const ALLOWED: &str = "GET, HEAD, OPTIONS";
 
+/// Pieces of large files are no shorter, however little room there is: everybody gets on.
+const LEAST_PIECE_BYTES: usize = 4 * 1024;
+
 /// The page for what is not there.
 const MISSING_PAGE: &[u8] = b"404.html";
 
@@ -111,6 +114,8 @@ struct Desk {
     manner: Arc<Manner>,
     press: Press,
     answers: VecDeque<(u64, Answer)>,
+    /// For parts of files that are copied for one client each: no more than outboxes may hold.
+    room: Space,
 }
 
 #[derive(Debug)]
@@ -183,7 +188,12 @@ impl Site {
             Root::Embedded => Space::new(usize::MAX),
         };
         let press = Press::start(Arc::clone(&manner), space.clone(), wake.clone())?;
-        let desk = Desk { manner: Arc::clone(&manner), press, answers: VecDeque::new() };
+        let desk = Desk {
+            manner: Arc::clone(&manner),
+            press,
+            answers: VecDeque::new(),
+            room: Space::new(limits.outboxes_total_bytes),
+        };
         let root = match root {
             Root::Folder(root) => root,
             Root::Embedded => return Ok(Site { source: Source::Embedded(Embedded::new(&manner)), desk }),
@@ -244,7 +254,7 @@ impl Site {
             if let Some((made, waiting)) = self.desk.press.finish() {
                 for errand in waiting {
                     let reply = match &made.copy {
-                        Copy::Ready(copy) => reply(copy, errand.asked()),
+                        Copy::Ready(copy) => reply(copy, errand.asked(), &self.desk.room),
                         Copy::Useless => not_acceptable().into(),
                         Copy::Untried => busy().into(),
                     };
@@ -266,13 +276,16 @@ impl Site {
         }
     }
 
-    /// The next piece of a large file if the disk need not be waited for; else `None`, and it comes by
-    /// [`poll_answer`](Site::poll_answer).
-    pub fn read_on(&mut self, ticket: u64, stream: FileStream) -> Option<Answer> {
+    /// The next piece of a large file, no longer than there is room for as far as that makes sense, if the disk need not be
+    /// waited for; else `None`, and it comes by [`poll_answer`](Site::poll_answer).
+    pub fn read_on(&mut self, ticket: u64, stream: FileStream, room: usize) -> Option<Answer> {
         let Source::Folder(folder) = &mut self.source else { return Some(Answer::Lost) };
-        match stream.read_warm(folder.piece_bytes) {
+        let max_bytes = folder.piece_bytes.min(room.max(LEAST_PIECE_BYTES));
+        match stream.read_warm(max_bytes) {
             Piece::Read(bytes, rest) => Some(Answer::Piece { bytes, rest }),
-            Piece::Cold(stream) => folder.jobs.send(Job::Read { ticket, stream }).is_err().then_some(Answer::Lost),
+            Piece::Cold(stream) => {
+                folder.jobs.send(Job::Read { ticket, stream, max_bytes }).is_err().then_some(Answer::Lost)
+            }
             Piece::Lost => Some(Answer::Lost),
         }
     }
@@ -350,7 +363,7 @@ impl Desk {
             }
             Choice::NotAcceptable => return Some(Answer::Response(self.told(not_acceptable()))),
         };
-        let mut reply = reply(chosen, asked);
+        let mut reply = reply(chosen, asked, &self.room);
         if asked.request.method == Method::HEAD {
             reply.stream = None;
         }
@@ -456,9 +469,9 @@ impl Folder {
     }
 }
 
-fn reply(chosen: &representation::Representation, asked: Asked<'_>) -> Reply {
+fn reply(chosen: &representation::Representation, asked: Asked<'_>, room: &Space) -> Reply {
     match asked.role {
-        Role::Itself => chosen.respond(asked.request, boundary),
+        Role::Itself => chosen.respond(asked.request, boundary, room),
         Role::MissingPage => chosen.stand_in(StatusCode::NOT_FOUND),
     }
 }

@@ -17,6 +17,7 @@ use http::header::{
 use http::{HeaderValue, StatusCode};
 
 use super::manner::Manner;
+use super::space::Space;
 use super::stream::{FileStream, OpenFile, Part};
 use crate::http::coding::Coding;
 use crate::http::conditional::{self, Validators, Verdict};
@@ -72,17 +73,20 @@ impl Source {
         self.is_in_memory() && bytes < self.length() / 2
     }
 
-    /// A copy of these bytes of what is in memory, each behind what stands before them.
-    fn copy(&self, parts: impl IntoIterator<Item = Part>) -> Bytes {
-        let mut copy = Vec::new();
+    /// A copy of these bytes of what is in memory, each behind what stands before them, if there is room for it.
+    fn copy<'a>(&self, parts: impl IntoIterator<Item = &'a Part> + Clone, room: &Space) -> Option<Bytes> {
+        let length = |part: &Part| part.before.len() as u64 + (part.range.end - part.range.start);
+        let length: u64 = parts.clone().into_iter().map(length).sum();
+        let share = room.take(usize::try_from(length).ok()?)?;
+        let mut copy = Vec::with_capacity(length as usize);
         for Part { before, range } in parts {
-            copy.extend_from_slice(&before);
+            copy.extend_from_slice(before);
             match self {
                 Source::Memory(content) => copy.extend_from_slice(&content[range.start as usize..range.end as usize]),
-                Source::Open(file, _) => file.read_part(&range, &mut copy).expect("a file in memory can be read"),
+                Source::Open(file, _) => file.read_part(range, &mut copy).expect("a file in memory can be read"),
             }
         }
-        copy.into()
+        Some(share.filled(copy))
     }
 
     pub(super) fn length(&self) -> u64 {
@@ -180,8 +184,9 @@ impl Representation {
     }
 
     /// The response to a GET or HEAD request, according to its conditions and its range. `boundary` is for several parts:
-    /// nobody may be able to guess it.
-    pub(super) fn respond(&self, request: &Request, boundary: impl FnOnce() -> String) -> Reply {
+    /// nobody may be able to guess it. What is copied for this client takes of `room`; without any it is sent more of what
+    /// others are sent as well.
+    pub(super) fn respond(&self, request: &Request, boundary: impl FnOnce() -> String, room: &Space) -> Reply {
         match conditional::evaluate(&request.headers, &self.validators) {
             Verdict::Send => {}
             Verdict::NotModified => {
@@ -203,13 +208,13 @@ impl Representation {
             Selection::Whole => self.reply(StatusCode::OK, self.fields.clone(), 0..length),
             Selection::Part(part) => {
                 let content_range = value(&range::content_range(&part, length));
-                let mut reply = self.reply(StatusCode::PARTIAL_CONTENT, self.fields.clone(), part);
+                let mut reply = self.reply_with_part(part, room);
                 reply.response = reply.response.with("Content-Range", &content_range);
                 reply
             }
             Selection::Parts(parts) => {
                 let multipart = Multipart { boundary: &boundary(), content_type: &self.content_type, length };
-                self.reply_with_parts(&multipart, parts)
+                self.reply_with_parts(&multipart, parts, room)
             }
             Selection::Unsatisfiable => {
                 Response::text(StatusCode::RANGE_NOT_SATISFIABLE, "The file has no such bytes.")
@@ -227,10 +232,6 @@ impl Representation {
     }
 
     fn reply(&self, status: StatusCode, fields: Bytes, part: Range<u64>) -> Reply {
-        if self.source.is_copied(part.end - part.start) {
-            let copy = self.source.copy([Part { before: Bytes::new(), range: part }]);
-            return Response::prepared(status, fields, Body::Bytes(copy)).into();
-        }
         match &self.source {
             Source::Memory(content) => {
                 let body = content.slice(part.start as usize..part.end as usize);
@@ -244,22 +245,34 @@ impl Representation {
         }
     }
 
-    fn reply_with_parts(&self, multipart: &Multipart<'_>, parts: Vec<Range<u64>>) -> Reply {
+    fn reply_with_part(&self, part: Range<u64>, room: &Space) -> Reply {
+        let (status, fields) = (StatusCode::PARTIAL_CONTENT, self.fields.clone());
+        if self.source.is_copied(part.end - part.start)
+            && let Some(copy) = self.source.copy([&Part { before: Bytes::new(), range: part.clone() }], room)
+        {
+            return Response::prepared(status, fields, Body::Bytes(copy)).into();
+        }
+        self.reply(status, fields, part)
+    }
+
+    fn reply_with_parts(&self, multipart: &Multipart<'_>, parts: Vec<Range<u64>>, room: &Space) -> Reply {
         let fields = self.fields.slice(self.content..);
         let bytes = parts.iter().map(|part| part.end - part.start).sum();
         let mut pieces: VecDeque<Part> =
             parts.into_iter().map(|range| Part { before: multipart.head(&range).into(), range }).collect();
         pieces.push_back(Part { before: multipart.tail().into(), range: 0..0 });
-        let stream = match &self.source {
-            Source::Open(file, _) if !self.source.is_copied(bytes) => {
-                FileStream::of_parts(Arc::clone(file), pieces.clone())
+        let is_copied = matches!(self.source, Source::Memory(_)) || self.source.is_copied(bytes);
+        let copy = is_copied.then(|| self.source.copy(&pieces, room)).flatten();
+        let (body, stream) = match (copy, &self.source) {
+            (Some(copy), _) => (Body::Bytes(copy), None),
+            (None, Source::Open(file, _)) => {
+                let stream = FileStream::of_parts(Arc::clone(file), pieces);
+                (Body::Streamed(stream.as_ref().map_or(0, FileStream::remaining_bytes)), stream)
             }
-            // All of them together are no longer than a file that is kept in memory.
-            Source::Open(..) | Source::Memory(_) => None,
-        };
-        let body = match &stream {
-            Some(stream) => Body::Streamed(stream.remaining_bytes()),
-            None => Body::Bytes(self.source.copy(pieces)),
+            // Who asks for ranges may be sent everything (RFC 9110, section 14.2), and that is in memory already.
+            (None, Source::Memory(_)) => {
+                return self.reply(StatusCode::OK, self.fields.clone(), 0..self.source.length());
+            }
         };
         let response = Response::prepared(StatusCode::PARTIAL_CONTENT, fields, body)
             .with("Content-Type", &value(&multipart.content_type()));

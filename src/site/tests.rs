@@ -82,7 +82,7 @@ impl Served {
         let mut content = Vec::new();
         loop {
             self.tickets += 1;
-            let answer = self.site.read_on(self.tickets, stream);
+            let answer = self.site.read_on(self.tickets, stream, usize::MAX);
             match answer.unwrap_or_else(|| self.wait().1) {
                 Answer::Piece { bytes, rest } => {
                     content.extend_from_slice(&bytes);
@@ -106,7 +106,7 @@ impl Served {
         loop {
             between();
             self.tickets += 1;
-            let answer = self.site.read_on(self.tickets, stream);
+            let answer = self.site.read_on(self.tickets, stream, usize::MAX);
             match answer.unwrap_or_else(|| self.wait().1) {
                 Answer::Piece { bytes, rest } => {
                     assert!(!bytes.is_empty());

@@ -1,9 +1,10 @@
 //! The thread that waits for the disk, so that the loop never does.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
@@ -33,13 +34,16 @@ const SETTLED_AFTER: Duration = Duration::from_secs(1);
 /// How often a small file is read anew because it has changed meanwhile.
 const MAX_READS: usize = 4;
 
+/// So many files that were open may be remembered, besides as many as are.
+const LEAST_REMEMBERED: usize = 32;
+
 /// What the worker is asked to do.
 #[derive(Debug)]
 pub(super) enum Job {
     /// Look what lies at this path; `known` is what the cache holds of it.
     Look { path: Box<[u8]>, known: Option<Seen> },
-    /// Read on.
-    Read { ticket: u64, stream: FileStream },
+    /// Read on, so much at the most.
+    Read { ticket: u64, stream: FileStream, max_bytes: usize },
 }
 
 /// What came of a job.
@@ -91,7 +95,7 @@ impl Seen {
 }
 
 /// By what the change of a file shows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct Stamp {
     device: u64,
     inode: u64,
@@ -119,7 +123,12 @@ impl Stamp {
     }
 
     fn is_same_state(&self, other: &Stamp) -> bool {
-        Stamp { is_settled: false, ..*self } == Stamp { is_settled: false, ..*other }
+        self.state() == other.state()
+    }
+
+    /// The same for all that were taken of a file in one state.
+    fn state(&self) -> Stamp {
+        Stamp { is_settled: false, ..*self }
     }
 
     fn validators(&self, coding: Option<Coding>, now: SystemTime) -> Validators {
@@ -153,14 +162,13 @@ pub(super) struct Worker {
     root: PathBuf,
     resolution: Resolution,
     max_whole_bytes: usize,
-    piece_bytes: usize,
     max_open_files: usize,
     max_compressed_bytes: usize,
     max_listed: usize,
     manner: Arc<Manner>,
     space: Space,
     /// Large files, and others for which there is no room, that somebody is being sent, at most so many.
-    open_files: Vec<(Stamp, Weak<OpenFile>)>,
+    open_files: HashMap<Stamp, Weak<OpenFile>>,
     open_count: Arc<AtomicUsize>,
     memory_files: MemoryFiles,
     /// So that a disk that fails is told of once, not with each request.
@@ -180,13 +188,12 @@ impl Worker {
             root,
             resolution,
             max_whole_bytes: limits.cached_file_bytes,
-            piece_bytes: limits.file_piece_bytes,
-            max_open_files: limits.max_open_files,
+            max_open_files: limits.max_open_files.unwrap_or(usize::MAX),
             max_compressed_bytes: limits.compressed_file_bytes,
             max_listed: limits.listed_entries,
             manner,
             space,
-            open_files: Vec::new(),
+            open_files: HashMap::new(),
             open_count: Arc::default(),
             memory_files: MemoryFiles::new(limits),
             is_failing: false,
@@ -215,8 +222,8 @@ impl Worker {
                 self.tell_of_failures(&found);
                 Done::Looked { path, found }
             }
-            Job::Read { ticket, stream } => {
-                let answer = match stream.read_waiting(self.piece_bytes) {
+            Job::Read { ticket, stream, max_bytes } => {
+                let answer = match stream.read_waiting(max_bytes) {
                     Piece::Read(bytes, rest) => Answer::Piece { bytes, rest },
                     Piece::Cold(_) | Piece::Lost => Answer::Lost,
                 };
@@ -361,16 +368,19 @@ impl Worker {
 
     /// The file, or the one in the same state that is open already. `None` if too many are open.
     fn share(&mut self, file: File, stamp: Stamp) -> Option<Arc<OpenFile>> {
-        self.open_files.retain(|(_, file)| file.strong_count() > 0);
-        let same = self.open_files.iter().filter(|(known, _)| known.is_same_state(&stamp));
-        if let Some(open) = same.filter_map(|(_, file)| file.upgrade()).next() {
+        if let Some(open) = self.open_files.get(&stamp.state()).and_then(Weak::upgrade) {
             return Some(open);
         }
-        if self.open_files.len() >= self.max_open_files {
+        let open = self.open_count.load(Ordering::Relaxed);
+        if open >= self.max_open_files {
             return None;
         }
+        // Those that are closed are looked for once they are as many as those that are open.
+        if self.open_files.len() >= 2 * open.max(LEAST_REMEMBERED) {
+            self.open_files.retain(|_, file| file.strong_count() > 0);
+        }
         let file = Arc::new(OpenFile::new(file, &self.open_count));
-        self.open_files.push((stamp, Arc::downgrade(&file)));
+        self.open_files.insert(stamp.state(), Arc::downgrade(&file));
         Some(file)
     }
 

@@ -31,6 +31,7 @@ fn the_help_tells_the_defaults() {
                 | "--allow-origin"
                 | "--trust-proxy"
                 | "--max-connections"
+                | "--max-open-files"
                 | "--cache-control"
                 | "--header"
         ) {

@@ -44,6 +44,43 @@ fn many_downloads_make_no_long_turn_and_share_it() {
     assert_eq!((stand.metric("chat_streamed_responses"), stand.metric("chat_open_files")), (0, 0));
 }
 
+/// Whoever has nothing yet is given something, so that everybody gets on: that must not be much.
+#[test]
+fn downloads_that_nobody_takes_stay_within_the_bound_of_all_outboxes() {
+    const CLIENTS: usize = 300;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("film"), vec![b'x'; 1_000_000]).unwrap();
+    let limits = Limits { outbox_high_water_bytes: 100_000, outboxes_total_bytes: 1_000_000, ..Limits::default() };
+    let most = limits.outboxes_total_bytes + CLIENTS * (4_096 + 1_000);
+    let mut stand = Stand::with_folder(folder.path(), limits);
+    let peers: Vec<Peer> = (0..CLIENTS).map(|_| stand.connect(0)).collect();
+    for peer in &peers {
+        stand.send(peer, get("/film"));
+    }
+    let waiting = |stand: &Stand, peer: &Peer| stand.connection(peer).unwrap().outbox.len();
+    // Some have no more than the head.
+    while stand.reactor.streams.len() < CLIENTS {
+        if !stand.reactor.is_carried_over() {
+            stand.await_file();
+        }
+        stand.turn();
+    }
+    stand.settle();
+    let sum = stand.reactor.connections.outbox_bytes();
+    assert!(sum > most / 3 && sum <= most, "{sum} bytes");
+    // Whoever takes what it has asked for gets all of it nevertheless.
+    let mut taken = 0;
+    peers[0].wire.borrow_mut().capacity = WIDE;
+    stand.reactor.connections.mark(peers[0].id.slot, false, true, false);
+    while taken < 1_000_000 {
+        if !stand.reactor.is_carried_over() && waiting(&stand, &peers[0]) == 0 {
+            stand.await_file();
+        }
+        stand.turn();
+        taken += stand.take(&peers[0], usize::MAX).len();
+    }
+}
+
 /// So many pieces that one call for each, within the other, would be too deep.
 #[test]
 fn a_download_of_many_pieces_in_one_turn_is_a_loop() {

@@ -188,6 +188,107 @@ fn a_farewell_that_is_taken_byte_by_byte_comes_to_an_end() {
     }
 }
 
+/// A byte now and then is progress, and would hold a file open for weeks.
+#[test]
+fn a_download_that_is_taken_too_slowly_ends_and_members_may_be_slower() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("film"), vec![b'x'; 500_000]).unwrap();
+    let limits =
+        Limits { min_response_bytes_per_second: 100, stall_timeout: Duration::from_secs(10), ..Limits::default() };
+    let (second, text) = (Duration::from_secs(1), "x".repeat(50_000));
+    for (name, request, bytes, every, expected) in [
+        ("a byte a second", get("/film"), 1, 1, Some(20)),
+        ("half of the rate", get("/film"), 50, 1, Some(39)),
+        ("half of it, of many responses", get("/healthz").repeat(100), 50, 1, Some(39)),
+        ("a little more than the rate", get("/film"), 102, 1, None),
+        ("lumps", get("/film"), 900, 8, None),
+        ("a member", UPGRADE.to_owned(), 1, 8, None),
+        ("an event stream", get("/rooms/lobby/events"), 1, 8, None),
+    ] {
+        let mut stand = Stand::with_folder(folder.path(), limits.clone());
+        let (slow, speaker) = (stand.connect(1_000), stand.member(WIDE));
+        stand.send(&slow, &request);
+        stand.turn();
+        while request == get("/film") && stand.connection(&slow).unwrap().outbox.len() < 100_000 {
+            if !stand.reactor.is_carried_over() {
+                stand.await_file();
+            }
+            stand.turn();
+        }
+        for _ in 0..3 {
+            // What is heard is more than fits, as a file is.
+            stand.say(&speaker, &text);
+            stand.pass(second / 10);
+        }
+        let began = stand.now;
+        let mut rounds = 0;
+        while stand.connection(&slow).is_some() && rounds * every < 600 {
+            stand.pass(every * second);
+            stand.take(&slow, bytes);
+            rounds += 1;
+        }
+        let ended = stand.connection(&slow).is_none().then(|| (stand.now - began).as_secs());
+        assert_eq!(ended, expected, "{name}");
+    }
+}
+
+/// A kernel holds so much for a slow line that it takes nothing for minutes: that the line moves is seen nevertheless.
+#[test]
+fn who_takes_what_the_kernel_holds_is_not_stalled() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("film"), vec![b'x'; 500_000]).unwrap();
+    let limits = Limits {
+        min_response_bytes_per_second: 100,
+        stall_timeout: Duration::from_secs(10),
+        outbox_high_water_bytes: 60_000,
+        ..Limits::default()
+    };
+    let (second, text) = (Duration::from_secs(1), "x".repeat(50_000));
+    for (name, is_member, bytes, expected) in [
+        ("a line that moves", false, 300, None),
+        ("hardly", false, 50, Some((38..42, "too_slow"))),
+        ("not at all", false, 0, Some((10..12, "stalled"))),
+        ("the line of a member", true, 300, None),
+        ("hardly", true, 1, None),
+        ("not at all", true, 0, Some((10..12, "stalled"))),
+    ] {
+        let mut stand = Stand::with_folder(folder.path(), limits.clone());
+        let (slow, speaker) = if is_member {
+            (stand.member(WIDE), stand.member(WIDE))
+        } else {
+            (stand.connect(WIDE), stand.member(WIDE))
+        };
+        (slow.wire.borrow_mut().capacity, slow.wire.borrow_mut().lump) = (100_000, 50_000);
+        if is_member {
+            for _ in 0..3 {
+                stand.say(&speaker, &text);
+                stand.turn();
+            }
+        } else {
+            stand.send(&slow, get("/film"));
+            stand.turn();
+        }
+        while !stand.connection(&slow).unwrap().backed_up {
+            if !stand.reactor.is_carried_over() {
+                stand.await_file();
+            }
+            stand.turn();
+        }
+        let began = stand.now;
+        while stand.connection(&slow).is_some() && stand.now < began + 300 * second {
+            stand.pass(second);
+            stand.take(&slow, bytes);
+        }
+        let ended = stand.connection(&slow).is_none().then(|| (stand.now - began).as_secs());
+        let Some((when, why)) = expected else {
+            assert_eq!(ended, None, "{name}, a member: {is_member}");
+            continue;
+        };
+        assert!(ended.is_some_and(|ended| when.contains(&ended)), "{name}, a member: {is_member}, after {ended:?} s");
+        assert_eq!(stand.metric(&format!("chat_closes_total{{reason=\"{why}\"}}")), 1, "{name}, a member: {is_member}");
+    }
+}
+
 #[test]
 fn a_message_that_is_begun_is_finished_in_time_or_its_sender_goes() {
     let limits = Limits { message_timeout: Duration::from_secs(20), ..Limits::default() };

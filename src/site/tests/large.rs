@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn large_files_are_open_once_and_only_so_many() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = Limits { cached_file_bytes: 10, max_open_files: 2, ..Limits::default() };
+    let limits = Limits { cached_file_bytes: 10, max_open_files: Some(2), ..Limits::default() };
     let mut served = Served::start(Root::Folder(dir.path().to_owned()), &limits);
     for name in ["a", "b", "c"] {
         write(dir.path().join(name), format!("{name} is large enough"));
@@ -29,7 +29,7 @@ fn large_files_are_open_once_and_only_so_many() {
     assert_eq!(served.site.open_files(), 1);
     let answer = served.ask(&request("GET /c"));
     assert_eq!((status(&answer), served.site.open_files()), (200, 2));
-    let piece = served.site.read_on(0, stream);
+    let piece = served.site.read_on(0, stream, usize::MAX);
     let Answer::Piece { bytes, rest: None } = piece.unwrap_or_else(|| served.wait().1) else { panic!("one piece") };
     assert_eq!(bytes, "b is large enough");
     // What replaces it is another file.

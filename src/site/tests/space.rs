@@ -6,7 +6,7 @@ const MIB: usize = 1024 * 1024;
 
 /// A site without a cache: 8 MiB may be on their way.
 fn held(root: &Path) -> Served {
-    let limits = Limits { cache_bytes: 0, cached_file_bytes: MIB, max_open_files: 3, ..Limits::default() };
+    let limits = Limits { cache_bytes: 0, cached_file_bytes: MIB, max_open_files: Some(3), ..Limits::default() };
     Served::start_with(Root::Folder(root.to_owned()), Manner { listing: true, ..Manner::default() }, &limits)
 }
 
@@ -74,6 +74,38 @@ fn without_room_there_are_neither_listings_nor_copies_but_our_page_has_its_field
     drop(in_progress);
     for asked in requests {
         assert_eq!(status(&served.ask(&request(asked))), 200, "{asked}");
+    }
+}
+
+/// With many who take nothing, copies of parts would be more than all outboxes may hold.
+#[test]
+fn what_is_copied_for_each_client_is_bounded_and_then_it_is_sent_what_there_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let content: Vec<u8> = (0..MIB).map(|n| b'!' + (n % 89) as u8).collect();
+    write(dir.path().join("memory_file.bin"), &content);
+    write(dir.path().join("bytes.bin"), &content[..10_000]);
+    let limits = Limits { cached_file_bytes: MIB, outboxes_total_bytes: 20_000, ..Limits::default() };
+    let mut served = Served::start(Root::Folder(dir.path().to_owned()), &limits);
+    let without_boundary = |response: String| match response.split_once("boundary=").and_then(|it| it.1.lines().next())
+    {
+        Some(boundary) => response.replace(boundary, "boundary"),
+        None => response,
+    };
+    for name in ["memory_file", "bytes"] {
+        for ranges in ["1-4000", "1-2000,3000-4999"] {
+            let asked = format!("GET /{name}.bin\r\nRange: bytes={ranges}\r\n");
+            let mut expected = without_boundary(served.get(&asked));
+            assert_eq!(served.site.desk.room.taken(), 0);
+            let in_progress: Vec<Answer> = (0..8).map(|_| served.ask(&request(&asked))).collect();
+            assert!((16_000..=20_000).contains(&served.site.desk.room.taken()), "{name} {ranges}");
+            if (name, ranges.contains(',')) == ("bytes", true) {
+                // Several parts of what is no file cannot be sent without a copy.
+                expected = served.get("GET /bytes.bin");
+            }
+            assert!(without_boundary(served.get(&asked)) == expected, "{name} {ranges}");
+            drop(in_progress);
+            assert_eq!(served.site.desk.room.taken(), 0);
+        }
     }
 }
 
