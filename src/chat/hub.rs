@@ -28,6 +28,7 @@ mod rooms;
 mod seats;
 #[cfg(test)]
 mod tests;
+mod welcome;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
