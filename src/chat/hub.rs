@@ -13,6 +13,7 @@
 //! by one read, and whoever has heard more than this instance waits until it has come so far.
 
 mod ahead;
+mod arrivals;
 mod converse;
 mod ephemeral;
 mod exchange;
@@ -74,6 +75,7 @@ pub struct Hub {
     recalls: recall::Recalls,
     recalled: Recalled,
     recall_queue: recall::Queue,
+    arrivals: arrivals::Arrivals,
     next_read: u32,
     identities: Identities,
     /// The connections of each person.
@@ -104,6 +106,7 @@ struct Bounds {
     backfill_entries: usize,
     feed_entries: usize,
     feed_reads: usize,
+    join_reads: usize,
     recalled_bytes: usize,
     max_ahead: usize,
     ahead_timeout: Duration,
@@ -187,7 +190,10 @@ enum Standing {
     /// As before, and what comes next is to be read from the store when others have been served: `turn` is its place among
     /// those who wait.
     Queued { after: Position, turn: u64 },
-    /// As before, and what comes next is being read from the store: `serial` names the read, since the answer to an
+    /// It has asked to join, and what it missed is to be read from the store when others have been served: `turn` is its
+    /// place among those who wait for that.
+    Waiting { turn: u64 },
+    /// What it missed, or comes next, is being read from the store: `serial` names the read, since the answer to an
     /// earlier one may still come when a member has left and come back.
     Reading { serial: u32 },
 }
@@ -230,9 +236,10 @@ impl Hub {
             hungry: VecDeque::new(),
             ahead: ahead::Ahead::default(),
             reads: Slab::new(),
-            recalls: recall::Recalls::new(),
+            recalls: recall::Recalls::default(),
             recalled: Recalled::default(),
             recall_queue: recall::Queue::default(),
+            arrivals: arrivals::Arrivals::default(),
             next_read: 0,
             identities,
             people: HashMap::new(),
@@ -253,6 +260,7 @@ impl Hub {
                 backfill_entries: limits.backfill_entries,
                 feed_entries: limits.feed_entries,
                 feed_reads: limits.feed_reads,
+                join_reads: limits.join_reads,
                 // Of a bound that is there for both, so that what is read for those who are behind leaves the tails most.
                 recalled_bytes: limits.tails_total_bytes / 4,
                 max_ahead: limits.max_ahead,
@@ -308,7 +316,7 @@ impl Hub {
     /// Whether [`commit`](Hub::commit) has work that nothing will announce.
     #[must_use]
     pub fn has_carried_over(&self) -> bool {
-        !self.hungry.is_empty() || self.may_recall()
+        !self.hungry.is_empty() || self.may_recall() || self.may_open()
     }
 
     /// The last entry that was committed.
@@ -390,7 +398,7 @@ impl Hub {
         let waits = |seat: &Seat| match seat.standing {
             Standing::CatchingUp { .. } | Standing::Joining(_) => true,
             Standing::Live { .. } => seat.missed_presence,
-            Standing::Reading { .. } | Standing::Queued { .. } => false,
+            Standing::Reading { .. } | Standing::Queued { .. } | Standing::Waiting { .. } => false,
         };
         if found.seats.iter().any(waits) && !found.is_hungry {
             found.is_hungry = true;

@@ -255,6 +255,10 @@ pub(super) struct Args {
     /// such reads that are under way at once; further clients wait for their turn (default: 4)
     #[argh(option)]
     feed_reads: Option<Count>,
+    /// reads for clients that join or come back which are under way at once; further clients wait for their turn (default:
+    /// 4)
+    #[argh(option)]
+    join_reads: Option<Count>,
     /// with --bus: clients that wait at once until this instance has heard what they have heard from another; further
     /// ones are told of a gap (default: 10000)
     #[argh(option)]
@@ -401,6 +405,7 @@ impl Args {
             backfill_entries: or(self.backfill, default.backfill_entries),
             feed_entries: or(self.feed_entries, default.feed_entries),
             feed_reads: or(self.feed_reads, default.feed_reads),
+            join_reads: or(self.join_reads, default.join_reads),
             max_ahead: or(self.max_ahead, default.max_ahead),
             ahead_timeout: or(self.ahead_timeout, default.ahead_timeout),
             feeds_per_turn: or(self.feeds_per_turn, default.feeds_per_turn),

@@ -1,11 +1,10 @@
 //! How a member that is behind gets what it has not heard: from the tail of the room, or from the store.
 
+use super::arrivals::Opening;
 use super::ephemeral::framed;
 use super::recall::Recall;
-use super::welcome::Joined;
 use super::{
-    Command, Dialect, Entry, Hub, Looked, MemberId, Pages, Position, Range, RoomName, Seat, Stage, Standing, Start,
-    Wanted,
+    Command, Dialect, Entry, Hub, Looked, MemberId, Pages, Position, Range, RoomName, Seat, Stage, Standing, Wanted,
 };
 use crate::chat::tail::{Page, PageSize};
 use crate::chat::v1::{Hit, Reply, Said};
@@ -23,6 +22,8 @@ pub(super) struct Pending {
 pub(super) enum Whom {
     /// For those who are behind.
     Behind(Recall),
+    /// For those who join.
+    Joining(Opening),
     /// For one member.
     Member(MemberId, Purpose),
 }
@@ -30,10 +31,6 @@ pub(super) enum Whom {
 /// What is done with a page when it comes.
 #[derive(Debug)]
 pub(super) enum Purpose {
-    /// The member is told what it missed since `after`; everything up to `upto` is in the range that is read.
-    Resume { after: Position, upto: Position },
-    /// The member is told the newest entries up to `upto`; `start` is what it asked for.
-    Newest { upto: Position, start: Start },
     /// The member asked for older entries.
     History,
     /// The member searched.
@@ -70,6 +67,7 @@ impl Hub {
                 Standing::CatchingUp { .. }
                 | Standing::Reading { .. }
                 | Standing::Queued { .. }
+                | Standing::Waiting { .. }
                 | Standing::Live { .. } => Fed::Enough,
             };
             if welcomed == Fed::Full
@@ -217,14 +215,13 @@ impl Hub {
     ) -> (u32, usize) {
         let room = self.rooms[key].name.clone();
         let count = match whom {
-            // More than that is a gap, however many they are.
-            Whom::Member(_, Purpose::Resume { .. }) => self.bounds.backfill_entries.saturating_add(1),
+            Whom::Joining(ref opening) => opening.count(self.bounds.backfill_entries, self.bounds.page_entries),
             Whom::Member(..) | Whom::Behind(_) => 0,
         };
         // The highest bit of a ticket is left to others who read.
         self.next_read = self.next_read.wrapping_add(1) & (u32::MAX >> 1);
         let serial = self.next_read;
-        if let Whom::Member(member, Purpose::History | Purpose::Search { .. }) = whom
+        if let Whom::Member(member, _) = whom
             && let Some(speaker) = self.speaker_mut(member)
         {
             speaker.reads += 1;
@@ -244,12 +241,14 @@ impl Hub {
         let Pending { room, whom, .. } = self.reads.remove(place);
         let (id, purpose) = match whom {
             Whom::Member(id, purpose) => (id, purpose),
+            Whom::Joining(opening) => return self.take_opening(opening, (place, serial), pages),
             Whom::Behind(recall) => return self.take_recall(&recall, (place, serial), room, pages, stage, commands),
         };
-        if let (Purpose::History | Purpose::Search { .. }, Some(speaker)) = (&purpose, self.speaker_mut(id)) {
-            speaker.reads -= 1;
+        let Some(speaker) = self.speaker_mut(id) else { return };
+        speaker.reads -= 1;
+        if !self.by_name.contains_key(&room) {
+            return;
         }
-        let (Some(_), Some(key)) = (self.dialect(id), self.by_name.get(&room).copied()) else { return };
         match purpose {
             Purpose::History => match pages.entries {
                 Ok(entries) => {
@@ -268,42 +267,6 @@ impl Hub {
                 }
                 Err(error) => Self::refuse_read(id, "search", &room, error, stage),
             },
-            // It may have left the room, and come back, in the meantime: then this is not what it waits for.
-            _ if self.seat_mut(id, key).is_none_or(|seat| seat.standing != Standing::Reading { serial }) => {}
-            Purpose::Resume { after, upto } => {
-                let is_told = pages.entries.is_ok()
-                    && pages.floor <= after
-                    && pages.in_range <= self.bounds.backfill_entries as u64;
-                match pages.entries {
-                    Ok(entries) if is_told => {
-                        let upto = entries.last().filter(|_| pages.more).map_or(upto, |entry| entry.position);
-                        let (more, missed) = (pages.more, Some(pages.in_range));
-                        let older = after > Position::START;
-                        let joined = Joined { entries, upto, gap: false, more, older, missed };
-                        if self.told(id, key, Start::After(after), &joined, stage) == Fed::Enough {
-                            self.drained(id);
-                        }
-                    }
-                    _ => {
-                        self.stand(id, key, Standing::Joining(Start::Lost));
-                        self.drained(id);
-                    }
-                }
-            }
-            Purpose::Newest { upto, start } => {
-                let fed = match pages.entries {
-                    Ok(entries) => {
-                        let gap = start == Start::Lost;
-                        let joined = Joined { entries, upto, gap, more: false, older: pages.more, missed: None };
-                        self.told(id, key, start, &joined, stage)
-                    }
-                    // Better what there is than nothing: the rest can be asked for when it can be read again.
-                    Err(_) => self.tell_tail(id, key, start, stage),
-                };
-                if fed == Fed::Enough {
-                    self.drained(id);
-                }
-            }
         }
     }
 }

@@ -14,9 +14,15 @@ impl Hub {
         let is_there = |id: &MemberId| self.member(*id).is_some();
         let is_awaited = |whom: &Whom| match whom {
             Whom::Member(id, _) => is_there(id),
+            Whom::Joining(opening) => opening.waiting().any(|id| is_there(&id)),
             Whom::Behind(recall) => recall.waiting().any(|id| is_there(&id)),
         };
         self.reads.iter().filter(|(_, pending)| is_awaited(&pending.whom)).count()
+    }
+
+    /// What is read, or was and is not told, for those who are behind and for those who join.
+    pub(crate) fn shared_reads(&self) -> (usize, usize) {
+        (self.recalls.len(), self.arrivals.len())
     }
 
     /// What should not be there when all have left; nothing, if all is well.
@@ -30,6 +36,8 @@ impl Hub {
             ("hungry members", self.hungry.len()),
             ("pending reads", self.reads.len()),
             ("recalls", self.recalls.len()),
+            ("reads for joins", self.arrivals.len()),
+            ("joins that wait for one", self.arrivals.queued()),
             ("members that wait for a recall", self.recall_queue.len()),
             ("joins and requests that wait for other instances", self.ahead.len()),
             ("requests that have waited for them", self.ahead.settled()),

@@ -105,6 +105,10 @@ impl Hub {
                 self.recall_queue.remove(turn);
                 self.catching_up -= 1;
             }
+            Standing::Waiting { turn } => {
+                self.arrivals.remove(turn);
+                self.catching_up -= 1;
+            }
         }
         let room = &mut self.rooms[seat.room];
         room.members -= 1;

@@ -1,13 +1,15 @@
 //! What a member is told when it joins a room, from the tail or from the store.
 
+use bytes::Bytes;
+
 use super::ephemeral::framed;
-use super::feed::{Fed, Purpose, Whom};
-use super::{Command, Entry, Hub, MemberId, Position, Range, Stage, Standing, Start};
+use super::feed::Fed;
+use super::{Command, Entry, Hub, MemberId, Position, Stage, Standing, Start};
 use crate::chat::v1::{Members, Person, Reply, Said};
 
 /// What a joiner is told.
-pub(super) struct Joined {
-    pub(super) entries: Vec<Entry>,
+pub(super) struct Joined<'a> {
+    pub(super) entries: &'a [Entry],
     /// Everything up to here is in the entries, or was before them.
     pub(super) upto: Position,
     pub(super) gap: bool,
@@ -39,7 +41,7 @@ impl Hub {
                 let joined = Joined {
                     // What is in the tail is all that was published; this turn's news come after it.
                     upto: entries.last().filter(|_| more).map_or(tail.last().max(after), |entry| entry.position),
-                    entries,
+                    entries: &entries,
                     gap: false,
                     more,
                     older: after > Position::START,
@@ -48,7 +50,7 @@ impl Hub {
                 self.told(id, key, start, &joined, stage)
             }
             Start::After(after) if after <= upto && self.journaled.keeps_history => {
-                self.read_for(id, key, Range::After { after, upto }, Purpose::Resume { after, upto }, commands);
+                self.open(id, key, start, commands);
                 Fed::Enough
             }
             Start::After(_) | Start::Ahead { .. } | Start::Lost => {
@@ -90,8 +92,7 @@ impl Hub {
         if is_page || tail.floor() == Position::START || !self.journaled.keeps_history {
             self.tell_tail(id, key, start, stage)
         } else {
-            let upto = self.journaled.position;
-            self.read_for(id, key, Range::Before(upto.next()), Purpose::Newest { upto, start }, commands);
+            self.open(id, key, start, commands);
             Fed::Enough
         }
     }
@@ -104,7 +105,7 @@ impl Hub {
         let joined = Joined {
             upto: tail.last(),
             older: is_cut || (self.journaled.keeps_history && tail.floor() > Position::START),
-            entries,
+            entries: &entries,
             gap: start == Start::Lost,
             more: false,
             missed: None,
@@ -113,43 +114,46 @@ impl Hub {
     }
 
     /// Tells a joiner of chat.v1 that it is in, and what was said; later, if its outbox has no room for that.
-    pub(super) fn told<S: Stage>(
-        &mut self,
-        id: MemberId,
-        key: usize,
-        start: Start,
-        joined: &Joined,
-        stage: &mut S,
-    ) -> Fed {
+    fn told<S: Stage>(&mut self, id: MemberId, key: usize, start: Start, joined: &Joined<'_>, stage: &mut S) -> Fed {
+        let told = self.joined::<S>(key, joined);
+        self.let_in(id, key, start, (&told, joined.entries.len(), joined.upto), stage)
+    }
+
+    /// What a joiner of chat.v1 is told.
+    pub(super) fn joined<S: Stage>(&self, key: usize, joined: &Joined<'_>) -> Bytes {
         let names = self.names(key);
         let room = &self.rooms[key];
-        let reply = Reply::Joined {
+        framed::<S>(&Reply::Joined {
             room: room.name.as_str(),
             epoch: self.journaled.epoch.to_string(),
             position: joined.upto.0,
-            entries: Said::all_within(&joined.entries),
+            entries: Said::all_within(joined.entries),
             gap: joined.gap,
             more: joined.more,
             missed: joined.missed,
             older: joined.older,
             members: Members { count: room.presence.count(), names: Person::all(&names) },
-        };
-        if stage.offer(id, &framed::<S>(&reply), joined.entries.len()) {
-            let updates = room.updates;
-            if let Some(seat) = self.seat_mut(id, key) {
-                seat.standing = Standing::CatchingUp { after: joined.upto };
-                (seat.knows_update, seat.missed_presence) = (updates, false);
-            }
-            Fed::Enough
-        } else {
-            self.stand(id, key, Standing::Joining(start));
-            Fed::Full
-        }
+        })
     }
 
-    /// Reads a page that a seat waits for.
-    fn read_for(&mut self, id: MemberId, key: usize, range: Range, purpose: Purpose, commands: &mut Vec<Command>) {
-        let (serial, _) = self.read(key, range, self.bounds.page_entries, Whom::Member(id, purpose), commands);
-        self.stand(id, key, Standing::Reading { serial });
+    /// Gives a joiner of chat.v1 what it is told: so many entries, with which it knows the room up to a position.
+    pub(super) fn let_in<S: Stage>(
+        &mut self,
+        id: MemberId,
+        key: usize,
+        start: Start,
+        (told, entries, upto): (&Bytes, usize, Position),
+        stage: &mut S,
+    ) -> Fed {
+        if !stage.offer(id, told, entries) {
+            self.stand(id, key, Standing::Joining(start));
+            return Fed::Full;
+        }
+        let updates = self.rooms[key].updates;
+        if let Some(seat) = self.seat_mut(id, key) {
+            seat.standing = Standing::CatchingUp { after: upto };
+            (seat.knows_update, seat.missed_presence) = (updates, false);
+        }
+        Fed::Enough
     }
 }

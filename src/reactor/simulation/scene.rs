@@ -331,6 +331,8 @@ impl Scene {
         let connections = reactor.connections.len();
         assert!(connections <= reactor.max_connections + REFUSALS_AT_ONCE, "{connections} connections");
         assert!(sum <= limits.outboxes_total_bytes + connections * batch, "{sum} bytes in all outboxes");
+        let (feeds, joins) = reactor.hub.shared_reads();
+        assert!(feeds <= limits.feed_reads && joins <= limits.join_reads, "{feeds} and {joins} reads under way");
         let tails = reactor.hub.tails_bytes();
         assert!(tails <= limits.tails_total_bytes, "{tails} bytes in tails");
         // One read may bring several drafts.

@@ -21,6 +21,11 @@ pub(super) struct Messages {
 }
 
 impl Messages {
+    /// Whether a member has heard anything since it was asked last.
+    pub(super) fn has_heard(&self, member: MemberId) -> bool {
+        self.heard.contains_key(&member)
+    }
+
     fn push(&mut self, member: MemberId, bytes: &Bytes) -> usize {
         let waiting = self.waiting.entry(member).or_default();
         *waiting += bytes.len();

@@ -39,6 +39,8 @@ struct Client {
 
 struct Walk {
     rng: Rng,
+    /// Reads for those who are behind, and for those who join, that may be under way.
+    most_reads: (usize, usize),
     talk: Talk,
     clients: Vec<Client>,
     /// What cannot be had again is lost from here on: the store forgets, or there is none.
@@ -58,6 +60,7 @@ impl Walk {
             outbox_high_water_bytes: rng.usize(1..2000),
             feed_entries: rng.usize(1..10),
             feed_reads: rng.usize(1..4),
+            join_reads: rng.usize(1..4),
             feeds_per_turn: rng.usize(1..5),
             max_rooms_per_member: 2,
             say_rate: 0,
@@ -71,7 +74,8 @@ impl Walk {
             Talk::in_memory(&limits)
         };
         let clients = (0..6).map(|_| Client::default()).collect();
-        Walk { rng, talk, clients, may_lose: !keeps_history }
+        let most_reads = (limits.feed_reads, limits.join_reads);
+        Walk { rng, most_reads, talk, clients, may_lose: !keeps_history }
     }
 
     fn step(&mut self) {
@@ -132,6 +136,10 @@ impl Walk {
             _ => self.talk.turn(),
         }
         self.look(slot);
+        let reads = self.talk.hub.shared_reads();
+        assert!(reads.0 <= self.most_reads.0 && reads.1 <= self.most_reads.1, "{reads:?} of {:?}", self.most_reads);
+        // Nobody asks for a page of history here.
+        assert!(self.talk.reads.len() <= reads.0 + reads.1, "{} of {reads:?}", self.talk.reads.len());
     }
 
     fn join(&mut self, slot: usize, room: &'static str) {
