@@ -14,6 +14,7 @@
 
 mod ahead;
 mod arrivals;
+mod asks;
 mod converse;
 mod ephemeral;
 mod exchange;
@@ -76,6 +77,8 @@ pub struct Hub {
     recalled: Recalled,
     recall_queue: recall::Queue,
     arrivals: arrivals::Arrivals,
+    /// Pages of history, and searches.
+    asks: [asks::Asks; 2],
     next_read: u32,
     identities: Identities,
     /// The connections of each person.
@@ -107,6 +110,7 @@ struct Bounds {
     feed_entries: usize,
     feed_reads: usize,
     join_reads: usize,
+    ask_reads: usize,
     recalled_bytes: usize,
     max_ahead: usize,
     ahead_timeout: Duration,
@@ -164,7 +168,7 @@ struct Speaker {
     session: Session,
     says: Bucket,
     asks: Bucket,
-    /// Reads that were asked for and have not come.
+    /// Reads that were asked for and have not come, or wait for their turn.
     reads: u32,
 }
 
@@ -240,6 +244,7 @@ impl Hub {
             recalled: Recalled::default(),
             recall_queue: recall::Queue::default(),
             arrivals: arrivals::Arrivals::default(),
+            asks: Default::default(),
             next_read: 0,
             identities,
             people: HashMap::new(),
@@ -261,6 +266,7 @@ impl Hub {
                 feed_entries: limits.feed_entries,
                 feed_reads: limits.feed_reads,
                 join_reads: limits.join_reads,
+                ask_reads: limits.ask_reads,
                 // Of a bound that is there for both, so that what is read for those who are behind leaves the tails most.
                 recalled_bytes: limits.tails_total_bytes / 4,
                 max_ahead: limits.max_ahead,
@@ -299,6 +305,30 @@ impl Hub {
     #[must_use]
     pub fn catching_up(&self) -> usize {
         self.catching_up
+    }
+
+    /// Reads of the store that are under way, by what they are for.
+    #[must_use]
+    pub fn reads(&self) -> [(&'static str, usize); 4] {
+        let [histories, searches] = &self.asks;
+        [
+            ("feed", self.recalls.len()),
+            ("join", self.arrivals.len()),
+            ("history", histories.len()),
+            ("search", searches.len()),
+        ]
+    }
+
+    /// Members, or what they ask, that wait until fewer are.
+    #[must_use]
+    pub fn waiting_reads(&self) -> [(&'static str, usize); 4] {
+        let [histories, searches] = &self.asks;
+        [
+            ("feed", self.recall_queue.len()),
+            ("join", self.arrivals.queued()),
+            ("history", histories.queued()),
+            ("search", searches.queued()),
+        ]
     }
 
     /// Rooms with members.

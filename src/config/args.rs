@@ -259,6 +259,10 @@ pub(super) struct Args {
     /// 4)
     #[argh(option)]
     join_reads: Option<Count>,
+    /// pages of history, and searches, for clients of chat.v1 that are under way at once; further ones wait for their turn
+    /// (default: 4)
+    #[argh(option)]
+    ask_reads: Option<Count>,
     /// with --bus: clients that wait at once until this instance has heard what they have heard from another; further
     /// ones are told of a gap (default: 10000)
     #[argh(option)]
@@ -406,6 +410,7 @@ impl Args {
             feed_entries: or(self.feed_entries, default.feed_entries),
             feed_reads: or(self.feed_reads, default.feed_reads),
             join_reads: or(self.join_reads, default.join_reads),
+            ask_reads: or(self.ask_reads, default.ask_reads),
             max_ahead: or(self.max_ahead, default.max_ahead),
             ahead_timeout: or(self.ahead_timeout, default.ahead_timeout),
             feeds_per_turn: or(self.feeds_per_turn, default.feeds_per_turn),

@@ -51,14 +51,6 @@ impl Opening {
     }
 }
 
-#[cfg(test)]
-impl Opening {
-    /// Who waits for it.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = MemberId> {
-        self.waiting.iter().map(|(id, _)| *id)
-    }
-}
-
 /// What has been read, and is being told.
 #[derive(Debug)]
 struct Opened {
@@ -95,13 +87,11 @@ pub(super) struct Arrivals {
 
 impl Arrivals {
     /// Reads that are under way, or not yet told.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.under_way
     }
 
     /// Members that wait until fewer are.
-    #[cfg(test)]
     pub(super) fn queued(&self) -> usize {
         self.queue.len()
     }
@@ -163,7 +153,7 @@ impl Hub {
         waiting.push_back((id, start));
         let joiners: Vec<MemberId> = waiting.iter().map(|(id, _)| *id).collect();
         let opening = Opening { key, place, upto, waiting };
-        let (serial, pending) = self.read(key, range, limit, Whom::Joining(opening), commands);
+        let (serial, pending) = self.read(self.rooms[key].name.clone(), range, limit, Whom::Joining(opening), commands);
         self.arrivals.by_place.insert((key, place), pending);
         self.arrivals.under_way += 1;
         for joiner in joiners {

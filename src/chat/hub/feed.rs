@@ -1,13 +1,10 @@
 //! How a member that is behind gets what it has not heard: from the tail of the room, or from the store.
 
 use super::arrivals::Opening;
-use super::ephemeral::framed;
+use super::asks::Purpose;
 use super::recall::Recall;
-use super::{
-    Command, Dialect, Entry, Hub, Looked, MemberId, Pages, Position, Range, RoomName, Seat, Stage, Standing, Wanted,
-};
+use super::{Command, Dialect, Entry, Hub, MemberId, Pages, Range, RoomName, Seat, Stage, Standing, Wanted};
 use crate::chat::tail::{Page, PageSize};
-use crate::chat::v1::{Hit, Reply, Said};
 
 /// Something asked of the store.
 #[derive(Debug)]
@@ -27,19 +24,6 @@ pub(super) enum Whom {
     /// For one member.
     Member(MemberId, Purpose),
 }
-
-/// What is done with a page when it comes.
-#[derive(Debug)]
-pub(super) enum Purpose {
-    /// The member asked for older entries.
-    History,
-    /// The member searched.
-    Search { query: String },
-}
-
-/// A member's outbox has no room for an answer.
-#[derive(Debug)]
-pub(super) struct OutboxFull;
 
 /// Why a member is given nothing more of a room for now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,56 +148,15 @@ impl Hub {
         PageSize { entries: self.bounds.page_entries, bytes: self.bounds.page_bytes }
     }
 
-    /// A member of chat.v1 asked for older entries.
-    ///
-    /// # Errors
-    ///
-    /// When its outbox has no room for them.
-    pub(super) fn history<S: Stage>(
-        &mut self,
-        id: MemberId,
-        key: usize,
-        before: Position,
-        limit: usize,
-        stage: &mut S,
-        commands: &mut Vec<Command>,
-    ) -> Result<(), OutboxFull> {
-        let (name, range) = (self.rooms[key].name.clone(), Range::Before(before));
-        let Some(Looked { entries, more, .. }) = self.look(&name, &range, limit) else {
-            self.read(key, range, limit, Whom::Member(id, Purpose::History), commands);
-            return Ok(());
-        };
-        let reply = Reply::History { room: name.as_str(), entries: Said::all_within(&entries), more };
-        if !stage.offer(id, &framed::<S>(&reply), entries.len()) {
-            return Err(OutboxFull);
-        }
-        Ok(())
-    }
-
-    /// A member of chat.v1 searches.
-    pub(super) fn search(
-        &mut self,
-        id: MemberId,
-        key: usize,
-        query: String,
-        before: Position,
-        limit: usize,
-        commands: &mut Vec<Command>,
-    ) {
-        let range = Range::Matching { before, query: query.clone() };
-        self.read(key, range, limit, Whom::Member(id, Purpose::Search { query }), commands);
-    }
-
     /// Asks for a page. Gives the serial and the place of what is pending then.
     pub(super) fn read(
         &mut self,
-        key: usize,
+        room: RoomName,
         range: Range,
         limit: usize,
         whom: Whom,
         commands: &mut Vec<Command>,
     ) -> (u32, usize) {
-        let room = self.rooms[key].name.clone();
         let count = match whom {
             Whom::Joining(ref opening) => opening.count(self.bounds.backfill_entries, self.bounds.page_entries),
             Whom::Member(..) | Whom::Behind(_) => 0,
@@ -221,11 +164,6 @@ impl Hub {
         // The highest bit of a ticket is left to others who read.
         self.next_read = self.next_read.wrapping_add(1) & (u32::MAX >> 1);
         let serial = self.next_read;
-        if let Whom::Member(member, _) = whom
-            && let Some(speaker) = self.speaker_mut(member)
-        {
-            speaker.reads += 1;
-        }
         let place = self.reads.insert(Pending { serial, room: room.clone(), whom });
         let ticket = u64::from(serial) << 32 | place as u64;
         commands.push(Command::Read(Wanted { ticket, room, range, limit, count }));
@@ -239,34 +177,10 @@ impl Hub {
             return;
         }
         let Pending { room, whom, .. } = self.reads.remove(place);
-        let (id, purpose) = match whom {
-            Whom::Member(id, purpose) => (id, purpose),
-            Whom::Joining(opening) => return self.take_opening(opening, (place, serial), pages),
-            Whom::Behind(recall) => return self.take_recall(&recall, (place, serial), room, pages, stage, commands),
-        };
-        let Some(speaker) = self.speaker_mut(id) else { return };
-        speaker.reads -= 1;
-        if !self.by_name.contains_key(&room) {
-            return;
-        }
-        match purpose {
-            Purpose::History => match pages.entries {
-                Ok(entries) => {
-                    let entries = Said::all_within(&entries);
-                    stage.send(id, framed::<S>(&Reply::History { room: room.as_str(), entries, more: pages.more }));
-                }
-                Err(error) => Self::refuse_read(id, "history", &room, error, stage),
-            },
-            Purpose::Search { query } => match pages.entries {
-                Ok(entries) => {
-                    let none = Vec::new();
-                    let matches = pages.matches.iter().chain(std::iter::repeat(&none));
-                    let hits = entries.iter().zip(matches).map(|(entry, matches)| Hit::new(entry, matches)).collect();
-                    let reply = Reply::Found { room: room.as_str(), query: &query, entries: hits, more: pages.more };
-                    stage.send(id, framed::<S>(&reply));
-                }
-                Err(error) => Self::refuse_read(id, "search", &room, error, stage),
-            },
+        match whom {
+            Whom::Member(id, purpose) => self.take_asked((id, purpose), &room, pages, stage, commands),
+            Whom::Joining(opening) => self.take_opening(opening, (place, serial), pages),
+            Whom::Behind(recall) => self.take_recall(&recall, (place, serial), room, pages, stage, commands),
         }
     }
 }

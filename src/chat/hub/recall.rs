@@ -23,14 +23,6 @@ pub(super) struct Recall {
     waiting: SmallVec<[(MemberId, Position); 1]>,
 }
 
-#[cfg(test)]
-impl Recall {
-    /// Who waits for it.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = MemberId> {
-        self.waiting.iter().map(|(id, _)| *id)
-    }
-}
-
 /// Who waits until fewer recalls are under way, and for which room, in the order in which they came.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -44,7 +36,6 @@ impl Queue {
     }
 
     /// How many wait.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -73,7 +64,6 @@ pub(super) struct Recalls {
 
 impl Recalls {
     /// How many are under way.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.under_way
     }
@@ -104,7 +94,8 @@ impl Hub {
         }
         let upto = self.journaled.position;
         let recall = Recall { key, after, upto, waiting: SmallVec::from_buf([(id, after)]) };
-        let (serial, place) = self.read(key, Range::After { after, upto }, limit, Whom::Behind(recall), commands);
+        let (room, range) = (self.rooms[key].name.clone(), Range::After { after, upto });
+        let (serial, place) = self.read(room, range, limit, Whom::Behind(recall), commands);
         self.recalls.by_place.insert((key, after), place);
         self.recalls.under_way += 1;
         self.stand(id, key, Standing::Reading { serial });

@@ -80,6 +80,9 @@ impl Hub {
         if let Some(person) = author {
             self.disconnect(person, member);
         }
+        if gone.speaker.is_some_and(|speaker| speaker.reads > 0) {
+            self.asks.iter_mut().for_each(|asks| asks.forget(member));
+        }
         for seat in &gone.seats {
             self.ahead.forget(member, seat.room);
             self.vacate(seat, gone.dialect, author, now);

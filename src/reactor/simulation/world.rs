@@ -41,6 +41,7 @@ fn limits(rng: &mut Rng) -> Limits {
         feed_entries: rng.usize(1..20),
         feed_reads: 1 + tail_entries % 3,
         join_reads: 1 + tail_entries / 3 % 3,
+        ask_reads: 1 + tail_entries / 9 % 3,
         feeds_per_turn: rng.usize(1..10),
         message_timeout: Duration::from_secs(8),
         outbox_high_water_bytes: rng.usize(300..2_000),

@@ -147,6 +147,13 @@ impl Talk {
         self.next(slot)
     }
 
+    /// Joins, and takes all that comes of it.
+    pub(super) fn join_and_settle(&mut self, slot: u32, room: &str) {
+        self.ask(slot, json!({"type": "join", "room": room}));
+        self.settle();
+        self.heard(slot);
+    }
+
     pub(super) fn say(&mut self, slot: u32, room: &str, text: &str, nonce: &str) {
         self.ask(slot, json!({"type": "say", "room": room, "text": text, "nonce": nonce}));
     }
