@@ -74,6 +74,9 @@ pub(super) struct Tally {
     /// And requests for what was said.
     pub(super) polls_waited: u64,
     pub(super) polls_waited_in_vain: u64,
+    /// Turns behind which somebody waited until less was read for those who join, or for those who are behind.
+    pub(super) joins_queued: u64,
+    pub(super) feeds_queued: u64,
     /// Sessions that were cut, and brokers that were away.
     pub(super) cuts: u64,
     /// How often the log has lost something.
@@ -110,6 +113,8 @@ impl Tally {
         self.waited_in_vain += other.waited_in_vain;
         self.polls_waited += other.polls_waited;
         self.polls_waited_in_vain += other.polls_waited_in_vain;
+        self.joins_queued += other.joins_queued;
+        self.feeds_queued += other.feeds_queued;
         self.cuts += other.cuts;
         self.losses += other.losses;
     }
@@ -136,7 +141,7 @@ impl Tally {
 
     /// The store was in trouble.
     pub(super) fn is_troubled(&self) -> bool {
-        [self.stops, self.outages, self.found].iter().all(|count| *count > 0)
+        [self.stops, self.outages, self.found, self.joins_queued, self.feeds_queued].iter().all(|count| *count > 0)
     }
 }
 
@@ -300,6 +305,9 @@ impl Scene {
                 reactor.turn(self.now);
                 is_first = false;
                 self.tally.course = self.tally.course.rotate_left(7) ^ reactor.connections.outbox_bytes() as u64;
+                let [(_, feeds), (_, joins), ..] = reactor.hub.waiting_reads();
+                self.tally.feeds_queued += u64::from(feeds > 0);
+                self.tally.joins_queued += u64::from(joins > 0);
                 self.truths[place].absorb();
                 self.check_bounds(place);
                 if self.rng.bool() {
