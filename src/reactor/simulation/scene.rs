@@ -353,6 +353,8 @@ impl Scene {
         assert!(bytes <= limits.max_draft_bytes_in_flight + read + limits.max_message_bytes, "{bytes} in flight");
         let reads = reactor.hub.pending_reads();
         assert!(reads <= shared.iter().map(|(_, reads)| reads).sum(), "{reads} reads under way, and known {shared:?}");
+        let pages = reactor.desk.reads_under_way() * limits.outbox_high_water_bytes;
+        assert!(pages < limits.outboxes_total_bytes + limits.outbox_high_water_bytes, "{pages} bytes for HTTP");
         let is_there = |id| reactor.connections.get(id).is_some();
         assert!(reactor.desk.waiting().all(is_there), "somebody who has gone waits: {:?}", reactor.desk);
     }
@@ -367,6 +369,7 @@ impl Scene {
         assert_eq!((reactor.journal.in_flight(), reactor.journal.in_flight_bytes()), (0, 0));
         assert!(reactor.timers.is_empty(), "{} timers are left", reactor.timers.len());
         assert!(reactor.streams.is_empty() && reactor.waiting.is_empty() && reactor.farewells.is_empty());
-        assert_eq!(reactor.desk.waiting().count(), 0, "{:?}", reactor.desk);
+        let requests = (reactor.desk.waiting().count(), reactor.desk.reads_under_way());
+        assert_eq!(requests, (0, 0), "{:?}", reactor.desk);
     }
 }
