@@ -231,7 +231,7 @@ impl Default for Limits {
             ask_reads: 4,
             max_ahead: 10_000,
             ahead_timeout: Duration::from_secs(30),
-            feeds_per_turn: 500,
+            feeds_per_turn: 50,
             presence_names: 200,
             max_instances: 64,
             max_elsewhere: 200_000,

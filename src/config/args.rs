@@ -270,7 +270,7 @@ pub(super) struct Args {
     /// time for that, while the bus is away or much is still to be read; then they are told of a gap (default: 30s)
     #[argh(option)]
     ahead_timeout: Option<Span>,
-    /// clients that are sent missed messages in one turn of the loop (default: 500)
+    /// clients that are sent missed messages in one turn of the loop (default: 50)
     #[argh(option)]
     feeds_per_turn: Option<Count>,
     /// people up to whom a room tells names; above it only how many there are (default: 200)
