@@ -127,6 +127,12 @@ pub struct Limits {
     pub feed_entries: usize,
     /// Such reads that are under way at once; who needs another waits until it is its turn.
     pub feed_reads: usize,
+    /// Reads of the store for members that join or come back which are under way at once; who needs another waits until it
+    /// is its turn.
+    pub join_reads: usize,
+    /// Pages of history that are read for members of chat.v1 who ask for them, and as many searches, which are under way at
+    /// once; what else is asked waits until it is its turn.
+    pub ask_reads: usize,
     /// Who comes from another instance with a position that this one has not heard yet waits for it, so many at once;
     /// further ones are told of a gap.
     pub max_ahead: usize,
@@ -227,9 +233,11 @@ impl Default for Limits {
             backfill_entries: 1_000,
             feed_entries: 1_000,
             feed_reads: 4,
+            join_reads: 4,
+            ask_reads: 4,
             max_ahead: 10_000,
             ahead_timeout: Duration::from_secs(30),
-            feeds_per_turn: 500,
+            feeds_per_turn: 50,
             presence_names: 200,
             max_instances: 64,
             max_elsewhere: 200_000,

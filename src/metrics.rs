@@ -121,6 +121,10 @@ pub struct Gauges {
     pub content_bytes: usize,
     /// Members that are fed from their position because they are behind.
     pub catching_up: usize,
+    /// Reads of the store that are under way, by what they are for.
+    pub reads: [(&'static str, usize); 5],
+    /// What waits until fewer are.
+    pub waiting_reads: [(&'static str, usize); 4],
     /// Drafts handed to the journal that have not come back.
     pub drafts_in_flight: usize,
     /// Payload bytes of those drafts.
@@ -305,6 +309,10 @@ impl Metrics {
 
         text.single("chat_rooms", GAUGE, "Rooms with members.", gauges.rooms);
         text.single("chat_catching_up_members", GAUGE, "Members that are behind and catch up.", gauges.catching_up);
+        let help = "Reads of older messages that are under way.";
+        text.labelled("chat_reads", GAUGE, help, "for", counts(gauges.reads));
+        let help = "Members, and requests of theirs, that wait until fewer are.";
+        text.labelled("chat_waiting_reads", GAUGE, help, "for", counts(gauges.waiting_reads));
         text.single("chat_outbox_bytes", GAUGE, "Memory of what waits for clients to take it.", gauges.outbox_bytes);
         text.single("chat_tail_bytes", GAUGE, "Bytes of recent messages kept in memory.", gauges.tail_bytes);
         let drafts = gauges.drafts_in_flight;
@@ -346,6 +354,10 @@ impl Metrics {
         let help = "Time that a turn of the loop worked, without waiting.";
         text.histogram("chat_turn_duration_seconds", help, &self.turns);
     }
+}
+
+fn counts<const N: usize>(by_label: [(&'static str, usize); N]) -> [(&'static str, u64); N] {
+    by_label.map(|(label, count)| (label, count as u64))
 }
 
 const GAUGE: &str = "gauge";

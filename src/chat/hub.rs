@@ -13,6 +13,8 @@
 //! by one read, and whoever has heard more than this instance waits until it has come so far.
 
 mod ahead;
+mod arrivals;
+mod asks;
 mod converse;
 mod ephemeral;
 mod exchange;
@@ -28,6 +30,7 @@ mod rooms;
 mod seats;
 #[cfg(test)]
 mod tests;
+mod welcome;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -73,6 +76,9 @@ pub struct Hub {
     recalls: recall::Recalls,
     recalled: Recalled,
     recall_queue: recall::Queue,
+    arrivals: arrivals::Arrivals,
+    /// Pages of history, and searches.
+    asks: [asks::Asks; 2],
     next_read: u32,
     identities: Identities,
     /// The connections of each person.
@@ -103,6 +109,8 @@ struct Bounds {
     backfill_entries: usize,
     feed_entries: usize,
     feed_reads: usize,
+    join_reads: usize,
+    ask_reads: usize,
     recalled_bytes: usize,
     max_ahead: usize,
     ahead_timeout: Duration,
@@ -160,7 +168,7 @@ struct Speaker {
     session: Session,
     says: Bucket,
     asks: Bucket,
-    /// Reads that were asked for and have not come.
+    /// Reads that were asked for and have not come, or wait for their turn.
     reads: u32,
 }
 
@@ -186,7 +194,10 @@ enum Standing {
     /// As before, and what comes next is to be read from the store when others have been served: `turn` is its place among
     /// those who wait.
     Queued { after: Position, turn: u64 },
-    /// As before, and what comes next is being read from the store: `serial` names the read, since the answer to an
+    /// It has asked to join, and what it missed is to be read from the store when others have been served: `turn` is its
+    /// place among those who wait for that.
+    Waiting { turn: u64 },
+    /// What it missed, or comes next, is being read from the store: `serial` names the read, since the answer to an
     /// earlier one may still come when a member has left and come back.
     Reading { serial: u32 },
 }
@@ -229,9 +240,11 @@ impl Hub {
             hungry: VecDeque::new(),
             ahead: ahead::Ahead::default(),
             reads: Slab::new(),
-            recalls: recall::Recalls::new(),
+            recalls: recall::Recalls::default(),
             recalled: Recalled::default(),
             recall_queue: recall::Queue::default(),
+            arrivals: arrivals::Arrivals::default(),
+            asks: Default::default(),
             next_read: 0,
             identities,
             people: HashMap::new(),
@@ -252,6 +265,8 @@ impl Hub {
                 backfill_entries: limits.backfill_entries,
                 feed_entries: limits.feed_entries,
                 feed_reads: limits.feed_reads,
+                join_reads: limits.join_reads,
+                ask_reads: limits.ask_reads,
                 // Of a bound that is there for both, so that what is read for those who are behind leaves the tails most.
                 recalled_bytes: limits.tails_total_bytes / 4,
                 max_ahead: limits.max_ahead,
@@ -292,6 +307,30 @@ impl Hub {
         self.catching_up
     }
 
+    /// Reads of the store that are under way, by what they are for.
+    #[must_use]
+    pub fn reads(&self) -> [(&'static str, usize); 4] {
+        let [histories, searches] = &self.asks;
+        [
+            ("feed", self.recalls.len()),
+            ("join", self.arrivals.len()),
+            ("history", histories.len()),
+            ("search", searches.len()),
+        ]
+    }
+
+    /// Members, or what they ask, that wait until fewer are.
+    #[must_use]
+    pub fn waiting_reads(&self) -> [(&'static str, usize); 4] {
+        let [histories, searches] = &self.asks;
+        [
+            ("feed", self.recall_queue.len()),
+            ("join", self.arrivals.queued()),
+            ("history", histories.queued()),
+            ("search", searches.queued()),
+        ]
+    }
+
     /// Rooms with members.
     #[must_use]
     pub fn rooms(&self) -> usize {
@@ -307,7 +346,7 @@ impl Hub {
     /// Whether [`commit`](Hub::commit) has work that nothing will announce.
     #[must_use]
     pub fn has_carried_over(&self) -> bool {
-        !self.hungry.is_empty() || self.may_recall()
+        !self.hungry.is_empty() || self.may_recall() || self.may_open()
     }
 
     /// The last entry that was committed.
@@ -389,7 +428,7 @@ impl Hub {
         let waits = |seat: &Seat| match seat.standing {
             Standing::CatchingUp { .. } | Standing::Joining(_) => true,
             Standing::Live { .. } => seat.missed_presence,
-            Standing::Reading { .. } | Standing::Queued { .. } => false,
+            Standing::Reading { .. } | Standing::Queued { .. } | Standing::Waiting { .. } => false,
         };
         if found.seats.iter().any(waits) && !found.is_hungry {
             found.is_hungry = true;

@@ -260,6 +260,14 @@ pub(super) struct Args {
     /// such reads that are under way at once; further clients wait for their turn (default: 4)
     #[argh(option)]
     feed_reads: Option<Count>,
+    /// reads for clients that join or come back which are under way at once; further clients wait for their turn (default:
+    /// 4)
+    #[argh(option)]
+    join_reads: Option<Count>,
+    /// pages of history, and searches, for clients of chat.v1 that are under way at once; further ones wait for their turn
+    /// (default: 4)
+    #[argh(option)]
+    ask_reads: Option<Count>,
     /// with --bus: clients that wait at once until this instance has heard what they have heard from another; further
     /// ones are told of a gap (default: 10000)
     #[argh(option)]
@@ -267,7 +275,7 @@ pub(super) struct Args {
     /// time for that, while the bus is away or much is still to be read; then they are told of a gap (default: 30s)
     #[argh(option)]
     ahead_timeout: Option<Span>,
-    /// clients that are sent missed messages in one turn of the loop (default: 500)
+    /// clients that are sent missed messages in one turn of the loop (default: 50)
     #[argh(option)]
     feeds_per_turn: Option<Count>,
     /// people up to whom a room tells names; above it only how many there are (default: 200)
@@ -407,6 +415,8 @@ impl Args {
             backfill_entries: or(self.backfill, default.backfill_entries),
             feed_entries: or(self.feed_entries, default.feed_entries),
             feed_reads: or(self.feed_reads, default.feed_reads),
+            join_reads: or(self.join_reads, default.join_reads),
+            ask_reads: or(self.ask_reads, default.ask_reads),
             max_ahead: or(self.max_ahead, default.max_ahead),
             ahead_timeout: or(self.ahead_timeout, default.ahead_timeout),
             feeds_per_turn: or(self.feeds_per_turn, default.feeds_per_turn),

@@ -24,7 +24,7 @@ use crate::chat::entry::{Draft, Epoch, Position};
 use crate::limits::Limits;
 
 use super::bus::Unready;
-use super::contract::{Event, Read};
+use super::contract::{Event, Found, Page, Read, SearchError};
 use super::memory::MemoryJournal;
 use kept::Kept;
 use on_bus::OnBus;
@@ -210,7 +210,13 @@ impl SimulatedJournal {
             Event::Key(key) => Some(Emitted::Key(*key)),
             _ => None,
         };
-        self.store.borrow_mut().emitted.extend(emitted);
+        let store = &mut *self.store.borrow_mut();
+        store.emitted.extend(emitted);
+        if let Event::Page(Page { entries: Err(_), .. })
+        | Event::Found(Found { hits: Err(SearchError::Unavailable), .. }) = &event
+        {
+            store.unread += 1;
+        }
         Some(event)
     }
 }

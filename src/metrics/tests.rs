@@ -16,7 +16,10 @@ fn rendered(metrics: &Metrics) -> String {
         batches: Histogram::new(COUNTS),
         commits: Histogram::new(SECONDS),
     };
-    let gauges = Gauges { resident_bytes: Some(1 << 20), store: Some(store), ..Gauges::default() };
+    let reads = ["feed", "join", "history", "search", "http"].map(|label| (label, 0));
+    let waiting_reads = ["feed", "join", "history", "search"].map(|label| (label, 0));
+    let resident_bytes = Some(1 << 20);
+    let gauges = Gauges { resident_bytes, store: Some(store), reads, waiting_reads, ..Gauges::default() };
     metrics.render(&gauges, &mut out);
     out
 }

@@ -43,6 +43,8 @@ pub(super) struct Desk {
     receiving: HashMap<ConnectionId, Post>,
     /// Who waits for a page.
     reads: HashMap<u64, Reading>,
+    /// Pages that are being read, some of them for those who have gone since.
+    under_way: usize,
     next_read: u64,
     /// Who waits until this instance has heard what they have heard elsewhere.
     awaiting: BTreeMap<MemberId, Awaiting>,
@@ -71,6 +73,13 @@ impl Since {
             Since::Position(after) => after < floor,
             Since::Ahead(_) | Since::Nowhere => true,
         }
+    }
+}
+
+impl Desk {
+    /// Pages that are being read.
+    pub(super) fn reads_under_way(&self) -> usize {
+        self.under_way
     }
 }
 

@@ -165,6 +165,7 @@ impl Reactor {
     }
 
     pub(super) fn metrics_text(&self, now: Instant) -> String {
+        let [feeds, joins, histories, searches] = self.hub.reads();
         let gauges = Gauges {
             uptime: now - self.started,
             resident_bytes: resident_bytes(),
@@ -178,6 +179,8 @@ impl Reactor {
             content_bytes: self.site.content_bytes(),
             outbox_bytes: self.connections.outbox_bytes(),
             catching_up: self.hub.catching_up(),
+            reads: [feeds, joins, histories, searches, ("http", self.desk.reads_under_way())],
+            waiting_reads: self.hub.waiting_reads(),
             drafts_in_flight: self.journal.in_flight(),
             draft_bytes_in_flight: self.journal.in_flight_bytes(),
             tail_bytes: self.hub.tails_bytes(),

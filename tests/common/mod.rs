@@ -248,6 +248,7 @@ impl Server {
             ("chat_connections{kind=\"websocket\"}", 0.0),
             ("chat_rooms", 0.0),
             ("chat_catching_up_members", 0.0),
+            ("chat_waiting_reads{for=\"join\"}", 0.0),
             ("chat_outbox_bytes", 0.0),
             ("chat_drafts_in_flight", 0.0),
             ("chat_drafts_in_flight_bytes", 0.0),

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::asks::OutboxFull;
 use super::ephemeral::framed;
-use super::feed::OutboxFull;
 use super::{
     Author, Bucket, Command, Content, Draft, Hub, Intake, MemberId, RoomName, Session, Speaker, Stage, Start,
     Timestamp, Trouble, shared,
@@ -13,7 +13,7 @@ use crate::chat::name::{self, NameError};
 use crate::chat::report::Named;
 use crate::chat::v1::{self, BadFrame, Code, Limits, Person, Reply, Request, Said, Server, Subject};
 
-/// Reads of one member that may be under way.
+/// Reads of one member that may be under way, or wait for that.
 const READS_AT_ONCE: u32 = 4;
 
 /// Why a request is not carried out.

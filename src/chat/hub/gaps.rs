@@ -55,6 +55,7 @@ impl Hub {
         self.journaled.position = self.journaled.position.max(upto);
         self.forgotten = self.forgotten.max(upto);
         self.lose_ahead(former);
+        self.close_opened();
         self.recalled.clear();
         for (_, room) in &mut self.rooms {
             debug_assert!(room.news.is_empty(), "what came before the loss is heard before it is told");

@@ -1,22 +1,11 @@
 //! What the simulation looks at to see that nothing is forgotten.
 
-use super::feed::Whom;
-use super::{Hub, MemberId};
+use super::Hub;
 
 impl Hub {
     /// What has been asked of the store and has not come.
     pub(crate) fn pending_reads(&self) -> usize {
         self.reads.len()
-    }
-
-    /// Those of them that somebody waits for who is still there.
-    pub(crate) fn awaited_reads(&self) -> usize {
-        let is_there = |id: &MemberId| self.member(*id).is_some();
-        let is_awaited = |whom: &Whom| match whom {
-            Whom::Member(id, _) => is_there(id),
-            Whom::Behind(recall) => recall.waiting().any(|id| is_there(&id)),
-        };
-        self.reads.iter().filter(|(_, pending)| is_awaited(&pending.whom)).count()
     }
 
     /// What should not be there when all have left; nothing, if all is well.
@@ -29,8 +18,8 @@ impl Hub {
             ("seats that are catching up", self.catching_up),
             ("hungry members", self.hungry.len()),
             ("pending reads", self.reads.len()),
-            ("recalls", self.recalls.len()),
-            ("members that wait for a recall", self.recall_queue.len()),
+            ("reads of some kind", self.reads().into_iter().map(|(_, count)| count).sum()),
+            ("members that wait for one", self.waiting_reads().into_iter().map(|(_, count)| count).sum()),
             ("joins and requests that wait for other instances", self.ahead.len()),
             ("requests that have waited for them", self.ahead.settled()),
             ("bytes of what was recalled", self.recalled.bytes()),

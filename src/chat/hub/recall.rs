@@ -23,14 +23,6 @@ pub(super) struct Recall {
     waiting: SmallVec<[(MemberId, Position); 1]>,
 }
 
-#[cfg(test)]
-impl Recall {
-    /// Who waits for it.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = MemberId> {
-        self.waiting.iter().map(|(id, _)| *id)
-    }
-}
-
 /// Who waits until fewer recalls are under way, and for which room, in the order in which they came.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -44,7 +36,6 @@ impl Queue {
     }
 
     /// How many wait.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -62,15 +53,28 @@ impl Queue {
     }
 }
 
-/// Which of the pending reads are recalls, by room and the position from which they read.
-pub(super) type Recalls = BTreeMap<(usize, Position), usize>;
+/// Which of the pending reads are recalls.
+#[derive(Debug, Default)]
+pub(super) struct Recalls {
+    /// By room, and the position from which they read.
+    by_place: BTreeMap<(usize, Position), usize>,
+    /// All of them. Those for a room that is no longer there may have lost their place to others.
+    under_way: usize,
+}
+
+impl Recalls {
+    /// How many are under way.
+    pub(super) fn len(&self) -> usize {
+        self.under_way
+    }
+}
 
 impl Hub {
     /// Lets a member wait for what follows `after`: for a read that is under way, if it will bring that, or for one of its
     /// own, or until there may be another.
     pub(super) fn recall(&mut self, id: MemberId, key: usize, after: Position, commands: &mut Vec<Command>) {
         let limit = self.bounds.feed_entries;
-        let nearest = self.recalls.range((key, Position::START)..=(key, after)).next_back();
+        let nearest = self.recalls.by_place.range((key, Position::START)..=(key, after)).next_back();
         if let Some(pending) = nearest.and_then(|(_, place)| self.reads.get_mut(*place))
             && pending.room == self.rooms[key].name
             && let Whom::Behind(recall) = &mut pending.whom
@@ -83,21 +87,23 @@ impl Hub {
             self.stand(id, key, Standing::Reading { serial });
             return;
         }
-        if self.recalls.len() >= self.bounds.feed_reads {
+        if self.recalls.under_way >= self.bounds.feed_reads {
             let turn = self.recall_queue.push(id, key);
             self.stand(id, key, Standing::Queued { after, turn });
             return;
         }
         let upto = self.journaled.position;
         let recall = Recall { key, after, upto, waiting: SmallVec::from_buf([(id, after)]) };
-        let (serial, place) = self.read(key, Range::After { after, upto }, limit, Whom::Behind(recall), commands);
-        self.recalls.insert((key, after), place);
+        let (room, range) = (self.rooms[key].name.clone(), Range::After { after, upto });
+        let (serial, place) = self.read(room, range, limit, Whom::Behind(recall), commands);
+        self.recalls.by_place.insert((key, after), place);
+        self.recalls.under_way += 1;
         self.stand(id, key, Standing::Reading { serial });
     }
 
     /// Whether somebody waits for a read that may be under way now.
     pub(super) fn may_recall(&self) -> bool {
-        !self.recall_queue.is_empty() && self.recalls.len() < self.bounds.feed_reads
+        !self.recall_queue.is_empty() && self.recalls.under_way < self.bounds.feed_reads
     }
 
     /// Goes on with those who have waited until fewer recalls are under way. What they need may have been read meanwhile.
@@ -127,8 +133,9 @@ impl Hub {
         stage: &mut S,
         commands: &mut Vec<Command>,
     ) {
-        if self.recalls.get(&(recall.key, recall.after)) == Some(&place) {
-            self.recalls.remove(&(recall.key, recall.after));
+        self.recalls.under_way -= 1;
+        if self.recalls.by_place.get(&(recall.key, recall.after)) == Some(&place) {
+            self.recalls.by_place.remove(&(recall.key, recall.after));
         }
         let Some(&key) = self.by_name.get(&room) else { return };
         let floor = pages.floor.min(recall.upto);

@@ -80,6 +80,9 @@ impl Hub {
         if let Some(person) = author {
             self.disconnect(person, member);
         }
+        if gone.speaker.is_some_and(|speaker| speaker.reads > 0) {
+            self.asks.iter_mut().for_each(|asks| asks.forget(member));
+        }
         for seat in &gone.seats {
             self.ahead.forget(member, seat.room);
             self.vacate(seat, gone.dialect, author, now);
@@ -103,6 +106,10 @@ impl Hub {
             Standing::Joining(_) | Standing::CatchingUp { .. } | Standing::Reading { .. } => self.catching_up -= 1,
             Standing::Queued { turn, .. } => {
                 self.recall_queue.remove(turn);
+                self.catching_up -= 1;
+            }
+            Standing::Waiting { turn } => {
+                self.arrivals.remove(turn);
                 self.catching_up -= 1;
             }
         }

@@ -1,6 +1,7 @@
 //! The hub without a socket in sight.
 
 mod ahead;
+mod arriving;
 mod asking;
 mod joining;
 mod people;

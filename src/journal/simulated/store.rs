@@ -27,7 +27,7 @@ pub(crate) struct Store {
     pub(crate) is_unreadable: bool,
     /// Drafts that were refused.
     pub(crate) refused: u64,
-    /// Reads that failed.
+    /// Reads whose failure was told.
     pub(crate) unread: u64,
     /// What has been emitted since this was last taken.
     pub(crate) emitted: Vec<Emitted>,
@@ -204,7 +204,6 @@ impl Store {
         let Read { ticket, room, range, limit, max_bytes, count } = read;
         let floor = self.floor(&room);
         if self.is_unreadable {
-            self.unread += 1;
             return unread(ticket, room, &range);
         }
         let (mut chosen, is_backwards): (Vec<&Entry>, bool) = match &range {

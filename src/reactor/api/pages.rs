@@ -131,7 +131,7 @@ impl Reactor {
     fn tell_since(&mut self, asker: Asker, wanted: Wanted, since: Since) -> Option<Response> {
         // What is made for this client alone takes memory until it has taken it, and those before may not have begun.
         let max_bytes = self.limits.outbox_high_water_bytes;
-        if !self.connections.have_room_for(self.desk.reads.len() * max_bytes) {
+        if !self.connections.have_room_for(self.desk.under_way * max_bytes) {
             return Some(unavailable("Too many clients do not take what they have asked for."));
         }
         let Wanted { room, before, limit } = wanted;
@@ -149,6 +149,7 @@ impl Reactor {
         self.desk.next_read = (self.desk.next_read + 1) % TICKET;
         let ticket = TICKET | self.desk.next_read;
         self.desk.reads.insert(ticket, Reading { asker, since, upto });
+        self.desk.under_way += 1;
         self.journal.read(Read { ticket, room, range, limit, max_bytes, count: 0 });
         None
     }
@@ -173,6 +174,7 @@ impl Reactor {
         if page.ticket & TICKET == 0 {
             return false;
         }
+        self.desk.under_way -= 1;
         if let Some(Reading { asker, since, upto }) = self.desk.reads.remove(&page.ticket) {
             let (more, floor) = (page.more, page.floor);
             let response = match &page.entries {

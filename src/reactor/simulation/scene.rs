@@ -74,6 +74,9 @@ pub(super) struct Tally {
     /// And requests for what was said.
     pub(super) polls_waited: u64,
     pub(super) polls_waited_in_vain: u64,
+    /// Turns behind which somebody waited until less was read for those who join, or for those who are behind.
+    pub(super) joins_queued: u64,
+    pub(super) feeds_queued: u64,
     /// Sessions that were cut, and brokers that were away.
     pub(super) cuts: u64,
     /// How often the log has lost something.
@@ -110,14 +113,17 @@ impl Tally {
         self.waited_in_vain += other.waited_in_vain;
         self.polls_waited += other.polls_waited;
         self.polls_waited_in_vain += other.polls_waited_in_vain;
+        self.joins_queued += other.joins_queued;
+        self.feeds_queued += other.feeds_queued;
         self.cuts += other.cuts;
         self.losses += other.losses;
     }
 
-    /// Everything that clients can meet was met.
+    /// Everything that clients can meet under any journal was met. That a raw member falls behind what is kept is too rare
+    /// on a bus to be expected of a few runs.
     pub(super) fn is_lively(&self) -> bool {
         let often = [self.heard, self.said, self.resumed, self.posts, self.responses, self.histories];
-        let seen = [self.gaps, self.takeovers, self.fell_behind, self.drained, self.streams_resumed, self.pictures];
+        let seen = [self.gaps, self.takeovers, self.drained, self.streams_resumed, self.pictures];
         let refused = [self.repeats, self.full, self.late_heads, self.refused, self.kills];
         often.iter().all(|count| *count > 100) && seen.iter().chain(&refused).all(|count| *count > 0)
     }
@@ -135,7 +141,7 @@ impl Tally {
 
     /// The store was in trouble.
     pub(super) fn is_troubled(&self) -> bool {
-        [self.stops, self.outages, self.found].iter().all(|count| *count > 0)
+        [self.stops, self.outages, self.found, self.joins_queued, self.feeds_queued].iter().all(|count| *count > 0)
     }
 }
 
@@ -299,6 +305,9 @@ impl Scene {
                 reactor.turn(self.now);
                 is_first = false;
                 self.tally.course = self.tally.course.rotate_left(7) ^ reactor.connections.outbox_bytes() as u64;
+                let [(_, feeds), (_, joins), ..] = reactor.hub.waiting_reads();
+                self.tally.feeds_queued += u64::from(feeds > 0);
+                self.tally.joins_queued += u64::from(joins > 0);
                 self.truths[place].absorb();
                 self.check_bounds(place);
                 if self.rng.bool() {
@@ -330,6 +339,11 @@ impl Scene {
         let connections = reactor.connections.len();
         assert!(connections <= reactor.max_connections + REFUSALS_AT_ONCE, "{connections} connections");
         assert!(sum <= limits.outboxes_total_bytes + connections * batch, "{sum} bytes in all outboxes");
+        let most_reads = [limits.feed_reads, limits.join_reads, limits.ask_reads, limits.ask_reads];
+        let shared = reactor.hub.reads();
+        for ((kind, reads), most) in shared.into_iter().zip(most_reads) {
+            assert!(reads <= most, "{reads} reads of {most} under way for {kind}");
+        }
         let tails = reactor.hub.tails_bytes();
         assert!(tails <= limits.tails_total_bytes, "{tails} bytes in tails");
         // One read may bring several drafts.
@@ -337,12 +351,10 @@ impl Scene {
         let read = limits.read_bytes_per_connection;
         assert!(drafts <= limits.max_drafts_in_flight + read / 6, "{drafts} drafts in flight");
         assert!(bytes <= limits.max_draft_bytes_in_flight + read + limits.max_message_bytes, "{bytes} in flight");
-        let each = 4 + limits.max_rooms_per_member;
-        let awaited = reactor.hub.awaited_reads();
-        assert!(awaited <= connections * each, "{awaited} reads are awaited by {connections} connections");
-        // What somebody has asked for who has gone since may still be under way.
         let reads = reactor.hub.pending_reads();
-        assert!(reads <= reactor.max_connections * each, "{reads} reads under way");
+        assert!(reads <= shared.iter().map(|(_, reads)| reads).sum(), "{reads} reads under way, and known {shared:?}");
+        let pages = reactor.desk.reads_under_way() * limits.outbox_high_water_bytes;
+        assert!(pages < limits.outboxes_total_bytes + limits.outbox_high_water_bytes, "{pages} bytes for HTTP");
         let is_there = |id| reactor.connections.get(id).is_some();
         assert!(reactor.desk.waiting().all(is_there), "somebody who has gone waits: {:?}", reactor.desk);
     }
@@ -357,6 +369,7 @@ impl Scene {
         assert_eq!((reactor.journal.in_flight(), reactor.journal.in_flight_bytes()), (0, 0));
         assert!(reactor.timers.is_empty(), "{} timers are left", reactor.timers.len());
         assert!(reactor.streams.is_empty() && reactor.waiting.is_empty() && reactor.farewells.is_empty());
-        assert_eq!(reactor.desk.waiting().count(), 0, "{:?}", reactor.desk);
+        let requests = (reactor.desk.waiting().count(), reactor.desk.reads_under_way());
+        assert_eq!(requests, (0, 0), "{:?}", reactor.desk);
     }
 }

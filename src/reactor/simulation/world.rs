@@ -40,6 +40,8 @@ fn limits(rng: &mut Rng) -> Limits {
         entries_per_turn: rng.usize(3..15),
         feed_entries: rng.usize(1..20),
         feed_reads: 1 + tail_entries % 3,
+        join_reads: 1 + tail_entries / 3 % 2,
+        ask_reads: 1 + tail_entries / 9 % 2,
         feeds_per_turn: rng.usize(1..10),
         message_timeout: Duration::from_secs(8),
         outbox_high_water_bytes: rng.usize(300..2_000),

@@ -84,6 +84,53 @@ fn history_and_search_when_the_store_fails() {
 }
 
 #[test]
+fn only_so_much_of_what_all_ask_is_read_at_once() {
+    for (request, index) in [("history", 2), ("search", 3)] {
+        let limits = Limits { ask_reads: 2, tail_entries: 1, ..limits() };
+        let mut talk = Talk::stored(&limits, former("a", 1..=20));
+        for slot in 0..4 {
+            talk.hello(slot, "Ann");
+            talk.join_and_settle(slot, "a");
+        }
+        let gauges = |talk: &Talk| (talk.hub.reads()[index].1, talk.hub.waiting_reads()[index].1);
+        let ask = |talk: &mut Talk, slot: u32, before: u64| {
+            talk.ask(slot, json!({"type": request, "room": "a", "before": before, "query": "text", "limit": 1}));
+        };
+        for before in [10, 11] {
+            (0..4).for_each(|slot| ask(&mut talk, slot, before + 2 * u64::from(slot)));
+        }
+        assert_eq!((talk.reads.len(), gauges(&talk)), (2, (2, 6)), "{request}");
+        // The other kind does not wait for this one.
+        let other = if request == "history" { "search" } else { "history" };
+        talk.ask(0, json!({"type": other, "room": "a", "before": 5, "query": "text"}));
+        assert_eq!((talk.reads.len(), gauges(&talk)), (3, (2, 6)), "{request}");
+        let pages = { talk.reads.pop_back().map(|wanted| talk.answer(&wanted)).unwrap() };
+        talk.bring(pages);
+        talk.heard(0);
+        // Whoever goes waits for nothing; whoever leaves the room alone is answered.
+        talk.exit(member(1));
+        talk.ask(2, json!({"type": "leave", "room": "a"}));
+        talk.heard(2);
+        assert_eq!(gauges(&talk), (2, 5), "{request}");
+        let mut told = Vec::new();
+        while !talk.reads.is_empty() {
+            assert!(talk.reads.len() <= 2 && gauges(&talk).0 <= 2, "{request}");
+            let pages = talk.read();
+            talk.bring(pages);
+            for slot in 0..4 {
+                let answers = talk.heard(slot).into_iter().filter(|it| it["type"] != "presence");
+                told.extend(answers.map(|it| (slot, positions(it["entries"].as_array().unwrap()))));
+            }
+        }
+        let expected = [(0, 9), (2, 13), (3, 15), (0, 10), (2, 14), (3, 16)];
+        assert_eq!(told, expected.map(|(slot, position)| (slot, vec![position])), "{request}: as it was asked");
+        assert_eq!(gauges(&talk), (0, 0), "{request}");
+        [0, 2, 3].into_iter().for_each(|slot| talk.exit(member(slot)));
+        talk.assert_empty();
+    }
+}
+
+#[test]
 fn a_search_that_cannot_be_is_told_why() {
     let mut talk = stored();
     talk.ask(0, json!({"type": "join", "room": "a"}));

@@ -65,6 +65,22 @@ fn only_so_many_recalls_are_under_way_and_everybody_has_a_turn() {
 }
 
 #[test]
+fn who_goes_from_room_to_room_has_no_more_read_than_others() {
+    let past = (1..=20).flat_map(|at| former(if at % 2 == 0 { "a" } else { "b" }, [at])).collect();
+    let mut talk = Talk::stored(&Limits { feed_reads: 2, ..Limits::default() }, past);
+    for round in 0..20 {
+        // The room is forgotten as soon as there is nobody, and the next one takes its place.
+        talk.hub.enter(member(0), Dialect::Raw);
+        talk.hub.sit(member(0), name(["a", "b"][round % 2]), Start::After(Position::START));
+        talk.turn();
+        assert!(talk.reads.len() <= 2, "{} reads", talk.reads.len());
+        talk.exit(member(0));
+    }
+    talk.assert_empty();
+    assert_eq!(talk.hub.recalls.len(), 0);
+}
+
+#[test]
 fn pages_are_small_while_all_outboxes_are_nearly_full() {
     for (page, fullest) in [(None, 20), (Some(30), 2), (Some(0), 1)] {
         let mut talk = behind(&Limits { feed_entries: 20, outbox_high_water_bytes: 1_000, ..Limits::default() }, 1);

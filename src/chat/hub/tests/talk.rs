@@ -21,6 +21,11 @@ pub(super) struct Messages {
 }
 
 impl Messages {
+    /// Whether a member has heard anything since it was asked last.
+    pub(super) fn has_heard(&self, member: MemberId) -> bool {
+        self.heard.contains_key(&member)
+    }
+
     fn push(&mut self, member: MemberId, bytes: &Bytes) -> usize {
         let waiting = self.waiting.entry(member).or_default();
         *waiting += bytes.len();
@@ -140,6 +145,13 @@ impl Talk {
         self.ask(slot, json!({"type": "join", "room": room}));
         self.turn();
         self.next(slot)
+    }
+
+    /// Joins, and takes all that comes of it.
+    pub(super) fn join_and_settle(&mut self, slot: u32, room: &str) {
+        self.ask(slot, json!({"type": "join", "room": room}));
+        self.settle();
+        self.heard(slot);
     }
 
     pub(super) fn say(&mut self, slot: u32, room: &str, text: &str, nonce: &str) {

@@ -39,6 +39,8 @@ struct Client {
 
 struct Walk {
     rng: Rng,
+    /// Reads of each kind that may be under way.
+    most_reads: [usize; 4],
     talk: Talk,
     clients: Vec<Client>,
     /// What cannot be had again is lost from here on: the store forgets, or there is none.
@@ -58,6 +60,8 @@ impl Walk {
             outbox_high_water_bytes: rng.usize(1..2000),
             feed_entries: rng.usize(1..10),
             feed_reads: rng.usize(1..4),
+            join_reads: rng.usize(1..4),
+            ask_reads: rng.usize(1..3),
             feeds_per_turn: rng.usize(1..5),
             max_rooms_per_member: 2,
             say_rate: 0,
@@ -71,7 +75,8 @@ impl Walk {
             Talk::in_memory(&limits)
         };
         let clients = (0..6).map(|_| Client::default()).collect();
-        Walk { rng, talk, clients, may_lose: !keeps_history }
+        let most_reads = [limits.feed_reads, limits.join_reads, limits.ask_reads, limits.ask_reads];
+        Walk { rng, most_reads, talk, clients, may_lose: !keeps_history }
     }
 
     fn step(&mut self) {
@@ -132,6 +137,11 @@ impl Walk {
             _ => self.talk.turn(),
         }
         self.look(slot);
+        let reads = self.talk.hub.reads();
+        for ((kind, count), most) in reads.into_iter().zip(self.most_reads) {
+            assert!(count <= most, "{count} reads of {most} for {kind}");
+        }
+        assert!(self.talk.reads.len() <= reads.iter().map(|(_, count)| count).sum(), "{reads:?}");
     }
 
     fn join(&mut self, slot: usize, room: &'static str) {

@@ -1,0 +1,314 @@
+//! Those who join a room and are told from the store what was said there, many of them by one read.
+//!
+//! As with [recalls](super::recall), only so many of these reads are under way at once, and whoever needs another waits for
+//! its turn: so when all come back at once, or somebody comes and goes, no more than that is read and held. The two kinds
+//! have bounds of their own, so that neither waits for the other. A read counts until the last who waits for it is told.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::feed::{Fed, Whom};
+use super::welcome::Joined;
+use super::{Command, Hub, MemberId, Pages, Position, Range, Seat, Stage, Standing, Start};
+
+/// Which part of a room a joiner is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// What follows a position.
+    After(Position),
+    /// The newest page.
+    Newest,
+}
+
+impl Place {
+    fn of(start: Start) -> Place {
+        match start {
+            Start::After(after) => Place::After(after),
+            Start::Present | Start::Newest | Start::Ahead { .. } | Start::Lost => Place::Newest,
+        }
+    }
+}
+
+/// A part of a room that is read for those who join it.
+#[derive(Debug)]
+pub(super) struct Opening {
+    key: usize,
+    place: Place,
+    /// The present when it was asked for.
+    upto: Position,
+    /// Who waits for it, and from where each of them wants to hear.
+    waiting: VecDeque<(MemberId, Start)>,
+}
+
+impl Opening {
+    /// How many entries are counted in the range that is read: as many as make a gap, behind any place within a page.
+    pub(super) fn count(&self, backfill_entries: usize, page_entries: usize) -> usize {
+        match self.place {
+            Place::After(_) => backfill_entries.saturating_add(page_entries).saturating_add(1),
+            Place::Newest => 0,
+        }
+    }
+}
+
+/// What has been read, and is being told.
+#[derive(Debug)]
+struct Opened {
+    opening: Opening,
+    serial: u32,
+    pages: Pages,
+}
+
+/// What some of those are answered who wait for the same.
+enum Answer {
+    /// They are in.
+    Joined { bytes: Bytes, entries: usize, upto: Position },
+    /// They are told what memory has.
+    Tail,
+    /// This is not what they need: they ask anew.
+    Anew(Start),
+}
+
+/// The joins that need the store.
+#[derive(Debug, Default)]
+pub(super) struct Arrivals {
+    /// Which of the pending reads are theirs, by room and place.
+    by_place: BTreeMap<(usize, Place), usize>,
+    /// All of them. Those for a room that is no longer there may have lost their place to others.
+    under_way: usize,
+    /// Those of them that have come.
+    opened: VecDeque<Opened>,
+    /// Who waits until fewer are under way, and for which room, in the order in which they came.
+    queue: BTreeMap<u64, (MemberId, usize, Start)>,
+    /// The same by what they need.
+    queue_by_place: BTreeMap<(usize, Place, u64), (MemberId, Start)>,
+    last_turn: u64,
+}
+
+impl Arrivals {
+    /// Reads that are under way, or not yet told.
+    pub(super) fn len(&self) -> usize {
+        self.under_way
+    }
+
+    /// Members that wait until fewer are.
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    fn push(&mut self, id: MemberId, key: usize, start: Start) -> u64 {
+        self.last_turn += 1;
+        self.queue.insert(self.last_turn, (id, key, start));
+        self.queue_by_place.insert((key, Place::of(start), self.last_turn), (id, start));
+        self.last_turn
+    }
+
+    /// Somebody does not wait any more.
+    pub(super) fn remove(&mut self, turn: u64) {
+        if let Some((_, key, start)) = self.queue.remove(&turn) {
+            self.queue_by_place.remove(&(key, Place::of(start), turn));
+        }
+    }
+
+    fn pop(&mut self) -> Option<(MemberId, usize, Start)> {
+        let (turn, first) = self.queue.pop_first()?;
+        let (_, key, start) = first;
+        self.queue_by_place.remove(&(key, Place::of(start), turn));
+        Some(first)
+    }
+
+    /// Takes out those whom a read at this place serves.
+    fn take_near(&mut self, key: usize, place: Place, page_entries: usize) -> VecDeque<(MemberId, Start)> {
+        let last = match place {
+            // As many positions as a page has entries hold no more entries than that.
+            Place::After(Position(after)) => Place::After(Position(after.saturating_add(page_entries as u64 - 1))),
+            Place::Newest => place,
+        };
+        let near = self.queue_by_place.range((key, place, 0)..=(key, last, u64::MAX));
+        let (turns, taken): (Vec<u64>, _) = near.map(|((_, _, turn), waiting)| (*turn, *waiting)).unzip();
+        turns.into_iter().for_each(|turn| self.remove(turn));
+        taken
+    }
+}
+
+impl Hub {
+    /// Lets a joiner wait for what it is told: for a read that is under way, if it will bring that, or for one of its own, or
+    /// until there may be another.
+    pub(super) fn open(&mut self, id: MemberId, key: usize, start: Start, commands: &mut Vec<Command>) {
+        let (place, limit) = (Place::of(start), self.bounds.page_entries);
+        if self.wait_with_others(id, key, start) {
+            return;
+        }
+        if self.arrivals.under_way >= self.bounds.join_reads {
+            let turn = self.arrivals.push(id, key, start);
+            self.stand(id, key, Standing::Waiting { turn });
+            return;
+        }
+        let upto = self.journaled.position;
+        let range = match place {
+            Place::After(after) => Range::After { after, upto },
+            Place::Newest => Range::Before(upto.next()),
+        };
+        let mut waiting = self.arrivals.take_near(key, place, limit);
+        waiting.push_back((id, start));
+        let joiners: Vec<MemberId> = waiting.iter().map(|(id, _)| *id).collect();
+        let opening = Opening { key, place, upto, waiting };
+        let (serial, pending) = self.read(self.rooms[key].name.clone(), range, limit, Whom::Joining(opening), commands);
+        self.arrivals.by_place.insert((key, place), pending);
+        self.arrivals.under_way += 1;
+        for joiner in joiners {
+            self.stand(joiner, key, Standing::Reading { serial });
+        }
+    }
+
+    /// Lets a joiner wait for a read that is under way, if that has all that was said until now and it needs.
+    fn wait_with_others(&mut self, id: MemberId, key: usize, start: Start) -> bool {
+        let (place, limit) = (Place::of(start), self.bounds.page_entries);
+        let least = match place {
+            Place::After(_) => Place::After(Position::START),
+            Place::Newest => place,
+        };
+        let nearest = self.arrivals.by_place.range((key, least)..=(key, place)).next_back();
+        let room = &self.rooms[key];
+        let tail = room.tail.last().max(room.tail.known_from());
+        let present = room.news.last().map_or(tail, |last| last.position);
+        if let Some(pending) = nearest.and_then(|(_, pending)| self.reads.get_mut(*pending))
+            && pending.room == room.name
+            && let Whom::Joining(opening) = &mut pending.whom
+            && present <= opening.upto
+            && match (opening.place, place) {
+                (Place::After(from), Place::After(after)) => after.0 - from.0 < limit as u64 && after <= opening.upto,
+                (from, place) => from == place,
+            }
+        {
+            opening.waiting.push_back((id, start));
+            let serial = pending.serial;
+            self.stand(id, key, Standing::Reading { serial });
+            return true;
+        }
+        false
+    }
+
+    /// Whether somebody waits for a read that may be under way now, or for what has been read.
+    pub(super) fn may_open(&self) -> bool {
+        !self.arrivals.opened.is_empty()
+            || !self.arrivals.queue.is_empty() && self.arrivals.under_way < self.bounds.join_reads
+    }
+
+    /// Goes on with those who have waited until fewer reads are under way. What they need may be in memory meanwhile.
+    pub(super) fn open_next<S: Stage>(&mut self, stage: &mut S, commands: &mut Vec<Command>) {
+        for _ in 0..self.bounds.feeds_per_commit {
+            if self.arrivals.under_way >= self.bounds.join_reads {
+                return;
+            }
+            let Some((id, key, start)) = self.arrivals.pop() else { return };
+            self.stand(id, key, Standing::Joining(start));
+            self.feed(id, stage, commands);
+        }
+    }
+
+    /// Takes what was read for those who join. They are told in the next commits, so many in each.
+    pub(super) fn take_opening(&mut self, mut opening: Opening, (pending, serial): (usize, u32), pages: Pages) {
+        if self.arrivals.by_place.get(&(opening.key, opening.place)) == Some(&pending) {
+            self.arrivals.by_place.remove(&(opening.key, opening.place));
+        }
+        // Those who are told the same come one after another, so that it is made once.
+        opening.waiting.make_contiguous().sort_by_key(|(_, start)| (Place::of(*start), *start == Start::Lost));
+        self.arrivals.opened.push_back(Opened { opening, serial, pages });
+    }
+
+    /// Tells those who join what was read for them.
+    pub(super) fn tell_opened<S: Stage>(&mut self, stage: &mut S) {
+        let mut left = self.bounds.feeds_per_commit;
+        while let Some(mut opened) = self.arrivals.opened.pop_front() {
+            self.tell_some(&mut opened, &mut left, stage);
+            if !opened.opening.waiting.is_empty() {
+                self.arrivals.opened.push_front(opened);
+                return;
+            }
+            self.arrivals.under_way -= 1;
+        }
+    }
+
+    /// Tells as many as are `left` to be told in this commit.
+    fn tell_some<S: Stage>(&mut self, opened: &mut Opened, left: &mut usize, stage: &mut S) {
+        let key = opened.opening.key;
+        let mut latest: Option<(Start, Answer)> = None;
+        while let Some(&(id, start)) = opened.opening.waiting.front() {
+            // It may have left the room, and come back, in the meantime: then this is not what it waits for.
+            let waits = |seat: &mut Seat| seat.standing == Standing::Reading { serial: opened.serial };
+            if !self.seat_mut(id, key).is_some_and(waits) {
+                opened.opening.waiting.pop_front();
+                continue;
+            }
+            if *left == 0 {
+                return;
+            }
+            *left -= 1;
+            opened.opening.waiting.pop_front();
+            let answer = match &mut latest {
+                Some((of, answer)) if *of == start => answer,
+                latest => &latest.insert((start, self.answer::<S>(key, start, opened))).1,
+            };
+            let fed = match answer {
+                Answer::Joined { bytes, entries, upto } => self.let_in(id, key, start, (bytes, *entries, *upto), stage),
+                Answer::Tail => self.tell_tail(id, key, start, stage),
+                Answer::Anew(start) => {
+                    self.stand(id, key, Standing::Joining(*start));
+                    Fed::Enough
+                }
+            };
+            if fed == Fed::Enough {
+                self.drained(id);
+            }
+        }
+    }
+
+    /// What whoever joins from here is answered, now that this was read.
+    fn answer<S: Stage>(&self, key: usize, start: Start, opened: &Opened) -> Answer {
+        let Opened { opening, pages, .. } = opened;
+        let (Start::After(after), Ok(entries)) = (start, &pages.entries) else {
+            return match (start, &pages.entries) {
+                (Start::After(_), _) => Answer::Anew(Start::Lost),
+                (_, Ok(entries)) => {
+                    let (gap, older) = (start == Start::Lost, pages.more);
+                    let joined = Joined { entries, upto: opening.upto, gap, more: false, older, missed: None };
+                    self.answer_of::<S>(key, &joined)
+                }
+                // Better what there is than nothing: the rest can be asked for when it can be read again.
+                (_, Err(_)) => Answer::Tail,
+            };
+        };
+        let heard = entries.partition_point(|entry| entry.position <= after);
+        let missed = pages.in_range.saturating_sub(heard as u64);
+        if pages.floor > after || missed > self.bounds.backfill_entries as u64 {
+            return Answer::Anew(Start::Lost);
+        }
+        let entries = &entries[heard..];
+        if pages.more && entries.is_empty() {
+            // The page ended before the place where it is.
+            return Answer::Anew(start);
+        }
+        let upto = entries.last().filter(|_| pages.more).map_or(opening.upto, |last| last.position);
+        let (more, older) = (pages.more, after > Position::START);
+        self.answer_of::<S>(key, &Joined { entries, upto, gap: false, more, older, missed: Some(missed) })
+    }
+
+    fn answer_of<S: Stage>(&self, key: usize, joined: &Joined<'_>) -> Answer {
+        Answer::Joined { bytes: self.joined::<S>(key, joined), entries: joined.entries.len(), upto: joined.upto }
+    }
+
+    /// What was read before something was lost is told to nobody: they ask anew.
+    pub(super) fn close_opened(&mut self) {
+        for Opened { opening, serial, .. } in std::mem::take(&mut self.arrivals.opened) {
+            self.arrivals.under_way -= 1;
+            for (id, start) in opening.waiting {
+                let waits = |seat: &&mut Seat| seat.standing == Standing::Reading { serial };
+                if let Some(seat) = self.seat_mut(id, opening.key).filter(waits) {
+                    seat.standing = Standing::Joining(start);
+                    self.drained(id);
+                }
+            }
+        }
+    }
+}
