@@ -66,9 +66,7 @@ impl Visitor {
 
     fn leave(&mut self, scene: &mut Scene) {
         let Some(visit) = self.visit.take() else { return };
-        // Whoever took nothing may have been cut off for that just before all fell quiet.
-        let was_stuck = visit.line.temper == Temper::Stuck;
-        let is_owed = !visit.is_done && !was_stuck && scene.is_quiet && scene.is_up(&visit.line);
+        let is_owed = !visit.is_done && scene.is_quiet && scene.is_up(&visit.line);
         assert!(!is_owed || visit.asked.is_empty(), "it is not answered: {visit:?}");
         visit.line.hang_up(scene);
     }
