@@ -269,7 +269,7 @@ impl Hub {
 
     /// Tells a joiner of chat.v1 that it is in, and what was said; later, if its outbox has no room for that.
     fn told<S: Stage>(&mut self, id: MemberId, key: usize, start: Start, joined: &Joined, stage: &mut S) -> Fed {
-        let names = self.names(key);
+        let names = self.tell_names(key);
         let room = &self.rooms[key];
         let reply = Reply::Joined {
             room: room.name.as_str(),
