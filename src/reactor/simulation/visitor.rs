@@ -77,13 +77,6 @@ impl Visitor {
         assert!(visit.asked.is_empty(), "it is not answered: {visit:?}");
     }
 
-    /// Cuts its connection if the server has given it up, and will not answer what was asked on it.
-    pub(super) fn cut_if_stuck(&mut self, scene: &mut Scene) {
-        if self.visit.as_ref().is_some_and(|visit| visit.line.wire.borrow().server_ended) {
-            self.cut(scene);
-        }
-    }
-
     pub(super) fn cut(&mut self, scene: &mut Scene) {
         if let Some(mut visit) = self.visit.take() {
             visit.line.cut(scene);

@@ -304,7 +304,6 @@ impl World {
         self.pages.iter_mut().for_each(|page| page.cut_if_stuck(scene));
         self.raw_members.iter_mut().for_each(|member| member.cut_if_stuck(scene));
         self.listeners.iter_mut().for_each(|listener| listener.cut_if_stuck(scene));
-        self.visitors.iter_mut().for_each(|visitor| visitor.cut_if_stuck(scene));
         // People of instances that have said goodbye are expected for a while.
         let mut passes = if self.scene.bus.is_some() { 900 } else { 500 };
         let mut most = 20_000;
