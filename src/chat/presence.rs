@@ -36,8 +36,10 @@ pub struct Presence {
     /// People in their grace.
     leaving: usize,
     last_update: Option<Instant>,
-    /// They were too many to be named in the last update.
-    is_crowd: bool,
+    /// Whether they were too many to be named in the last update; `None` if nobody was told yet.
+    is_crowd: Option<bool>,
+    /// Since then somebody was told by [`tell_names`](Presence::tell_names) that it is the other way round.
+    was_told_otherwise: bool,
 }
 
 /// Whether somebody was there in the last update.
@@ -84,6 +86,14 @@ impl Presence {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections
+    }
+
+    /// Everybody who has a name, for somebody who is told of them apart from updates.
+    #[must_use]
+    pub fn tell_names(&mut self, max_names: usize) -> Vec<Author> {
+        let is_crowd = self.is_crowd_of(max_names);
+        self.was_told_otherwise |= *self.is_crowd.get_or_insert(is_crowd) != is_crowd;
+        self.names(max_names)
     }
 
     /// Everybody who has a name, in the order of their names; nobody, if they are more than `max_names`.
@@ -188,6 +198,7 @@ impl Presence {
     pub fn begin(&mut self) {
         self.changed.clear();
         self.strangers_changed = false;
+        (self.is_crowd, self.was_told_otherwise) = (None, false);
     }
 
     fn is_crowd_of(&self, max_names: usize) -> bool {
@@ -212,7 +223,7 @@ impl Presence {
     /// Whether an update will be due at some time.
     #[must_use]
     pub fn is_restless(&self) -> bool {
-        !self.changed.is_empty() || self.strangers_changed || self.leaving > 0
+        !self.changed.is_empty() || self.strangers_changed || self.was_told_otherwise || self.leaving > 0
     }
 
     /// What has changed, if it is time for an update and there is something to tell. Above `max_names` people nobody is
@@ -243,14 +254,17 @@ impl Presence {
         }
         let strangers_changed = std::mem::take(&mut self.strangers_changed);
         let is_news = !(update.joined.is_empty() && update.left.is_empty() && update.renamed.is_empty());
-        if !is_news && !strangers_changed {
+        let was_told_otherwise = std::mem::take(&mut self.was_told_otherwise);
+        if !is_news && !strangers_changed && !was_told_otherwise {
             return None;
         }
         self.last_update = Some(now);
         let is_crowd = self.is_crowd_of(max_names);
-        let was_crowd = std::mem::replace(&mut self.is_crowd, is_crowd);
-        if was_crowd || self.is_crowd {
-            update = Update { count: update.count, is_named_anew: was_crowd != self.is_crowd, ..Update::default() };
+        let was_crowd = self.is_crowd.replace(is_crowd).unwrap_or(false);
+        // If they were a crowd in between, or not, whoever came then knows other names than the others.
+        let is_named_anew = was_crowd != is_crowd || was_told_otherwise;
+        if is_crowd || is_named_anew {
+            update = Update { count: update.count, is_named_anew, ..Update::default() };
         }
         update.joined.sort_unstable_by_key(|person| person.id);
         update.left.sort_unstable();
@@ -325,6 +339,45 @@ mod tests {
         room.depart(PersonId(2), start + PACE + GRACE);
         let update = room.update(4, start + PACE + GRACE + GRACE).unwrap();
         assert_eq!((update.left, update.is_named_anew), (vec![PersonId(2)], false));
+    }
+
+    #[test]
+    fn whoever_came_while_they_were_a_crowd_or_were_none_is_told_anew() {
+        let start = Instant::now();
+        // how many of a crowd are elsewhere at first, when somebody comes, and then; how many names it is told, and whether
+        // all are told names anew
+        let table = [
+            ("never a crowd", [0, 0, 0], 2, false),
+            ("a crowd in between", [0, 9, 0], 0, true),
+            ("a crowd from then on", [0, 9, 9], 0, true),
+            ("a crowd afterwards", [0, 0, 9], 2, true),
+            ("always a crowd", [9, 9, 8], 0, false),
+            ("no crowd in between", [9, 0, 9], 2, true),
+            ("no crowd from then on", [9, 0, 0], 2, true),
+            ("no crowd afterwards", [9, 9, 0], 0, true),
+        ];
+        for (name, [first, between, then], names, is_named_anew) in table {
+            for is_first_told in [true, false] {
+                let mut room = Presence::default();
+                room.arrive(&person(1, "Ann"));
+                room.count_elsewhere(first, 0);
+                if is_first_told {
+                    let _ = room.tell_names(200);
+                    assert!(room.update(200, start).is_some());
+                } else {
+                    room.begin();
+                    let _ = room.tell_names(200);
+                }
+                room.count_elsewhere(between, 0);
+                room.arrive(&person(2, "Bob"));
+                assert_eq!(room.tell_names(200).len(), names, "{name}");
+                room.count_elsewhere(then, 0);
+                let update = room.update(200, start + PACE).unwrap();
+                assert_eq!((update.is_named_anew, update.count), (is_named_anew, 2 + then), "{name}");
+                assert!(!room.is_restless(), "{name}");
+                assert_eq!(room.update(200, start + 2 * PACE), None, "{name}");
+            }
+        }
     }
 
     #[test]

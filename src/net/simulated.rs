@@ -15,7 +15,7 @@ pub(crate) struct Wire {
     pub(crate) to_server: VecDeque<u8>,
     /// The client has ended its stream.
     pub(crate) client_ended: bool,
-    /// The connection was cut: both sides get an error.
+    /// The connection was cut, by whoever: both sides get an error.
     pub(crate) is_reset: bool,
     /// Sent by the server, not yet read by the client.
     pub(crate) to_client: VecDeque<u8>,
@@ -29,6 +29,8 @@ pub(crate) struct Wire {
     pub(crate) server_ended: bool,
     /// The server has closed the socket.
     pub(crate) is_closed: bool,
+    /// Closing the socket cuts the connection.
+    pub(crate) resets_on_close: bool,
 }
 
 /// The server's end of a [`Wire`].
@@ -71,6 +73,10 @@ impl SimulatedSocket {
     pub(crate) fn shut_down_writing(&mut self) {
         self.0.borrow_mut().server_ended = true;
     }
+
+    pub(crate) fn reset_on_close(&mut self) {
+        self.0.borrow_mut().resets_on_close = true;
+    }
 }
 
 impl Drop for SimulatedSocket {
@@ -78,5 +84,9 @@ impl Drop for SimulatedSocket {
         let mut wire = self.0.borrow_mut();
         wire.server_ended = true;
         wire.is_closed = true;
+        if wire.resets_on_close {
+            wire.is_reset = true;
+            wire.to_client.clear();
+        }
     }
 }

@@ -179,7 +179,7 @@ impl Transport {
         match self {
             Transport::Tcp(stream) => drop(SockRef::from(&*stream).set_linger(Some(Duration::ZERO))),
             #[cfg(test)]
-            Transport::Simulated(_) => {}
+            Transport::Simulated(socket) => socket.reset_on_close(),
         }
     }
 }

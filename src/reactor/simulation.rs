@@ -89,12 +89,12 @@ fn run_all(under: Under, is_lively: impl Fn(&Tally) -> bool) {
 
 #[test]
 fn everybody_hears_the_same_over_a_memory_journal() {
-    run_all(Under::Memory, |tally| tally.is_lively() && tally.stops > 0 && tally.fell_behind > 0);
+    run_all(Under::Memory, |tally| tally.is_lively() && tally.stops > 0);
 }
 
 #[test]
 fn everybody_hears_the_same_over_a_store_that_fails() {
-    run_all(Under::Store, |tally| tally.is_lively() && tally.is_troubled() && tally.fell_behind > 0);
+    run_all(Under::Store, |tally| tally.is_lively() && tally.is_troubled());
 }
 
 #[test]

@@ -265,7 +265,7 @@ impl Hub {
     }
 
     /// What whoever joins from here is answered, now that this was read.
-    fn answer<S: Stage>(&self, key: usize, start: Start, opened: &Opened) -> Answer {
+    fn answer<S: Stage>(&mut self, key: usize, start: Start, opened: &Opened) -> Answer {
         let Opened { opening, pages, .. } = opened;
         let (Start::After(after), Ok(entries)) = (start, &pages.entries) else {
             return match (start, &pages.entries) {
@@ -294,7 +294,7 @@ impl Hub {
         self.answer_of::<S>(key, &Joined { entries, upto, gap: false, more, older, missed: Some(missed) })
     }
 
-    fn answer_of<S: Stage>(&self, key: usize, joined: &Joined<'_>) -> Answer {
+    fn answer_of<S: Stage>(&mut self, key: usize, joined: &Joined<'_>) -> Answer {
         Answer::Joined { bytes: self.joined::<S>(key, joined), entries: joined.entries.len(), upto: joined.upto }
     }
 

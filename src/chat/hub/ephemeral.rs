@@ -98,7 +98,7 @@ impl Hub {
             self.rooms[key].is_restless = false;
             if let Some(update) = self.rooms[key].presence.update(self.bounds.presence_names, now) {
                 let name = self.rooms[key].name.clone();
-                let all = update.is_named_anew.then(|| self.names(key));
+                let all = update.is_named_anew.then(|| self.tell_names(key));
                 let reply = Reply::presence(name.as_str(), &update, all.as_deref());
                 self.tell(key, &reply, Told::Presence, stage);
             }
@@ -135,16 +135,16 @@ impl Hub {
     }
 
     /// Everybody who is in a room, for a member that has missed something of it.
-    pub(super) fn snapshot<S: Stage>(&self, key: usize) -> Bytes {
+    pub(super) fn snapshot<S: Stage>(&mut self, key: usize) -> Bytes {
+        let names = self.tell_names(key);
         let room = &self.rooms[key];
-        let names = self.names(key);
         let update = Update { count: room.presence.count(), ..Update::default() };
         framed::<S>(&Reply::presence(room.name.as_str(), &update, Some(&names)))
     }
 
-    /// Everybody who is in a room, unless they are too many to be named.
-    pub(super) fn names(&self, key: usize) -> Vec<Author> {
-        self.rooms[key].presence.names(self.bounds.presence_names)
+    /// Everybody who is in a room, unless they are too many to be named, for whoever is told so.
+    pub(super) fn tell_names(&mut self, key: usize) -> Vec<Author> {
+        self.rooms[key].presence.tell_names(self.bounds.presence_names)
     }
 
     /// Somebody has taken a seat.

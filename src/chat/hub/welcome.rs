@@ -120,8 +120,8 @@ impl Hub {
     }
 
     /// What a joiner of chat.v1 is told.
-    pub(super) fn joined<S: Stage>(&self, key: usize, joined: &Joined<'_>) -> Bytes {
-        let names = self.names(key);
+    pub(super) fn joined<S: Stage>(&mut self, key: usize, joined: &Joined<'_>) -> Bytes {
+        let names = self.tell_names(key);
         let room = &self.rooms[key];
         framed::<S>(&Reply::Joined {
             room: room.name.as_str(),

@@ -27,9 +27,9 @@ impl Temper {
             .expect("there are five")
     }
 
-    /// Of somebody who falls behind more often than others.
+    /// Of somebody who falls behind more often than others. Whoever is stuck for long is cut off before that.
     pub(super) fn lazy(rng: &mut fastrand::Rng) -> Temper {
-        *rng.choice(&[Temper::Eager, Temper::Slow, Temper::Stuck]).expect("there are three")
+        *rng.choice(&[Temper::Eager, Temper::Slow, Temper::Slow, Temper::Slow, Temper::Stuck]).expect("there are five")
     }
 }
 

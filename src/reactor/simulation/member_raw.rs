@@ -157,7 +157,7 @@ impl Connection {
                 self.has_misbehaved = true;
             }
             76..77 if may_speak => {
-                // A frame that never ends.
+                // A frame that never ends, unless by its pongs or its reply to a close: then it is no text.
                 line.send(&masked(0x81, b"begun and left")[..9]);
                 self.has_misbehaved = true;
             }
@@ -208,7 +208,6 @@ impl Connection {
                 scene.tally.fell_behind += 1;
             }
             1001 => scene.tally.drained += 1,
-            // A text that was begun and left goes on with the pongs that follow.
             1000 | 1002 | 1007 | 1008 | 1009 => {
                 assert!(self.has_misbehaved || code == 1008, "closed with {code}: {self:?}");
             }

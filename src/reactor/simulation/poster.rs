@@ -76,7 +76,11 @@ impl Poster {
             }
             let temper = Temper::any(&mut scene.rng);
             let Some(line) = scene.open(temper) else { return };
-            self.connection = Some(Connection { line, asked: VecDeque::new(), is_done: false });
+            let mut connection = Connection { line, asked: VecDeque::new(), is_done: false };
+            if !scene.is_quiet && scene.rng.bool() {
+                connection.ask_behind(&self.known, scene);
+            }
+            self.connection = Some(connection);
         }
         self.ask(scene);
         let Some(connection) = &mut self.connection else { return };
@@ -99,7 +103,9 @@ impl Poster {
             if let Some(connection) = self.connection.take() {
                 connection.line.hang_up(scene);
             }
-            self.retry_at = scene.later(Duration::from_secs(3));
+            // Another instance may not have come to where this one is, if it is asked at once.
+            let most = if scene.rng.bool() { Duration::ZERO } else { Duration::from_secs(3) };
+            self.retry_at = scene.later(most);
         }
     }
 
@@ -139,11 +145,7 @@ impl Poster {
                 connection.get(room, &format!("after={after}&limit={limit}"));
                 connection.asked.push_back(Asked::After { room, after, limit, asked });
             }
-            80..160 if is_free && connection.asked.len() < 3 => {
-                let Some(known) = self.known.clone() else { return };
-                connection.get(room, &format!("after={}&epoch={}&limit={limit}", known.0, known.1));
-                connection.asked.push_back(Asked::Behind { room, known, limit, asked });
-            }
+            80..160 if is_free && connection.asked.len() < 3 => connection.ask_behind(&self.known, scene),
             60..66 => line.cut(scene),
             66..69 if is_free => line.half_close(scene),
             69..80 => line.temper = Temper::any(&mut scene.rng),
@@ -168,6 +170,15 @@ impl Poster {
 impl Connection {
     fn get(&mut self, room: usize, query: &str) {
         self.line.send(format!("GET /rooms/{}/messages?{query} HTTP/1.1\r\nHost: x\r\n\r\n", room_name(room)));
+    }
+
+    /// Asks for what follows what it knows from whichever instance.
+    fn ask_behind(&mut self, known: &Option<(u64, String)>, scene: &mut Scene) {
+        let Some(known) = known.clone() else { return };
+        let (room, limit) = (scene.rng.usize(..ROOMS), scene.rng.u64(1..20));
+        let asked = scene.truths[self.line.at.0].asked(scene.now);
+        self.get(room, &format!("after={}&epoch={}&limit={limit}", known.0, known.1));
+        self.asked.push_back(Asked::Behind { room, known, limit, asked });
     }
 
     fn post(&mut self, post: &mut Post, number: usize, scene: &mut Scene) {

@@ -119,11 +119,10 @@ impl Tally {
         self.losses += other.losses;
     }
 
-    /// Everything that clients can meet under any journal was met. That a raw member falls behind what is kept is too rare
-    /// on a bus to be expected of a few runs.
+    /// Everything that clients can meet was met.
     pub(super) fn is_lively(&self) -> bool {
         let often = [self.heard, self.said, self.resumed, self.posts, self.responses, self.histories];
-        let seen = [self.gaps, self.takeovers, self.drained, self.streams_resumed, self.pictures];
+        let seen = [self.gaps, self.takeovers, self.fell_behind, self.drained, self.streams_resumed, self.pictures];
         let refused = [self.repeats, self.full, self.late_heads, self.refused, self.kills];
         often.iter().all(|count| *count > 100) && seen.iter().chain(&refused).all(|count| *count > 0)
     }

@@ -66,9 +66,7 @@ impl Visitor {
 
     fn leave(&mut self, scene: &mut Scene) {
         let Some(visit) = self.visit.take() else { return };
-        // Whoever took nothing may have been cut off for that just before all fell quiet.
-        let was_stuck = visit.line.temper == Temper::Stuck;
-        let is_owed = !visit.is_done && !was_stuck && scene.is_quiet && scene.is_up(&visit.line);
+        let is_owed = !visit.is_done && scene.is_quiet && scene.is_up(&visit.line);
         assert!(!is_owed || visit.asked.is_empty(), "it is not answered: {visit:?}");
         visit.line.hang_up(scene);
     }
@@ -77,13 +75,6 @@ impl Visitor {
     pub(super) fn check_level(&self) {
         let Some(visit) = self.visit.as_ref().filter(|visit| !visit.line.wire.borrow().server_ended) else { return };
         assert!(visit.asked.is_empty(), "it is not answered: {visit:?}");
-    }
-
-    /// Cuts its connection if the server has given it up, and will not answer what was asked on it.
-    pub(super) fn cut_if_stuck(&mut self, scene: &mut Scene) {
-        if self.visit.as_ref().is_some_and(|visit| visit.line.wire.borrow().server_ended) {
-            self.cut(scene);
-        }
     }
 
     pub(super) fn cut(&mut self, scene: &mut Scene) {

@@ -118,7 +118,7 @@ impl Cluster {
     fn names(&self, at: usize, room: &str) -> Vec<String> {
         let hub = &self.instances[at].hub;
         let Some(key) = hub.by_name.get(room) else { return Vec::new() };
-        hub.names(*key).iter().map(|author| author.name.to_string()).collect()
+        hub.rooms[*key].presence.names(hub.bounds.presence_names).iter().map(|author| author.name.to_string()).collect()
     }
 
     fn count(&self, at: usize, room: &str) -> usize {
