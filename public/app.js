@@ -60,16 +60,16 @@ const composer = new Composer(store, {
   }),
 });
 
-/** Whether somebody waits to hear that they have their new name. */
-let renaming = false;
+/** The name that somebody waits to have. @type {string | null} */
+let wanted = null;
 
 function rename(name) {
-  renaming = true;
-  chat.rename(name);
+  wanted = name.normalize("NFC");
+  chat.rename(wanted);
 }
 
 store.addEventListener("refused", ({ detail }) => {
-  renaming = false;
+  wanted = null;
   composer.tell(strings.nameRefused(detail));
 });
 store.addEventListener("me", showMe);
@@ -82,8 +82,8 @@ function showMe() {
   byId("selfButton").replaceChildren(avatar, make("bdi", {}, name));
   byId("selfButton").title = strings.changeName(name);
   colour(byId("selfButton"), id);
-  if (renaming) {
-    renaming = false;
+  if (name === wanted) {
+    wanted = null;
     composer.tell(strings.nowCalled(name));
   }
 }

@@ -93,9 +93,10 @@ export class Chat {
     }
   }
 
-  /** Asks for another name; without a connection it is taken at once, and goes with the next hello. */
+  /** Asks for another name, in normal form C; without a connection it is taken at once, and goes with the next hello. */
   rename(name) {
-    if (this.#connection.isOpen && this.#connection.send({ type: "rename", name })) {
+    // Also behind a hello: its welcome brings the former name.
+    if (this.#connection.send({ type: "rename", name })) {
       this.#wish = name;
     } else {
       this.#wish = null;
@@ -138,7 +139,9 @@ export class Chat {
         this.history.answered(frame);
         return this.#sync();
       case "renamed":
-        this.#wish = null;
+        if (frame.you.name === this.#wish) {
+          this.#wish = null;
+        }
         return this.#store.setMe(frame.you);
       case "status":
         return this.#store.setJournal(frame.journal, frame.bus);

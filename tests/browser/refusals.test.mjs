@@ -51,6 +51,34 @@ test("a name asked for while the connection dies is taken with the next one", as
   assert.equal(await bob.locator(".author").textContent(), "Ann");
 });
 
+test("the last name that was asked for is taken, whatever is answered about those before", async () => {
+  await serve();
+  const { page, said, held, tell } = await enterBetween();
+  held.add("rename");
+  await say(page, "/name One");
+  await say(page, "/name Two");
+  await until("both are asked for", async () => said.filter(({ type }) => type === "rename").length, (count) => count === 2);
+  held.clear();
+  tell({ type: "renamed", you: { id: "00000000000000aa", name: "One" } });
+  tell({ type: "error", request: "rename", code: "too_fast", message: "", retry_ms: 1 });
+  await calledNow(page, "Two");
+});
+
+test("a name asked for behind the hello of a connection is taken", async () => {
+  await serve();
+  const { page, said, held, release, close } = await enterBetween();
+  const count = (wanted) => said.filter(({ type }) => type === wanted).length;
+  held.add("hello").add("rename");
+  await close(1013);
+  await until("it says hello again", async () => count("hello"), (hellos) => hellos === 2);
+  await say(page, "/name Ann");
+  await until("it asks for the name", async () => count("rename"), (renames) => renames === 1);
+  release();
+  await inPhase(page, "connected");
+  await calledNow(page, "Ann");
+  assert.equal(await hint(page), "You are now called Ann.");
+});
+
 test("a name that was refused is not claimed later", async () => {
   await serve();
   const { page, close } = await enterBetween();
