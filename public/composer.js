@@ -22,6 +22,8 @@ export class Composer {
   #room = "";
   /** What was said last in each room. @type {Map<string, string>} */
   #last = new Map();
+  /** The names that were offered last, in words. */
+  #offered = "";
   /** Names that Tab goes through, while it does. @type {{at: number, names: string[], index: number} | null} */
   #completion = null;
 
@@ -43,6 +45,12 @@ export class Composer {
       addEventListener(type, () => this.#keepDrafts());
     }
     store.addEventListener("current", () => this.#changeRoom());
+    store.addEventListener("people", () => {
+      // Whatever else is said below the box stays there.
+      if (this.#completion === null && this.#hint.textContent === this.#offered) {
+        this.#offer();
+      }
+    });
     byId("msgForm").addEventListener("submit", (event) => {
       event.preventDefault();
       this.#submit();
@@ -163,8 +171,7 @@ export class Composer {
     this.#completion = null;
     this.#fit();
     if (this.#checkLength() >= WARN_BYTES) {
-      const names = this.#candidates()?.names.slice(0, MAX_CANDIDATES) ?? [];
-      this.#say(names.length > 0 ? strings.completes(names) : "");
+      this.#offer();
     }
     if (this.#box.value.trim() !== "" && !this.#box.value.startsWith("/")) {
       this.#actions.typing();
@@ -186,6 +193,14 @@ export class Composer {
     const names = [...new Set([...recent, ...current.people.values()])]
       .filter((name) => name !== me.name && name.toLowerCase().startsWith(begun));
     return names.length > 0 ? { at, names, index: -1 } : null;
+  }
+
+  #offer() {
+    const names = this.#candidates()?.names.slice(0, MAX_CANDIDATES) ?? [];
+    this.#offered = names.length > 0 ? strings.completes(names) : "";
+    if (this.#hint.textContent !== this.#offered) {
+      this.#say(this.#offered);
+    }
   }
 
   #complete() {

@@ -224,6 +224,23 @@ test("a mention is highlighted, completed by Tab, and notifies once, while the p
   await until("the list says so too", () => ann.locator("#roomList .badge.mention").count(), (count) => count === 1);
 });
 
+test("who comes or is renamed while being mentioned is offered, where nothing else is told", async () => {
+  const bob = await enter("offered", "Bob");
+  const hint = () => bob.locator("#hint").textContent();
+  await bob.locator("#inputBox").pressSequentially("hello @an");
+  assert.equal(await hint(), "");
+  const ann = await enter("offered", "Ann");
+  await until("Ann is offered", hint, (words) => words === "Tab ↹ @Ann");
+  await rename(ann, "Anna Lee");
+  await until("her new name is", hint, (words) => words === "Tab ↹ @Anna Lee");
+  await rename(ann, "Lee");
+  await until("nobody is", hint, (words) => words === "");
+  await say(bob, "/dance @an");
+  await rename(ann, "Ann");
+  await until("she is Ann again", () => bob.locator("#peopleList bdi").allTextContents(), (names) => names.includes("Ann"));
+  assert.match(await hint(), /no command \/dance/);
+});
+
 test("the search finds with context, and a click jumps to the message in its place", async () => {
   const page = await enter("search", null, { reducedMotion: "reduce" });
   for (let n = 0; n < 260; n += 1) {
