@@ -26,21 +26,26 @@ const LIMITS = [
 ].flat();
 const TIMEOUT_MS = 240_000;
 
-async function fuzz(wstest, url) {
-  rmSync(REPORT, { recursive: true, force: true });
-  mkdirSync(REPORT, { recursive: true });
-  const spec = { outdir: REPORT, servers: [{ agent: "chat-app", url }], cases: CASES, "exclude-cases": [], "exclude-agent-cases": {} };
-  writeFileSync(`${REPORT}/spec.json`, JSON.stringify(spec));
-  const log = openSync(`${REPORT}/wstest.log`, "w");
-  const client = spawn(wstest, ["-m", "fuzzingclient", "-s", `${REPORT}/spec.json`], { stdio: ["ignore", log, log] });
+async function fuzz(wstest, url, cases, outdir) {
+  mkdirSync(outdir, { recursive: true });
+  const spec = { outdir, servers: [{ agent: "chat-app", url }], cases, "exclude-cases": [], "exclude-agent-cases": {} };
+  writeFileSync(`${outdir}/spec.json`, JSON.stringify(spec));
+  const log = openSync(`${outdir}/wstest.log`, "w");
+  const client = spawn(wstest, ["-m", "fuzzingclient", "-s", `${outdir}/spec.json`], { stdio: ["ignore", log, log] });
   const timer = setTimeout(() => client.kill("SIGKILL"), TIMEOUT_MS);
   const [code, signal] = await once(client, "exit");
   clearTimeout(timer);
-  if (code !== 0 || !existsSync(`${REPORT}/index.json`)) {
-    const tail = readFileSync(`${REPORT}/wstest.log`, "utf8").split("\n").slice(-10).join("\n");
+  if (code !== 0 || !existsSync(`${outdir}/index.json`)) {
+    const tail = readFileSync(`${outdir}/wstest.log`, "utf8").split("\n").slice(-10).join("\n");
     throw new Error(`the fuzzing client ended with ${signal ?? code} and no report:\n${tail}`);
   }
-  return readReport(`${REPORT}/index.json`);
+  return readReport(`${outdir}/index.json`);
+}
+
+/** Cases that failed, or did worse than they are known to. */
+function suspects(verdicts) {
+  const { worse } = compare(readSummary(SUMMARY), verdicts);
+  return [...new Set([...failures(verdicts), ...worse.map((line) => line.split(" ")[0])])];
 }
 
 const wstest = installSuite();
@@ -50,9 +55,17 @@ if (wstest === null) {
 }
 
 const server = await Server.start({ args: LIMITS });
+const url = server.url.replace("http:", "ws:");
+rmSync(REPORT, { recursive: true, force: true });
 let verdicts;
 try {
-  verdicts = await fuzz(wstest, server.url.replace("http:", "ws:"));
+  verdicts = await fuzz(wstest, url, CASES, REPORT);
+  // The suite gives most cases a second, and calls what a busy machine has not done by then a failure.
+  const again = suspects(verdicts);
+  if (again.length > 0) {
+    console.log(`once more: ${again.join(" ")}`);
+    verdicts = { ...verdicts, ...(await fuzz(wstest, url, again, `${REPORT}/again`)) };
+  }
 } finally {
   await server.kill();
 }
@@ -68,8 +81,8 @@ if (process.argv.includes("--update")) {
   if (better.length > 0) {
     console.log("Keep what is better: node tests/autobahn/run.mjs --update");
   }
-  const failed = new Set([...failures(verdicts), ...worse.map((line) => line.split(" ")[0])]);
+  const failed = suspects(verdicts);
   failed.forEach((name) => console.log(`failed: ${name} ${JSON.stringify(verdicts[name] ?? "was not run")}`));
-  console.log(`${Object.keys(verdicts).length - failed.size} passed, ${failed.size} failed`);
-  process.exitCode = failed.size > 0 ? 1 : 0;
+  console.log(`${Object.keys(verdicts).length - failed.length} passed, ${failed.length} failed`);
+  process.exitCode = failed.length > 0 ? 1 : 0;
 }
