@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { hears, inPhase, post, rename, say, setVisible, until } from "./harness.mjs";
+import { arrives, fates, hears, inPhase, post, rename, say, sent, setVisible, until } from "./harness.mjs";
 import { Server } from "./server.mjs";
-import { at, banner, enter, enterBetween, fates, serve } from "./stage.mjs";
+import { at, banner, enter, enterBetween, serve } from "./stage.mjs";
 
 test("the chat is where the page is, by ws or wss as the page came", async () => {
   await serve();
@@ -39,10 +39,10 @@ test("the wait doubles up to a bound and is spread over all of its length", asyn
 
 test("a server that has gone silent is left", async () => {
   await serve();
-  const page = await enter({ phase: null });
+  const page = await enter({ isAwaited: false });
   await page.clock.install();
   await page.reload();
-  await inPhase(page, "connected");
+  await arrives(page);
   at.server.freeze();
   await say(page, "anybody?");
   await page.clock.fastForward(21_000);
@@ -53,13 +53,13 @@ test("a server that has gone silent is left", async () => {
 test("it waits longer each time, says so, and wakes when asked", async () => {
   await serve();
   for (const wake of ["button", "online", "focus"]) {
-    const page = await enter({ phase: null });
+    const page = await enter({ isAwaited: false });
     await page.clock.install();
     await page.addInitScript(() => {
       Math.random = () => 0.99;
     });
     await page.reload();
-    await inPhase(page, "connected");
+    await arrives(page);
     await page.clock.pauseAt(Date.now() + 60_000);
     await at.server.kill();
     // The clock stands still. Each step skips one wait; the attempt after it fails at once.
@@ -83,10 +83,10 @@ test("it waits longer each time, says so, and wakes when asked", async () => {
 
 test("a server that restarts says when to come back", async () => {
   await serve();
-  const page = await enter({ phase: null });
+  const page = await enter({ isAwaited: false });
   await page.clock.install();
   await page.reload();
-  await inPhase(page, "connected");
+  await arrives(page);
   await page.clock.pauseAt(Date.now() + 60_000);
   await at.server.stop();
   await inPhase(page, "offline");
@@ -161,7 +161,7 @@ test("what the page does not know does not disturb it", async () => {
   routes.at(-1).send("this is not JSON");
   await say(page, "still here");
   await hears(page, "still here");
-  await until("it is sent", () => fates(page), (are) => are.length === 0);
+  await sent(page, "still here");
 });
 
 test("a page whose place was taken stays away until it is asked to come back", async () => {
@@ -171,18 +171,18 @@ test("a page whose place was taken stays away until it is asked to come back", a
   await inPhase(page, "replaced");
   assert.match(await banner(page).textContent(), /another window/);
   await page.evaluate(() => window.dispatchEvent(new Event("online")));
-  assert.equal(routes.length, 1);
   await page.getByRole("button", { name: "Continue here" }).click();
   await inPhase(page, "connected");
+  assert.equal(routes.length, 2, "it came back once");
 });
 
 // A page with a clock of its own, on a connection that says nothing any more.
 async function enterAndFreeze() {
   await serve();
-  const page = await enter({ phase: null });
+  const page = await enter({ isAwaited: false });
   await page.clock.install();
   await page.reload();
-  await inPhase(page, "connected");
+  await arrives(page);
   at.server.freeze();
   return page;
 }
@@ -214,16 +214,21 @@ test("tabs of one person stay one person when the server has forgotten them", as
   await at.server.kill();
   await Promise.all([inPhase(one, "offline"), inPhase(two, "offline")]);
   at.server = await at.server.again();
+  // Both are given a token, and the one that stored its own first follows the other: until then they may be two.
+  const spoken = [];
+  await until("what one says is the other's own", async () => {
+    spoken.push(`from one, ${spoken.length}`);
+    await say(one, spoken.at(-1));
+    await hears(two, ...spoken);
+    return two.locator(".msgRow.own").filter({ hasText: spoken.at(-1) }).count();
+  }, (count) => count === 1);
   await until("they are one", async () => [await one.locator("#peopleCount").textContent(), await two.locator("#peopleCount").textContent()],
     ([here, there]) => here === "1" && there === "1");
-  await say(one, "from one");
-  await hears(two, "from one");
-  assert.equal(await two.locator(".msgRow.own").count(), 1);
 });
 
 test("a server that began anew is heard by whoever looks elsewhere, too", async () => {
   at.server = await Server.start();
-  const page = await enter({ permissions: ["notifications"], phase: null });
+  const page = await enter({ permissions: ["notifications"], isAwaited: false });
   await page.addInitScript(() => {
     window.notified = [];
     window.Notification = class {
@@ -235,16 +240,17 @@ test("a server that began anew is heard by whoever looks elsewhere, too", async 
     localStorage.setItem("chat.notify", "true");
   });
   await page.reload();
-  await inPhase(page, "connected");
+  await arrives(page);
   await setVisible(page, false);
   const notified = () => page.evaluate(() => window.notified);
   for (const text of ["one", "two", "three"]) {
     await post(at.server, "lobby", "Bot", text);
     await until(`${text} is told`, notified, (are) => are.at(-1) === text);
   }
-  at.server = await at.server.restart();
+  await at.server.kill();
   await inPhase(page, "offline");
-  await inPhase(page, "connected");
+  at.server = await at.server.again();
+  await until("it is back", () => page.locator(".gapRow").allTextContents(), ([words]) => /began anew/.test(words ?? ""));
   await post(at.server, "lobby", "Bot", "anew");
   await until("it is told", notified, (are) => are.at(-1) === "anew");
 });

@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { bubbles, hears, inPhase, post, rename, say, until } from "./harness.mjs";
+import { arrives, bubbles, fates, hears, inPhase, post, rename, say, sent, until } from "./harness.mjs";
 import { Server } from "./server.mjs";
-import { at, enter, enterBetween, enterOnWire, fates, serve } from "./stage.mjs";
+import { at, enter, enterBetween, enterOnWire, serve } from "./stage.mjs";
 
 test("a message is shown as sending, then as sent", async () => {
   await serve();
@@ -14,7 +14,7 @@ test("a message is shown as sending, then as sent", async () => {
   await hears(page, "on its way");
   assert.deepEqual(await fates(page), ["Sending…"]);
   at.server.thaw();
-  await until("it is sent", () => fates(page), (are) => are.length === 0);
+  await sent(page, "on its way");
   await hears(page, "on its way");
 });
 
@@ -23,6 +23,7 @@ test("written while offline, it waits and goes out once, in order, after the ser
   const [ann, bob] = await Promise.all([enter(), enter()]);
   await say(ann, "before");
   await hears(bob, "before");
+  await sent(ann, "before");
   await at.server.kill();
   await inPhase(ann, "offline");
   for (const text of ["one", "two", "three"]) {
@@ -33,7 +34,7 @@ test("written while offline, it waits and goes out once, in order, after the ser
   at.server = await at.server.again();
   await hears(bob, "before", "one", "two", "three");
   await hears(ann, "before", "one", "two", "three");
-  await until("all are sent", () => fates(ann), (are) => are.length === 0);
+  await sent(ann, "three");
   const fresh = await enter();
   await hears(fresh, "before", "one", "two", "three");
 });
@@ -44,6 +45,7 @@ test("written while offline, it outlives a reload", async () => {
   const bob = await enter();
   await say(page, "before");
   await hears(bob, "before");
+  await sent(page, "before");
   await line.cut();
   await inPhase(page, "offline");
   await say(page, "one");
@@ -85,10 +87,19 @@ test("several tabs are one person, and share one outbox without doubling it", as
   await line.cut();
   await inPhase(one, "offline");
   await say(one, "from the first");
-  // A third tab looks for what was left behind, and finds that the first is still there.
+  // A third tab looks for what was left behind, and finds that the first is still there. Its clock stands still until
+  // the first has answered, however long that takes.
   const three = await at.contexts[0].newPage();
+  await three.addInitScript(() => {
+    window.present = 0;
+    new BroadcastChannel("chat.tabs").addEventListener("message", ({ data }) => (window.present += data.here ? 1 : 0));
+  });
+  await three.clock.install();
+  await three.clock.pauseAt(Date.now() + 60_000);
   await three.goto(at.server.url);
   await inPhase(three, "connected");
+  await until("the others have answered", () => three.evaluate(() => window.present), (count) => count === 2);
+  await three.clock.resume();
   await say(two, "from the second");
   await hears(bob, "from the second");
   line.mend();
@@ -138,7 +149,7 @@ test("a confirmation that was lost does not double the message", async () => {
   await at.server.restart().then((again) => (at.server = again));
   await hears(bob, "once");
   await hears(page, "once");
-  await until("it is sent", () => fates(page), (are) => are.length === 0);
+  await sent(page, "once");
 });
 
 test("a gap that the server announces is shown where it is, and filled on request", async () => {
@@ -170,6 +181,7 @@ test("a server that has forgotten everything is told apart, and people talk on",
   const [ann, bob] = await Promise.all([enter(), enter()]);
   await say(ann, "before");
   await hears(bob, "before");
+  await sent(ann, "before");
   await at.server.kill();
   await inPhase(ann, "offline");
   await say(ann, "meanwhile");
@@ -192,12 +204,12 @@ test("a refusal for now waits and is said by itself, in order", async () => {
   }
   await hears(bob, ...texts);
   await hears(ann, ...texts);
-  await until("all are sent", () => fates(ann), (are) => are.length === 0);
+  await sent(ann, texts.at(-1));
 });
 
 test("what the server refuses for good can be tried again, or edited", async () => {
   await serve();
-  const page = await enter();
+  const { page, held, release } = await enterBetween();
   const bob = await enter();
   // The box would not have let it pass: so it is put into the outbox as a former version of the page might have.
   await page.evaluate(() => {
@@ -208,7 +220,11 @@ test("what the server refuses for good can be tried again, or edited", async () 
   await until("it has failed", () => fates(page), ([fate]) => /^Not sent: .*RetryEdit$/.test(fate ?? ""));
   await say(page, "the next is not held up");
   await hears(bob, "the next is not held up");
+  await until("it is sent", () => fates(page), ([fate, ...others]) => /^Not sent: /.test(fate ?? "") && others.length === 0);
+  held.add("say");
   await page.locator(".fate button").first().click();
+  await until("it is tried again", () => fates(page), ([fate]) => fate === "Sending…");
+  release();
   await until("it has failed again", () => fates(page), ([fate]) => /^Not sent: /.test(fate ?? ""));
   await page.locator(".fate button").last().click();
   assert.equal((await page.locator("#inputBox").inputValue()).length, 20_000);
@@ -219,7 +235,7 @@ test("a gap while connected is shown where it is", async () => {
   await serve();
   const { page, tell } = await enterBetween();
   await say(page, "before");
-  await until("it is sent", () => fates(page), (are) => are.length === 0);
+  await sent(page, "before");
   tell({ type: "gap", room: "lobby", position: 40 });
   tell({ type: "said", room: "lobby", position: 41, nonce: "n", from: { id: "00000000000000aa", name: "Bob" }, text: "after", at: Date.now() });
   await hears(page, "before", "after");
@@ -233,7 +249,7 @@ test("a gap that begins another epoch parts the former positions from the new on
   for (const text of ["one", "two", "three"]) {
     await say(page, text);
   }
-  await until("they are sent", () => fates(page), (are) => are.length === 0);
+  await sent(page, "three");
   const bob = { id: "00000000000000aa", name: "Bob" };
   const epoch = "00000000000000ff";
   tell({ type: "gap", room: "lobby", position: 1, epoch });
@@ -252,7 +268,7 @@ test("an old message that is confirmed late stands where it was said, with all t
   await serve();
   const { page, said } = await enterBetween();
   await say(page, "the old one");
-  await until("it is sent", () => fates(page), (are) => are.length === 0);
+  await sent(page, "the old one");
   const { nonce } = said.find(({ type }) => type === "say");
   const later = Array.from({ length: 150 }, (_, n) => `later ${n}`);
   for (const text of later) {
@@ -280,9 +296,9 @@ test("what else may stand in the browser's storage stops nothing", async () => {
       sessionStorage.setItem("chat.drafts", garbage);
     }, value);
     await page.reload();
-    await inPhase(page, "connected");
-    await say(page, "still here");
-    await until("it is sent", async () => [(await bubbles(page)).at(-1), ...(await fates(page))], (are) => are.join() === "still here");
+    await arrives(page);
+    await say(page, `still here after ${value}`);
+    await sent(page, `still here after ${value}`);
     assert.deepEqual(page.complaints, [], value);
   }
 });
@@ -296,7 +312,7 @@ test("what was read in rooms that are forgotten does not fill the storage", asyn
     localStorage.setItem("chat.rooms", JSON.stringify({ open: ["lobby"], former: ["room 7"] }));
   });
   await page.reload();
-  await inPhase(page, "connected");
+  await arrives(page);
   await post(at.server, "lobby", "Bot", "news");
   await until("it is forgotten", () => page.evaluate(() => Object.keys(JSON.parse(localStorage.getItem("chat.read")))),
     (names) => names.sort().join() === "lobby,room 7");

@@ -59,6 +59,11 @@ const texts = (page, selector) => page.$$eval(selector, (nodes) => nodes.map(({ 
 const hears = (page, ...expected) =>
   until(`the bubbles are ${expected}`, () => texts(page, ".msgCtn"), (are) => JSON.stringify(are) === JSON.stringify(expected));
 
+async function sent(page, text) {
+  await until(`${text} is shown`, () => texts(page, ".msgCtn"), (are) => are.includes(text));
+  await until("all is sent", () => texts(page, ".fate:not([hidden])"), (are) => are.length === 0);
+}
+
 async function say(page, text) {
   await page.bringToFront();
   await page.focus("#inputBox");
@@ -101,6 +106,7 @@ test("Firefox: offline and back, with order kept", async () => {
   const [ann, bob] = [await enter(), await enter()];
   await say(ann, "before");
   await hears(bob, "before");
+  await sent(ann, "before");
   await server.kill();
   await inPhase(ann, "offline");
   for (const text of ["one", "two", "three"]) {
@@ -110,6 +116,6 @@ test("Firefox: offline and back, with order kept", async () => {
   server = await server.again();
   await hears(bob, "before", "one", "two", "three");
   await hears(ann, "before", "one", "two", "three");
-  await until("all are sent", () => texts(ann, ".fate:not([hidden])"), (are) => are.length === 0);
+  await sent(ann, "three");
   assert.deepEqual([...ann.complaints, ...bob.complaints], []);
 });

@@ -25,16 +25,16 @@ export async function launch() {
 }
 
 /**
- * Opens the chat as somebody new: a context of its own, the page loaded, and by default connected.
+ * Opens the chat as somebody new: a context of its own, the page loaded, and by default in its room.
  *
  * `page.complaints` collects what the page itself got wrong: exceptions, violations of the content security policy,
  * errors on the console.
  *
  * @param {import("playwright-core").Browser} browser
  * @param {string} url
- * @param {import("playwright-core").BrowserContextOptions & {phase?: string | null}} [options]
+ * @param {import("playwright-core").BrowserContextOptions & {isAwaited?: boolean}} [options]
  */
-export async function visit(browser, url, { phase = "connected", ...options } = {}) {
+export async function visit(browser, url, { isAwaited = true, ...options } = {}) {
   const context = await browser.newContext({ locale: "en-GB", ...options });
   const page = await context.newPage();
   page.complaints = [];
@@ -54,8 +54,8 @@ export async function visit(browser, url, { phase = "connected", ...options } = 
     });
   });
   await page.goto(url);
-  if (phase) {
-    await inPhase(page, phase);
+  if (isAwaited) {
+    await arrives(page);
   }
   return page;
 }
@@ -87,6 +87,16 @@ export async function inPhase(page, phase) {
   return until(`the page is ${phase}`, () => page.locator("#status").getAttribute("data-phase"), (is) => is === phase);
 }
 
+/**
+ * Waits until a page that was just loaded is in the room that it shows, or has been told why it cannot be. It is connected
+ * a little earlier; what is said in between would be history to it, and a server that stops then owes it an answer.
+ */
+export async function arrives(page) {
+  await inPhase(page, "connected");
+  const here = page.locator("#peopleCount:not(:empty), #emptyLink:not([hidden])");
+  await until("the page is in its room", () => here.count(), (count) => count > 0);
+}
+
 /** The texts of all bubbles. */
 export async function bubbles(page) {
   return page.locator("#messages .msgCtn").allTextContents();
@@ -96,6 +106,15 @@ export async function bubbles(page) {
 export async function hears(page, ...texts) {
   const expected = JSON.stringify(texts);
   await until(`the bubbles are ${expected}`, () => bubbles(page), (are) => JSON.stringify(are) === expected);
+}
+
+/** What is said under messages that are on their way, or were not sent. */
+export const fates = (page) => page.locator(".fate:not([hidden])").allTextContents();
+
+/** Waits until a text that was written is shown, and shown as sent like all the others. */
+export async function sent(page, text) {
+  await until(`${text} is shown`, () => bubbles(page), (are) => are.includes(text));
+  await until("all is sent", () => fates(page), (are) => are.length === 0);
 }
 
 /** Has a program say something over HTTP, under a name; gives back its position. */

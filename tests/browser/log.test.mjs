@@ -242,7 +242,7 @@ test("messages are grouped by author and day, with exact times on hover", async 
 });
 
 test("a message of another day stands under its day", async () => {
-  page = await visit(browser, `${server.url}/?room=days`, { phase: null });
+  page = await visit(browser, `${server.url}/?room=days`, { isAwaited: false });
   await page.clock.install({ time: Date.now() + 26 * 3_600_000 });
   await page.reload();
   await post(server, "days", "Ann", "said today");

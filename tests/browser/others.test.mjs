@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
-import { bubbles, hears, launch, post, rename, say, setVisible, until, visit } from "./harness.mjs";
+import { bubbles, hears, launch, post, rename, say, sent, setVisible, until, visit } from "./harness.mjs";
 import { Server, dataFolder } from "./server.mjs";
 
 let browser;
@@ -41,6 +41,19 @@ async function enter(room, name, options) {
 const becomes = (what, list, expected) =>
   until(what, list, (are) => JSON.stringify(are) === JSON.stringify(expected));
 
+/** Scrolls down until the last text is there, and gives back all that was, in the order in which it came. */
+async function seenDownTo(page, last) {
+  const seen = new Set();
+  await until(`${last} is there`, async () => {
+    for (const text of await bubbles(page)) {
+      seen.add(text);
+    }
+    await page.locator("#messages").evaluate((node) => (node.scrollTop += 400));
+    return seen.has(last);
+  }, Boolean);
+  return [...seen];
+}
+
 test("who is here is counted and named, oneself first and marked", async () => {
   const ann = await enter("here", "Ann");
   const bob = await enter("here", "Bob");
@@ -63,7 +76,7 @@ test("who is here is counted and named, oneself first and marked", async () => {
 test("joins and leaves are summed up in one discreet line", async () => {
   const ann = await enter("comings", "Ann");
   await say(ann, "hello");
-  await hears(ann, "hello");
+  await sent(ann, "hello");
   const notices = async () => (await ann.locator(".noticeRow").allTextContents()).map((words) => words.replace(/[\u2068\u2069]/g, ""));
   const bob = await enter("comings");
   const name = await bob.locator("#nameButton").textContent();
@@ -86,7 +99,7 @@ test("who is writing is told, and that it has ended", async () => {
 
 test("whoever writes for long is not forgotten meanwhile", async () => {
   const ann = await enter("long", "Ann");
-  const bob = await enter("long", null, { phase: null });
+  const bob = await enter("long", null, { isAwaited: false });
   await bob.clock.install();
   await bob.reload();
   await until("two are here", () => bob.locator("#peopleCount").textContent(), (count) => count === "2");
@@ -268,17 +281,8 @@ test("the search finds with context, and a click jumps to the message in its pla
   await until("the way back is offered", () => page.locator("#newButton").textContent(), (words) => words === "To the present ↓");
 
   // On from there, by scrolling, until the present is met: nothing is missing.
-  const seen = new Set(around);
-  for (let step = 0; step < 300 && !seen.has("straw 259"); step += 1) {
-    await page.locator("#messages").evaluate((node) => {
-      node.scrollTop += 500;
-      return new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
-    });
-    (await bubbles(page)).forEach((text) => seen.add(text));
-  }
-  for (let n = 21; n < 260; n += 1) {
-    assert.ok(seen.has(`straw ${n}`), `straw ${n} was there`);
-  }
+  const seen = await seenDownTo(page, "straw 259");
+  assert.deepEqual(seen.slice(seen.indexOf("straw 21")), Array.from({ length: 239 }, (_, n) => `straw ${n + 21}`));
   await page.locator("#searchBox").fill("nothing-like-this");
   await page.locator("#searchBox").press("Enter");
   await until("nothing is found", () => page.locator("#searchHint").textContent(), (words) => words === "Nothing was found.");
@@ -289,7 +293,7 @@ test("the search finds with context, and a click jumps to the message in its pla
   await page.locator("#searchOlder").click();
   await until("two pages are found", () => result.count(), (count) => count === 200);
   await result.last().click();
-  await until("another is shown", () => found.textContent(), (words) => words === (seen.has("straw 60") ? "straw 60" : words));
+  await until("another is shown", () => found.allTextContents(), ([words]) => words === "straw 60");
   await page.keyboard.press("Escape");
   await page.keyboard.press("Escape");
   await until("Escape leads back to the present", () => bubbles(page), (are) => are.at(-1) === "straw 259");
@@ -312,14 +316,6 @@ test("a search jump in a quiet room among busy ones finds its way forward", asyn
   await say(page, "/search needle");
   await page.locator("#searchResults button").click();
   await until("it is shown", () => bubbles(page), (are) => are[0] === "the needle");
-  const seen = [];
-  for (let step = 0; step < 300 && !seen.includes("late 149"); step += 1) {
-    await page.locator("#messages").evaluate((node) => {
-      node.scrollTop += 400;
-      return new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
-    });
-    seen.push(...(await bubbles(page)).filter((text) => !seen.includes(text)));
-  }
   const expected = ["the needle", ...Array.from({ length: 150 }, (_, n) => `early ${n}`), ...Array.from({ length: 150 }, (_, n) => `late ${n}`)];
-  assert.deepEqual(seen, expected);
+  assert.deepEqual(await seenDownTo(page, "late 149"), expected);
 });

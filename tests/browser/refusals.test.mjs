@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { bubbles, hears, inPhase, post, say, until } from "./harness.mjs";
-import { at, calledNow, enter, enterBetween, fates, hint, serve } from "./stage.mjs";
+import { bubbles, fates, hears, inPhase, post, say, sent, until } from "./harness.mjs";
+import { at, calledNow, enter, enterBetween, hint, serve } from "./stage.mjs";
 
 test("a room that is left and entered again at once is entered", async () => {
   await serve();
@@ -19,7 +19,7 @@ test("a room that is left and entered again at once is entered", async () => {
   await say(page, "/leave");
   await say(page, "/join garden");
   await hears(page, "in the garden", "me too");
-  await until("it is sent", () => fates(page), (are) => are.length === 0);
+  await sent(page, "me too");
 });
 
 test("names that are changed faster than the server allows are changed a little later, without a refusal", async () => {
@@ -81,11 +81,11 @@ test("a name asked for behind the hello of a connection is taken", async () => {
 
 test("a name that was refused is not claimed later", async () => {
   await serve();
-  const { page, close } = await enterBetween();
+  const { page, said, close } = await enterBetween();
   await say(page, "/name system");
   await until("it is refused", () => hint(page), (words) => words === "Nobody can be called so: this name is reserved.");
   await close(1013);
-  await inPhase(page, "offline");
+  await until("it is back", async () => said.filter(({ type }) => type === "hello").length, (count) => count === 2);
   await inPhase(page, "connected");
   assert.doesNotMatch(await hint(page), /now called/);
 });
@@ -105,32 +105,35 @@ test("more rooms than the server allows are entered as they are looked at", asyn
   for (const room of ["b", "c", "d"]) {
     await say(page, `/join ${room}`);
     await say(page, `hello ${room}`);
-    await until("it is sent", () => fates(page), (are) => are.length === 0);
+    await sent(page, `hello ${room}`);
   }
   await post(at.server, "a", "Bot", "while you were elsewhere");
   await page.locator("#roomList a").first().click();
   await hears(page, "while you were elsewhere");
   await say(page, "I am back");
-  await until("it is sent", () => fates(page), (are) => are.length === 0);
+  await sent(page, "I am back");
 });
 
 test("what is written in a room that cannot be is not sent, and does not bring the room back", async () => {
   await serve();
-  const page = await enter({ path: `/?room=${"x".repeat(100)}` });
+  const { page, held, release } = await enterBetween({ path: `/?room=${"x".repeat(100)}` });
   await until("the reason is told", () => page.locator("#emptyText").textContent(), (words) => /at most 64 bytes/.test(words));
   await say(page, "anybody?");
   await until("it is refused", () => fates(page), ([fate]) => /^Not sent: a name has at most 64 bytes in UTF-8\./.test(fate ?? ""));
+  held.add("join");
   await page.locator(".fate button").first().click();
-  await until("and again", () => fates(page), ([fate]) => /^Not sent/.test(fate ?? ""));
+  await until("it is tried again", () => fates(page), ([fate]) => fate === "Sending…");
+  release();
+  await until("and refused", () => fates(page), ([fate]) => /^Not sent/.test(fate ?? ""));
   await say(page, "/leave");
   await say(page, "here, then");
-  await until("it is sent", () => fates(page), (are) => are.length === 0);
+  await sent(page, "here, then");
   await hears(page, "here, then");
-  const rooms = () => page.locator("#roomList bdi").allTextContents();
-  assert.deepEqual(await rooms(), ["lobby"]);
+  const listed = () => until("the rooms are listed", () => page.locator("#roomList bdi").allTextContents(), (rooms) => rooms.length > 0);
+  await until("the room is left", listed, (rooms) => rooms.join() === "lobby");
   await page.reload();
   await hears(page, "here, then");
-  assert.deepEqual(await rooms(), ["lobby"]);
+  assert.deepEqual(await listed(), ["lobby"]);
 });
 
 test("a room is left when what was asked about it is answered, and the next question is asked", async () => {
@@ -147,7 +150,7 @@ test("a room is left when what was asked about it is answered, and the next ques
   await until("the page asks for what is older", async () => asked(), (count) => count > 0);
   await say(page, "/leave");
   await say(page, "back in the lobby");
-  await until("it is sent", () => fates(page), (are) => are.length === 0);
+  await sent(page, "back in the lobby");
   const left = () => said.filter(({ type }) => type === "leave").length;
   assert.equal(left(), 0);
   release();

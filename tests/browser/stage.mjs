@@ -1,7 +1,7 @@
 /** A server of its own for each test, and pages whose connection can be cut, read and bent. */
 
 import { after, afterEach, before } from "node:test";
-import { inPhase, launch, until, visit, wire } from "./harness.mjs";
+import { arrives, launch, until, visit, wire } from "./harness.mjs";
 import { Server, dataFolder } from "./server.mjs";
 
 /** What the test that runs has at hand. A test that ends its server puts the next one here. */
@@ -52,12 +52,12 @@ export async function enterOnWire(path = "/") {
   const page = await context.newPage();
   const line = await wire(page);
   await page.goto(at.server.url + path);
-  await inPhase(page, "connected");
+  await arrives(page);
   return { page, line };
 }
 
 /** A page to which a test can say what the server might; what the page said is in `said`. */
-export async function enterBetween(options) {
+export async function enterBetween({ path = "/", ...options } = {}) {
   const context = await at.browser.newContext({ locale: "en-GB", ...options });
   at.contexts.push(context);
   const page = await context.newPage();
@@ -77,8 +77,8 @@ export async function enterBetween(options) {
     route.onMessage((message) => said.push(pass(upstream, message)));
     upstream.onMessage((message) => pass(route, message));
   });
-  await page.goto(at.server.url);
-  await inPhase(page, "connected");
+  await page.goto(at.server.url + path);
+  await arrives(page);
   return {
     page, said, routes, held,
     release() {
@@ -89,9 +89,6 @@ export async function enterBetween(options) {
     close: (code) => routes.at(-1).close({ code }),
   };
 }
-
-/** What is said under messages that are on their way, or were not sent. */
-export const fates = (page) => page.locator(".fate:not([hidden])").allTextContents();
 
 /** The words of the banner. */
 export const banner = (page) => page.locator("#bannerText");

@@ -219,7 +219,7 @@ test("commands do what they say; an unknown one is not lost, and two slashes say
   await say(page, "/help");
   assert.ok(await page.locator("#helpDialog").isVisible());
   await page.keyboard.press("Escape");
-  assert.ok(!(await page.locator("#helpDialog").isVisible()));
+  await until("the help is gone", () => page.locator("#helpDialog").isVisible(), (is) => !is);
   await say(page, "/search hosts");
   assert.ok(await page.locator("#searchPanel").isVisible());
   await until("it is told that nothing is kept", () => page.locator("#searchHint").textContent(), (words) => /no history/.test(words));
