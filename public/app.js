@@ -60,7 +60,7 @@ const composer = new Composer(store, {
   }),
 });
 
-/** The name of which somebody waits to hear that it is theirs. @type {string | null} */
+/** The name that somebody waits to have. @type {string | null} */
 let wanted = null;
 
 function rename(name) {

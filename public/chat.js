@@ -93,13 +93,9 @@ export class Chat {
     }
   }
 
-  /**
-   * Asks for another name; without a connection it is taken at once, and goes with the next hello.
-   *
-   * @param {string} name in Unicode's normal form C, as the server gives it back
-   */
+  /** Asks for another name, in normal form C; without a connection it is taken at once, and goes with the next hello. */
   rename(name) {
-    // Also behind a hello that is under way: its welcome brings the name that it asked for.
+    // Also behind a hello: its welcome brings the former name.
     if (this.#connection.send({ type: "rename", name })) {
       this.#wish = name;
     } else {
@@ -143,8 +139,9 @@ export class Chat {
         this.history.answered(frame);
         return this.#sync();
       case "renamed":
-        // What was asked for before, or in another tab, is not what is wished now.
-        this.#wish = frame.you.name === this.#wish ? null : this.#wish;
+        if (frame.you.name === this.#wish) {
+          this.#wish = null;
+        }
         return this.#store.setMe(frame.you);
       case "status":
         return this.#store.setJournal(frame.journal, frame.bus);

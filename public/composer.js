@@ -22,7 +22,7 @@ export class Composer {
   #room = "";
   /** What was said last in each room. @type {Map<string, string>} */
   #last = new Map();
-  /** The offer to complete a name that stands below the box, in words; empty for none. */
+  /** The names that were offered last, in words. */
   #offered = "";
   /** Names that Tab goes through, while it does. @type {{at: number, names: string[], index: number} | null} */
   #completion = null;
@@ -45,7 +45,12 @@ export class Composer {
       addEventListener(type, () => this.#keepDrafts());
     }
     store.addEventListener("current", () => this.#changeRoom());
-    store.addEventListener("people", ({ detail }) => detail === store.current && this.#offerAnew());
+    store.addEventListener("people", () => {
+      // Whatever else is said below the box stays there.
+      if (this.#completion === null && this.#hint.textContent === this.#offered) {
+        this.#offer();
+      }
+    });
     byId("msgForm").addEventListener("submit", (event) => {
       event.preventDefault();
       this.#submit();
@@ -195,13 +200,6 @@ export class Composer {
     this.#offered = names.length > 0 ? strings.completes(names) : "";
     if (this.#hint.textContent !== this.#offered) {
       this.#say(this.#offered);
-    }
-  }
-
-  /** Somebody came, went or has another name: the offer follows. Whatever else is said below the box stays there. */
-  #offerAnew() {
-    if (this.#completion === null && this.#hint.textContent === this.#offered) {
-      this.#offer();
     }
   }
 
