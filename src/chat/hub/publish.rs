@@ -29,8 +29,10 @@ impl Hub {
         if !self.ahead.is_empty() {
             self.welcome_awaited();
         }
-        self.tell_opened(stage);
-        self.open_next(stage, commands);
+        if self.may_open() {
+            self.tell_opened(stage);
+            self.open_next(stage, commands);
+        }
         self.recall_next(stage, commands);
         for _ in 0..self.hungry.len().min(self.bounds.feeds_per_commit) {
             let Some(member) = self.hungry.pop_front() else { break };
