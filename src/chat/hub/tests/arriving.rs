@@ -158,6 +158,35 @@ fn whoever_waits_may_go_and_come_back() {
 }
 
 #[test]
+fn whoever_comes_back_while_the_same_is_read_is_told_from_the_last_place() {
+    let after = |after: u64| json!({"after": after, "epoch": EPOCH});
+    let (anew, unknown) = (json!({}), json!({"after": 5, "epoch": "00000000000000ff"}));
+    // Who has it read, how somebody else comes meanwhile, and comes back; what is heard of that, and whether there is a gap.
+    for (reader, first, then, expected, gap) in [
+        (after(300), after(301), after(302), 303..=400, false),
+        (after(300), after(302), after(301), 302..=400, false),
+        (anew.clone(), anew.clone(), unknown.clone(), 398..=400, true),
+        (anew.clone(), unknown, anew, 398..=400, false),
+    ] {
+        let mut talk = stored(&limits(), 2);
+        let come = |talk: &mut Talk, slot: u32, from: &Value| {
+            let request = json!({"type": "join", "room": "a", "after": from["after"], "epoch": from["epoch"]});
+            talk.ask(slot, request);
+            talk.turn();
+        };
+        come(&mut talk, 0, &reader);
+        come(&mut talk, 1, &first);
+        leave(&mut talk, 1);
+        come(&mut talk, 1, &then);
+        assert_eq!((talk.reads.len(), arrivals(&talk)), (1, (1, 0)), "{first} {then}");
+        let heard = settle(&mut talk, 2, 2).remove(1);
+        let joined: Vec<_> = heard.iter().filter(|event| event["type"] == "joined").map(|it| &it["gap"]).collect();
+        assert_eq!(joined, [&json!(gap)], "{first} {then}");
+        assert!(all_positions(&heard).into_iter().eq(expected), "{first} {then}: {:?}", all_positions(&heard));
+    }
+}
+
+#[test]
 fn the_store_fails_while_joins_wait() {
     let mut talk = stored(&limits(), 6);
     (0..4).for_each(|slot| resume(&mut talk, slot, 20 * u64::from(slot)));
