@@ -353,3 +353,34 @@ fn a_loss_while_joins_wait() {
     let heard = talk.heard(1);
     assert_eq!((&heard[0]["gap"], &heard[0]["epoch"]), (&json!(true), &json!("000000000000000f")), "{heard:?}");
 }
+
+#[test]
+fn what_is_read_when_something_is_lost_is_told_with_the_gap() {
+    // What is lost, and when the answer to what one of them has asked is made: before that, or behind it.
+    for (upto, is_read_before) in [(410, true), (410, false), (400, true), (400, false)] {
+        let case = format!("up to {upto}, read before: {is_read_before}");
+        let mut talk = stored(&Limits { join_reads: 1, ..limits() }, 3);
+        // One is read for, the others wait for their turn; the last of them has missed nothing.
+        for (slot, after) in [(0, 100), (1, 200)] {
+            resume(&mut talk, slot, after);
+        }
+        join(&mut talk, 2);
+        talk.turn();
+        assert_eq!((talk.reads.len(), arrivals(&talk)), (1, (1, 2)), "{case}");
+        let pages = is_read_before.then(|| talk.read());
+        talk.hub.lost(Epoch(0xf), Position(upto), &mut talk.stage);
+        talk.floor = Position(upto);
+        let pages = pages.unwrap_or_else(|| talk.read());
+        talk.bring(pages);
+        let heard = settle(&mut talk, 3, 1);
+        for (slot, heard) in heard.iter().enumerate() {
+            let gaps = heard.iter().filter(|event| event["type"] == "gap" || event["gap"] == true).count();
+            assert_eq!(gaps, usize::from(slot < 2), "{case}: {slot} of those who have missed something, {heard:?}");
+            assert_eq!(heard[0]["epoch"], "000000000000000f", "{case}: {slot}");
+            let beyond = heard.iter().filter_map(|event| event["position"].as_u64()).max();
+            assert!(beyond <= Some(upto), "{case}: {slot}");
+        }
+        (0..3).for_each(|slot| talk.exit(member(slot)));
+        talk.assert_empty();
+    }
+}
