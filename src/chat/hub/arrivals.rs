@@ -96,6 +96,12 @@ impl Arrivals {
         self.queue.len()
     }
 
+    /// Places that are noted down for what is under way or waits.
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        self.by_place.len() + self.opened.len() + self.queue_by_place.len()
+    }
+
     fn push(&mut self, id: MemberId, key: usize, start: Start) -> u64 {
         self.last_turn += 1;
         self.queue.insert(self.last_turn, (id, key, start));
