@@ -291,16 +291,19 @@ impl Hub {
                 (_, Err(_)) => Answer::Tail,
             };
         };
+        if pages.floor > after {
+            return Answer::Anew(Start::Lost);
+        }
         let heard = entries.partition_point(|entry| entry.position <= after);
+        if pages.more && heard == entries.len() {
+            // The page ended before the place where it is, and more of what it has heard may come behind.
+            return Answer::Anew(start);
+        }
         let missed = pages.in_range.saturating_sub(heard as u64);
-        if pages.floor > after || missed > self.bounds.backfill_entries as u64 {
+        if missed > self.bounds.backfill_entries as u64 {
             return Answer::Anew(Start::Lost);
         }
         let entries = &entries[heard..];
-        if pages.more && entries.is_empty() {
-            // The page ended before the place where it is.
-            return Answer::Anew(start);
-        }
         let upto = entries.last().filter(|_| pages.more).map_or(opening.upto, |last| last.position);
         let (more, older) = (pages.more, after > Position::START);
         self.answer_of::<S>(key, &Joined { entries, upto, gap: false, more, older, missed: Some(missed) })

@@ -264,6 +264,24 @@ fn those_who_wait_near_a_place_that_is_read_need_no_turn_of_their_own() {
 }
 
 #[test]
+fn a_page_that_ends_before_somebodys_place_does_not_tell_how_much_they_have_missed() {
+    let mut talk = stored(&Limits { backfill_entries: 98, ..limits() }, 2);
+    resume(&mut talk, 0, 300);
+    resume(&mut talk, 1, 302);
+    talk.turn();
+    assert_eq!((talk.reads.len(), arrivals(&talk)), (1, (1, 0)));
+    // Its entries are long, and one of three was all that there was room for.
+    let mut pages = talk.read();
+    pages.entries.as_mut().unwrap().truncate(1);
+    assert!(pages.more);
+    talk.bring(pages);
+    let heard = settle(&mut talk, 2, 2);
+    assert_eq!(told(&heard[0][0]), (vec![398, 399, 400], true, false, None, true), "100 are more than are sent");
+    assert_eq!((&heard[1][0]["gap"], &heard[1][0]["missed"]), (&json!(false), &json!(98)));
+    assert!(all_positions(&heard[1]).into_iter().eq(303..=400), "{:?}", all_positions(&heard[1]));
+}
+
+#[test]
 fn nobody_is_told_from_a_page_that_lacks_what_was_said_before_it_came() {
     let mut talk = stored(&limits(), 3);
     resume(&mut talk, 0, 400);
