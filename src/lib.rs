@@ -11,10 +11,10 @@
 //!
 //! [`http`], [`ws`] and [`chat`] are the core. They are machines: bytes or values and `now` go in, bytes, values and
 //! events come out. They have never seen a socket, a file or a clock, so tests drive them at every split of their input,
-//! and one seeded simulation drives all of them at once. [`net`] is the I/O shell: sockets, outboxes, timers. [`site`]
-//! finds files, with a thread for those that are not in memory and one that compresses. [`journal`] gives what is said its order.
-//! [`reactor`] alone knows all the others, and routes between them; nobody imports it. `tests/architecture.rs` checks
-//! these rules.
+//! and one seeded simulation drives all of them at once. [`net`] is the I/O shell: sockets, outboxes, timers, and whether
+//! peers take what they are sent. [`site`] finds files, with a thread for those that are not in memory and one that
+//! compresses. [`journal`] gives what is said its order. [`reactor`] alone knows all the others, and routes between them;
+//! nobody imports it. `tests/architecture.rs` checks these rules.
 //!
 //! # A turn
 //!
@@ -39,6 +39,8 @@
 //!   the same order.
 //! - An outbox is bounded. A member whose outbox is full is not pushed to: it is *catching up*, and is fed from the
 //!   room's tail when it has drained, without gap or repeat. Slow members cost no memory and delay nobody.
+//! - What is read from the store for members is bounded, too: so many reads are under way for those who join, for those who
+//!   are behind and for those who ask, and whoever needs another waits for its turn.
 //! - A journal that has no room makes the loop stop reading from senders before anything is dropped.
 //! - Everything has a limit in [`limits::Limits`], with an option, a default, a metric and a close reason.
 

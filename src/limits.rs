@@ -138,7 +138,8 @@ pub struct Limits {
     pub max_ahead: usize,
     /// How long it waits at the most. It is told of a gap earlier if the bus shows that there is no such position.
     pub ahead_timeout: Duration,
-    /// Members that are given pages in one turn; the others are given theirs in the next.
+    /// Members that are given pages in one turn; the others are given theirs in the next. As many of those who join are told
+    /// what was read for them, and as many of those who have waited go on, so that no kind keeps the others from it.
     pub feeds_per_turn: usize,
     /// People up to whom a room tells names; above it tells only how many there are.
     pub presence_names: usize,

@@ -13,6 +13,7 @@ mod admit;
 mod api;
 mod descriptors;
 mod end;
+mod expire;
 mod serve;
 mod start;
 mod talk;
@@ -33,13 +34,12 @@ use signal_hook_mio::v1_0::Signals;
 
 use crate::chat::entry::MemberId;
 use crate::chat::hub::{Command, Hub};
-use crate::close::CloseReason;
 use crate::http::DateCache;
 use crate::journal::Journal;
 use crate::limits::Limits;
 use crate::logging::Chatter;
 use crate::metrics::{Budget, Kind, Metrics};
-use crate::net::connection::{Backlog, Connection, ConnectionId, Due, Phase, Protocol};
+use crate::net::connection::{Backlog, Connection, ConnectionId, Phase, Protocol};
 use crate::net::connections::{Connections, Flushed};
 use crate::net::listener::Listener;
 use crate::net::timers::Timers;
@@ -335,53 +335,6 @@ impl Reactor {
                 }
             }
             (_, Protocol::Events) | (Phase::Draining { .. }, Protocol::Http(_)) | (Phase::Closed { .. }, _) => {}
-        }
-    }
-
-    /// Acts on the timers that are due.
-    fn expire(&mut self, now: Instant) {
-        let mut due = std::mem::take(&mut self.scratch.slots);
-        self.timers.expire(now, &mut due);
-        for slot in due.drain(..) {
-            self.expire_connection(slot, now);
-            self.set_timer(slot);
-        }
-        self.scratch.slots = due;
-        self.say_goodbyes(now);
-    }
-
-    fn expire_connection(&mut self, slot: u32, now: Instant) {
-        let Some(connection) = self.connections.at_mut(slot) else { return };
-        let id = connection.id;
-        match connection.due(&self.limits) {
-            // What has come, and this turn had no time to read, may be what it was given time for: it is looked at first. But
-            // whoever sends without end is not waited for without end.
-            Some((at, Due::Ping | Due::SlowHead | Due::Close(_)))
-                if connection.listed && now < at + self.limits.handshake_timeout => {}
-            Some((at, due)) if at <= now => match due {
-                Due::Resume => self.connections.release(slot, now),
-                Due::Ping => self.ping(id, now),
-                Due::SlowHead => self.refuse_slow_head(id, now),
-                Due::Close(reason) => self.farewell(id, reason),
-                Due::Look => self.connections.look(slot, now),
-                Due::Probe => self.connections.probe(slot, now),
-                Due::Drop(reason) => {
-                    if matches!(reason, CloseReason::Stalled | CloseReason::TooSlow) {
-                        connection.transport.reset_on_close();
-                    }
-                    self.close(slot, reason);
-                }
-            },
-            _ => {}
-        }
-    }
-
-    /// Sets the timer of a connection to what is due next on it.
-    fn set_timer(&mut self, slot: u32) {
-        let Some(connection) = self.connections.at_mut(slot) else { return };
-        match connection.due(&self.limits) {
-            Some((deadline, _)) => self.timers.set(slot, deadline),
-            None => self.timers.cancel(slot),
         }
     }
 

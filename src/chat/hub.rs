@@ -9,8 +9,9 @@
 //! it, it is catching up from there. One who is catching up is given pages of the room's tail, or of the store when the
 //! tail does not reach back that far, whenever its outbox has drained. It becomes live in the comparison that finds it
 //! level with the room, before the turn's own batch is handed out: so what was missed and what is new meet without gap
-//! or repeat. Joining, resuming and falling behind are this one mechanism. Those who need the same part of the store are fed
-//! by one read, and whoever has heard more than this instance waits until it has come so far.
+//! or repeat. Joining, resuming and falling behind are this one mechanism. Those who need the same part of the store are
+//! served by one read; only so many are under way for those who join, for those who are behind and for those who ask, and
+//! the others wait for their turn. Whoever has heard more than this instance waits until it has come so far.
 
 mod ahead;
 mod arrivals;

@@ -1,4 +1,5 @@
-//! The I/O shell: listening sockets, connections in a slab, their transports, outboxes and timers.
+//! The I/O shell: listening sockets, connections in a slab, their transports, outboxes and timers, and whether peers take
+//! what they are sent.
 //!
 //! Nothing here knows what a room or a file is. The protocol machines that ride on a connection come from `http` and
 //! `ws`; what they say is carried out by the reactor.

@@ -4,7 +4,7 @@
 //! its turn: so when all come back at once, or somebody comes and goes, no more than that is read and held. The two kinds
 //! have bounds of their own, so that neither waits for the other. A read counts until the last who waits for it is told.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -96,6 +96,12 @@ impl Arrivals {
         self.queue.len()
     }
 
+    /// Places that are noted down for what is under way or waits.
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        self.by_place.len() + self.opened.len() + self.queue_by_place.len()
+    }
+
     fn push(&mut self, id: MemberId, key: usize, start: Start) -> u64 {
         self.last_turn += 1;
         self.queue.insert(self.last_turn, (id, key, start));
@@ -150,7 +156,8 @@ impl Hub {
             Place::Newest => Range::Before(upto.next()),
         };
         let mut waiting = self.arrivals.take_near(key, place, limit);
-        waiting.push_back((id, start));
+        // Whoever takes others along has waited for longest.
+        waiting.push_front((id, start));
         let joiners: Vec<MemberId> = waiting.iter().map(|(id, _)| *id).collect();
         let opening = Opening { key, place, upto, waiting };
         let (serial, pending) = self.read(self.rooms[key].name.clone(), range, limit, Whom::Joining(opening), commands);
@@ -212,8 +219,13 @@ impl Hub {
         if self.arrivals.by_place.get(&(opening.key, opening.place)) == Some(&pending) {
             self.arrivals.by_place.remove(&(opening.key, opening.place));
         }
+        // Of somebody who has left the room and come back while this was read, only the last place counts.
+        let mut seen = HashSet::with_capacity(opening.waiting.len());
+        opening.waiting = opening.waiting.into_iter().rev().filter(|(id, _)| seen.insert(*id)).collect();
+        let waiting = opening.waiting.make_contiguous();
+        waiting.reverse();
         // Those who are told the same come one after another, so that it is made once.
-        opening.waiting.make_contiguous().sort_by_key(|(_, start)| (Place::of(*start), *start == Start::Lost));
+        waiting.sort_by_key(|(_, start)| (Place::of(*start), *start == Start::Lost));
         self.arrivals.opened.push_back(Opened { opening, serial, pages });
     }
 
@@ -279,16 +291,19 @@ impl Hub {
                 (_, Err(_)) => Answer::Tail,
             };
         };
+        if pages.floor > after {
+            return Answer::Anew(Start::Lost);
+        }
         let heard = entries.partition_point(|entry| entry.position <= after);
+        if pages.more && heard == entries.len() {
+            // The page ended before the place where it is, and more of what it has heard may come behind.
+            return Answer::Anew(start);
+        }
         let missed = pages.in_range.saturating_sub(heard as u64);
-        if pages.floor > after || missed > self.bounds.backfill_entries as u64 {
+        if missed > self.bounds.backfill_entries as u64 {
             return Answer::Anew(Start::Lost);
         }
         let entries = &entries[heard..];
-        if pages.more && entries.is_empty() {
-            // The page ended before the place where it is.
-            return Answer::Anew(start);
-        }
         let upto = entries.last().filter(|_| pages.more).map_or(opening.upto, |last| last.position);
         let (more, older) = (pages.more, after > Position::START);
         self.answer_of::<S>(key, &Joined { entries, upto, gap: false, more, older, missed: Some(missed) })

@@ -68,6 +68,12 @@ impl Asks {
         self.queue.len()
     }
 
+    /// What is noted down of who has asked.
+    #[cfg(test)]
+    pub(super) fn askers(&self) -> usize {
+        self.by_member.len()
+    }
+
     fn push(&mut self, asked: Asked) {
         self.last_turn += 1;
         self.by_member.insert((asked.id, self.last_turn));

@@ -1,6 +1,7 @@
 //! What the simulation looks at to see that nothing is forgotten.
 
 use super::Hub;
+use super::asks::Asks;
 
 impl Hub {
     /// What has been asked of the store and has not come.
@@ -20,6 +21,8 @@ impl Hub {
             ("pending reads", self.reads.len()),
             ("reads of some kind", self.reads().into_iter().map(|(_, count)| count).sum()),
             ("members that wait for one", self.waiting_reads().into_iter().map(|(_, count)| count).sum()),
+            ("places of reads", self.arrivals.places() + self.recalls.places()),
+            ("who has asked for one", self.asks.iter().map(Asks::askers).sum()),
             ("joins and requests that wait for other instances", self.ahead.len()),
             ("requests that have waited for them", self.ahead.settled()),
             ("bytes of what was recalled", self.recalled.bytes()),

@@ -67,6 +67,12 @@ impl Recalls {
     pub(super) fn len(&self) -> usize {
         self.under_way
     }
+
+    /// Places that are noted down for them.
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        self.by_place.len()
+    }
 }
 
 impl Hub {

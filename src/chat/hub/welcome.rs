@@ -85,27 +85,43 @@ impl Hub {
         stage: &mut S,
         commands: &mut Vec<Command>,
     ) -> Fed {
-        let tail = &self.rooms[key].tail;
-        let entries = tail.before(Position(u64::MAX), self.page_size());
-        let is_cut = entries.first().is_some_and(|first| tail.reaches_before(first.position));
+        let (entries, is_cut) = self.newest_in_memory(key);
         let is_page = is_cut || entries.len() == self.bounds.page_entries;
-        if is_page || tail.floor() == Position::START || !self.journaled.keeps_history {
-            self.tell_tail(id, key, start, stage)
+        if is_page || self.rooms[key].tail.floor() == Position::START || !self.journaled.keeps_history {
+            self.tell_newest(id, key, start, (&entries, is_cut), stage)
         } else {
             self.open(id, key, start, commands);
             Fed::Enough
         }
     }
 
-    /// Tells a joiner of chat.v1 the newest entries of the tail.
+    /// Tells a joiner of chat.v1 the newest entries of the tail, however few they are.
     pub(super) fn tell_tail<S: Stage>(&mut self, id: MemberId, key: usize, start: Start, stage: &mut S) -> Fed {
+        let (entries, is_cut) = self.newest_in_memory(key);
+        self.tell_newest(id, key, start, (&entries, is_cut), stage)
+    }
+
+    /// The newest entries of the tail, as many as are told at once, and whether it has others before them.
+    fn newest_in_memory(&self, key: usize) -> (Vec<Entry>, bool) {
         let tail = &self.rooms[key].tail;
         let entries = tail.before(Position(u64::MAX), self.page_size());
         let is_cut = entries.first().is_some_and(|first| tail.reaches_before(first.position));
+        (entries, is_cut)
+    }
+
+    fn tell_newest<S: Stage>(
+        &mut self,
+        id: MemberId,
+        key: usize,
+        start: Start,
+        (entries, is_cut): (&[Entry], bool),
+        stage: &mut S,
+    ) -> Fed {
+        let tail = &self.rooms[key].tail;
         let joined = Joined {
             upto: tail.last(),
             older: is_cut || (self.journaled.keeps_history && tail.floor() > Position::START),
-            entries: &entries,
+            entries,
             gap: start == Start::Lost,
             more: false,
             missed: None,

@@ -158,6 +158,35 @@ fn whoever_waits_may_go_and_come_back() {
 }
 
 #[test]
+fn whoever_comes_back_while_the_same_is_read_is_told_from_the_last_place() {
+    let after = |after: u64| json!({"after": after, "epoch": EPOCH});
+    let (anew, unknown) = (json!({}), json!({"after": 5, "epoch": "00000000000000ff"}));
+    // Who has it read, how somebody else comes meanwhile, and comes back; what is heard of that, and whether there is a gap.
+    for (reader, first, then, expected, gap) in [
+        (after(300), after(301), after(302), 303..=400, false),
+        (after(300), after(302), after(301), 302..=400, false),
+        (anew.clone(), anew.clone(), unknown.clone(), 398..=400, true),
+        (anew.clone(), unknown, anew, 398..=400, false),
+    ] {
+        let mut talk = stored(&limits(), 2);
+        let come = |talk: &mut Talk, slot: u32, from: &Value| {
+            let request = json!({"type": "join", "room": "a", "after": from["after"], "epoch": from["epoch"]});
+            talk.ask(slot, request);
+            talk.turn();
+        };
+        come(&mut talk, 0, &reader);
+        come(&mut talk, 1, &first);
+        leave(&mut talk, 1);
+        come(&mut talk, 1, &then);
+        assert_eq!((talk.reads.len(), arrivals(&talk)), (1, (1, 0)), "{first} {then}");
+        let heard = settle(&mut talk, 2, 2).remove(1);
+        let joined: Vec<_> = heard.iter().filter(|event| event["type"] == "joined").map(|it| &it["gap"]).collect();
+        assert_eq!(joined, [&json!(gap)], "{first} {then}");
+        assert!(all_positions(&heard).into_iter().eq(expected), "{first} {then}: {:?}", all_positions(&heard));
+    }
+}
+
+#[test]
 fn the_store_fails_while_joins_wait() {
     let mut talk = stored(&limits(), 6);
     (0..4).for_each(|slot| resume(&mut talk, slot, 20 * u64::from(slot)));
@@ -232,6 +261,24 @@ fn those_who_wait_near_a_place_that_is_read_need_no_turn_of_their_own() {
         assert_eq!(joins, asked);
         talk.reads.retain(|wanted| wanted.count > 0);
     }
+}
+
+#[test]
+fn a_page_that_ends_before_somebodys_place_does_not_tell_how_much_they_have_missed() {
+    let mut talk = stored(&Limits { backfill_entries: 98, ..limits() }, 2);
+    resume(&mut talk, 0, 300);
+    resume(&mut talk, 1, 302);
+    talk.turn();
+    assert_eq!((talk.reads.len(), arrivals(&talk)), (1, (1, 0)));
+    // Its entries are long, and one of three was all that there was room for.
+    let mut pages = talk.read();
+    pages.entries.as_mut().unwrap().truncate(1);
+    assert!(pages.more);
+    talk.bring(pages);
+    let heard = settle(&mut talk, 2, 2);
+    assert_eq!(told(&heard[0][0]), (vec![398, 399, 400], true, false, None, true), "100 are more than are sent");
+    assert_eq!((&heard[1][0]["gap"], &heard[1][0]["missed"]), (&json!(false), &json!(98)));
+    assert!(all_positions(&heard[1]).into_iter().eq(303..=400), "{:?}", all_positions(&heard[1]));
 }
 
 #[test]
@@ -323,4 +370,35 @@ fn a_loss_while_joins_wait() {
     }
     let heard = talk.heard(1);
     assert_eq!((&heard[0]["gap"], &heard[0]["epoch"]), (&json!(true), &json!("000000000000000f")), "{heard:?}");
+}
+
+#[test]
+fn what_is_read_when_something_is_lost_is_told_with_the_gap() {
+    // What is lost, and when the answer to what one of them has asked is made: before that, or behind it.
+    for (upto, is_read_before) in [(410, true), (410, false), (400, true), (400, false)] {
+        let case = format!("up to {upto}, read before: {is_read_before}");
+        let mut talk = stored(&Limits { join_reads: 1, ..limits() }, 3);
+        // One is read for, the others wait for their turn; the last of them has missed nothing.
+        for (slot, after) in [(0, 100), (1, 200)] {
+            resume(&mut talk, slot, after);
+        }
+        join(&mut talk, 2);
+        talk.turn();
+        assert_eq!((talk.reads.len(), arrivals(&talk)), (1, (1, 2)), "{case}");
+        let pages = is_read_before.then(|| talk.read());
+        talk.hub.lost(Epoch(0xf), Position(upto), &mut talk.stage);
+        talk.floor = Position(upto);
+        let pages = pages.unwrap_or_else(|| talk.read());
+        talk.bring(pages);
+        let heard = settle(&mut talk, 3, 1);
+        for (slot, heard) in heard.iter().enumerate() {
+            let gaps = heard.iter().filter(|event| event["type"] == "gap" || event["gap"] == true).count();
+            assert_eq!(gaps, usize::from(slot < 2), "{case}: {slot} of those who have missed something, {heard:?}");
+            assert_eq!(heard[0]["epoch"], "000000000000000f", "{case}: {slot}");
+            let beyond = heard.iter().filter_map(|event| event["position"].as_u64()).max();
+            assert!(beyond <= Some(upto), "{case}: {slot}");
+        }
+        (0..3).for_each(|slot| talk.exit(member(slot)));
+        talk.assert_empty();
+    }
 }

@@ -9,13 +9,14 @@ use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Consumer};
+use tokio::time::timeout;
 
 use super::super::driver::{Failure, Record, Tail};
 use super::digest::DIGEST;
 use super::line::Line;
 use super::{BATCH, MARK, OFFSET, PREFETCH, failure, foreign, no_stream, place, table, word};
 
-/// With the next delivery, all are acknowledged after so long.
+/// All deliveries are acknowledged after so long.
 const LONGEST_OPEN: Duration = Duration::from_secs(1);
 
 /// A stream from a place on, with its marks and digests.
@@ -157,7 +158,16 @@ impl Deliveries {
         Ok(Deliveries { channel, consumer, newest: 0, open: 0, acknowledged_at: Instant::now() })
     }
 
+    /// The next delivery. By then its caller has done with those before.
     pub(super) async fn wait(&mut self) -> Result<Delivery, Failure> {
+        if self.open > 0 {
+            // Perhaps nothing more comes, with which these would be acknowledged.
+            let rest = LONGEST_OPEN.saturating_sub(self.acknowledged_at.elapsed());
+            match timeout(rest, self.consumer.next()).await {
+                Ok(delivery) => return self.taken(delivery),
+                Err(_) => self.acknowledge_all().await?,
+            }
+        }
         let delivery = self.consumer.next().await;
         self.taken(delivery)
     }
@@ -176,11 +186,15 @@ impl Deliveries {
     }
 
     /// Lets the server send more, when half of what it may send has come, and now and then: it gives up a consumer that has
-    /// left anything open for half an hour, in which less may come.
+    /// left anything open for half an hour, in which less may come, or nothing.
     pub(super) async fn acknowledge(&mut self) -> Result<(), Failure> {
         if self.open < PREFETCH / 2 && self.acknowledged_at.elapsed() < LONGEST_OPEN {
             return Ok(());
         }
+        self.acknowledge_all().await
+    }
+
+    async fn acknowledge_all(&mut self) -> Result<(), Failure> {
         (self.open, self.acknowledged_at) = (0, Instant::now());
         let acknowledged = self.channel.basic_ack(self.newest, BasicAckOptions { multiple: true });
         acknowledged.await.map_err(|error| failure(&error))

@@ -5,7 +5,7 @@ mod holes;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::super::brokers::RabbitServer;
 use super::super::contract::keeps_its_promises;
@@ -74,6 +74,14 @@ fn it_may_want_answers() {
             ears.next().await.unwrap();
             sleep(Duration::from_millis(100)).await;
         }
+        // Two that come one behind the other, and then nothing for long.
+        session.publish(&trials::numbered("before", 1)).await.unwrap();
+        trials::read(&mut tail, 1).await;
+        session.publish(&trials::numbered("last", 1)).await.unwrap();
+        trials::read(&mut tail, 1).await;
+        assert!(timeout(Duration::from_secs(6), tail.next()).await.is_err(), "it goes on waiting");
+        session.publish(&trials::numbered("behind", 1)).await.unwrap();
+        trials::read(&mut tail, 1).await;
     });
 }
 
