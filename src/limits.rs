@@ -65,7 +65,8 @@ pub struct Limits {
     pub max_message_bytes: usize,
     /// From the first byte of a message until it is whole; then 1008. So what is begun and left holds memory for no longer.
     pub message_timeout: Duration,
-    /// Silence after which a peer is pinged; after two intervals without any byte it is closed.
+    /// Silence after which a peer is pinged; after two intervals without any byte it is closed, unless it is seen to take what
+    /// was written before the ping.
     pub ping_interval: Duration,
     /// How long we wait for the peer to finish a close that we began, or to read our last bytes.
     pub linger_timeout: Duration,

@@ -18,7 +18,8 @@ use super::transport::{Cut, Transport};
 /// The least rate at which a peer that is to end takes what is left for it. Slower ones would hold their slot for hours.
 const FAREWELL_BYTES_PER_SECOND: usize = 1024;
 
-/// The share of the stall timeout after which it is looked at what the kernel holds. Most sockets take something sooner.
+/// The share of the stall timeout, or of the ping interval, after which it is looked at what the kernel holds. Most sockets
+/// take something, and most peers answer, sooner.
 const LOOK_SHARE: u32 = 8;
 
 /// Names a connection for as long as it lives: a slot of the slab, and a serial that no later tenant of it shares.
@@ -132,7 +133,32 @@ pub enum Sight {
     /// The kernel does not tell.
     Dim,
     /// So many had not been acknowledged.
-    Unacknowledged(u32),
+    Unacknowledged {
+        /// Of what was written before somebody first looked, when somebody last did.
+        bytes: u32,
+        /// What was written since.
+        written: u32,
+    },
+}
+
+impl Sight {
+    /// So much more was written.
+    pub(super) fn grow(&mut self, by: usize) {
+        if let Sight::Unacknowledged { written, .. } = self {
+            *written = written.saturating_add(by as u32);
+        }
+    }
+
+    /// So many are not acknowledged now. Tells how many are that were not when somebody last looked.
+    pub(super) fn update(&mut self, held: Option<u32>) -> usize {
+        let (before, written) = match *self {
+            Sight::Unacknowledged { bytes, written } => (bytes, written),
+            Sight::None | Sight::Dim => (0, 0),
+        };
+        let left = held.map(|held| held.saturating_sub(written));
+        *self = left.map_or(Sight::Dim, |bytes| Sight::Unacknowledged { bytes, written });
+        before.saturating_sub(left.unwrap_or(before)) as usize
+    }
 }
 
 /// What a connection's timer is for.
@@ -146,6 +172,8 @@ pub enum Due {
     Resume,
     /// Nothing more is expected of this connection: close it for this reason, with a farewell if there is one.
     Close(CloseReason),
+    /// It has not answered a ping: close it, unless it is seen to take what was written before that.
+    Doubt,
     /// The kernel has taken nothing for a while: note how much it holds, so that it shows whether the peer takes any of that.
     Look,
     /// The peer has not been seen to take anything for the stall timeout: try to write before believing it, and look again.
@@ -175,7 +203,8 @@ pub struct Connection {
     /// When it was accepted.
     pub opened: Instant,
     /// When the last byte came from the peer, when we began to listen to it again, or when an outbox that it had not taken
-    /// at once was empty; for HTTP also when the last response was queued.
+    /// at once was empty; for HTTP also when the last response was queued. Later by a ping interval each time that the peer
+    /// is seen to be on its way to a ping.
     pub last_heard: Instant,
     /// When the first byte of a WebSocket message, or of a control frame, came that is not whole yet.
     pub message_began: Option<Instant>,
@@ -211,7 +240,8 @@ pub struct Connection {
     pub counted_as: Option<IpAddr>,
     /// A write was tried since the peer last took a byte, without an edge that called for it.
     pub probed: bool,
-    /// What is known of the bytes that the kernel has taken, since it last took some.
+    /// What is known of the bytes that the kernel has taken: since it last took some of those that it had no room for, or
+    /// since the ping that is not answered.
     pub sight: Sight,
 }
 
@@ -314,8 +344,11 @@ impl Connection {
         if self.backed_up {
             // A ping behind bytes that it has not taken would tell nothing, and nor does its silence.
             None
+        } else if self.pinged && self.sight == Sight::None {
+            // Whoever answers has done so by then.
+            Some((self.last_heard + limits.ping_interval + limits.ping_interval / LOOK_SHARE, Due::Look))
         } else if self.pinged {
-            Some((self.last_heard + limits.ping_interval * 2, Due::Close(CloseReason::PingTimeout)))
+            Some((self.last_heard + limits.ping_interval * 2, Due::Doubt))
         } else {
             Some((self.last_heard + limits.ping_interval, Due::Ping))
         }

@@ -282,19 +282,25 @@ impl Connections {
         !self.readable.is_empty() || !self.drained.is_empty() || !self.dirty.is_empty()
     }
 
-    /// Looks at what the kernel holds for a peer. If that is less than it was, it has taken some.
-    pub fn look(&mut self, slot: u32, now: Instant) {
+    /// Looks at what the kernel holds for a peer. If that is less than it was, it has taken some. Tells whether it has.
+    pub fn look(&mut self, slot: u32, now: Instant) -> bool {
         let connection = &mut self.slab[slot as usize];
-        let Some(held) = connection.transport.unacknowledged(self.inquiry.as_mut()) else {
-            connection.sight = Sight::Dim;
-            return;
-        };
-        if let Sight::Unacknowledged(before) = connection.sight
-            && held < before
-        {
-            connection.took((before - held) as usize, self.least_rate, now);
+        let held = connection.transport.unacknowledged(self.inquiry.as_mut());
+        let taken = connection.sight.update(held);
+        if taken > 0 {
+            connection.took(taken, self.least_rate, now);
         }
-        connection.sight = Sight::Unacknowledged(held);
+        taken > 0
+    }
+
+    /// Whether a peer that has not answered a ping has taken some of what was written until then. If so, it has another
+    /// interval for the rest, or if there is none, for its answer.
+    pub fn is_on_its_way(&mut self, slot: u32, limits: &Limits, now: Instant) -> bool {
+        let has_taken = self.look(slot, now);
+        if has_taken {
+            self.slab[slot as usize].last_heard += limits.ping_interval;
+        }
+        has_taken
     }
 
     /// Has the flush step try to write to a socket that has not been reported as writable again.
@@ -399,7 +405,6 @@ impl Connections {
         if connection.outbox.is_empty() {
             connection.last_progress = now;
             connection.probed = false;
-            connection.sight = Sight::None;
         }
         &mut connection.outbox
     }
@@ -427,7 +432,11 @@ impl Connections {
                     let offered = connection.outbox.offered();
                     connection.outbox.advance(taken);
                     connection.took(taken, self.least_rate, now);
-                    connection.sight = Sight::None;
+                    if connection.backed_up {
+                        connection.sight = Sight::None;
+                    } else {
+                        connection.sight.grow(taken);
+                    }
                     *written += taken as u64;
                     // The kernel took less than it was offered: its buffer is full, and an edge will follow.
                     if taken < offered {
@@ -443,6 +452,7 @@ impl Connections {
         connection.writable = !matches!(flushed, Flushed::Blocked);
         if !connection.writable && !connection.backed_up {
             connection.backed_up = true;
+            connection.sight = Sight::None;
             connection.cut = connection.transport.cut();
             if let (Protocol::Http(http), Some(rate)) = (&mut connection.protocol, self.least_rate) {
                 http.pace.fall_behind(rate, now);

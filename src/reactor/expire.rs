@@ -26,14 +26,19 @@ impl Reactor {
         match connection.due(&self.limits) {
             // What has come, and this turn had no time to read, may be what it was given time for: it is looked at first. But
             // whoever sends without end is not waited for without end.
-            Some((at, Due::Ping | Due::SlowHead | Due::Close(_)))
+            Some((at, Due::Ping | Due::SlowHead | Due::Doubt | Due::Close(_)))
                 if connection.listed && now < at + self.limits.handshake_timeout => {}
             Some((at, due)) if at <= now => match due {
                 Due::Resume => self.connections.release(slot, now),
                 Due::Ping => self.ping(id, now),
                 Due::SlowHead => self.refuse_slow_head(id, now),
                 Due::Close(reason) => self.farewell(id, reason),
-                Due::Look => self.connections.look(slot, now),
+                Due::Doubt => {
+                    if !self.connections.is_on_its_way(slot, &self.limits, now) {
+                        self.farewell(id, CloseReason::PingTimeout);
+                    }
+                }
+                Due::Look => _ = self.connections.look(slot, now),
                 Due::Probe => self.connections.probe(slot, now),
                 Due::Drop(reason) => {
                     if matches!(reason, CloseReason::Stalled | CloseReason::TooSlow) {

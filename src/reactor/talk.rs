@@ -19,7 +19,7 @@ use crate::http::{Request, Response};
 use crate::journal;
 use crate::limits::Limits;
 use crate::metrics::{Budget, Metrics, Refusal};
-use crate::net::connection::{ConnectionId, Phase, Protocol};
+use crate::net::connection::{ConnectionId, Phase, Protocol, Sight};
 use crate::net::connections::Connections;
 use crate::ws::frame::{self, Opcode};
 use crate::ws::origin::OriginPolicy;
@@ -280,7 +280,7 @@ impl Reactor {
         if let Protocol::WebSocket(session) = &connection.protocol {
             let mut frame = Vec::new();
             session.ping(&mut frame);
-            connection.pinged = true;
+            (connection.pinged, connection.sight) = (true, Sight::None);
             self.connections.push(id, frame.into(), now);
         } else if let Protocol::Events = &connection.protocol {
             // A comment, which keeps proxies from taking the stream for dead. It needs no answer.

@@ -3,8 +3,12 @@
 //! As with [recalls](super::recall), only so many of these reads are under way at once, and whoever needs another waits for
 //! its turn: so when all come back at once, or somebody comes and goes, no more than that is read and held. The two kinds
 //! have bounds of their own, so that neither waits for the other. A read counts until the last who waits for it is told.
+//!
+//! Whoever joins many rooms waits for them in many rounds, and in each of these all others have a turn as well: so the first
+//! room of everybody comes before the second of anybody, and one who joins one does not wait for all that others join.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -78,11 +82,26 @@ pub(super) struct Arrivals {
     under_way: usize,
     /// Those of them that have come.
     opened: VecDeque<Opened>,
-    /// Who waits until fewer are under way, and for which room, in the order in which they came.
-    queue: BTreeMap<u64, (MemberId, usize, Start)>,
+    /// Who waits until fewer are under way, and for which room, by the number of their turn.
+    queue: BTreeMap<u64, Waiter>,
+    /// The same in the order in which it is their turn: by round, and in each in the order in which they came.
+    rounds: BTreeSet<(u64, u64)>,
     /// The same by what they need.
     queue_by_place: BTreeMap<(usize, Place, u64), (MemberId, Start)>,
+    /// For how many rooms each of them waits.
+    waits: BTreeMap<MemberId, u64>,
+    /// The round of whoever had a turn last.
+    round: u64,
     last_turn: u64,
+}
+
+/// Somebody who waits for a turn.
+#[derive(Debug)]
+struct Waiter {
+    id: MemberId,
+    key: usize,
+    start: Start,
+    round: u64,
 }
 
 impl Arrivals {
@@ -93,6 +112,7 @@ impl Arrivals {
 
     /// Members that wait until fewer are.
     pub(super) fn queued(&self) -> usize {
+        debug_assert_eq!(self.queue.is_empty(), self.waits.is_empty());
         self.queue.len()
     }
 
@@ -104,23 +124,37 @@ impl Arrivals {
 
     fn push(&mut self, id: MemberId, key: usize, start: Start) -> u64 {
         self.last_turn += 1;
-        self.queue.insert(self.last_turn, (id, key, start));
+        let waits = self.waits.entry(id).or_default();
+        let round = self.round + *waits;
+        *waits += 1;
+        self.queue.insert(self.last_turn, Waiter { id, key, start, round });
+        self.rounds.insert((round, self.last_turn));
         self.queue_by_place.insert((key, Place::of(start), self.last_turn), (id, start));
         self.last_turn
     }
 
     /// Somebody does not wait any more.
     pub(super) fn remove(&mut self, turn: u64) {
-        if let Some((_, key, start)) = self.queue.remove(&turn) {
-            self.queue_by_place.remove(&(key, Place::of(start), turn));
-        }
+        self.take(turn);
     }
 
-    fn pop(&mut self) -> Option<(MemberId, usize, Start)> {
-        let (turn, first) = self.queue.pop_first()?;
-        let (_, key, start) = first;
-        self.queue_by_place.remove(&(key, Place::of(start), turn));
-        Some(first)
+    fn take(&mut self, turn: u64) -> Option<Waiter> {
+        let waiter = self.queue.remove(&turn)?;
+        self.rounds.remove(&(waiter.round, turn));
+        self.queue_by_place.remove(&(waiter.key, Place::of(waiter.start), turn));
+        if let Entry::Occupied(mut waits) = self.waits.entry(waiter.id) {
+            *waits.get_mut() -= 1;
+            if *waits.get() == 0 {
+                waits.remove();
+            }
+        }
+        Some(waiter)
+    }
+
+    fn pop(&mut self) -> Option<Waiter> {
+        let &(round, turn) = self.rounds.first()?;
+        self.round = round;
+        self.take(turn)
     }
 
     /// Takes out those whom a read at this place serves.
@@ -208,7 +242,7 @@ impl Hub {
             if self.arrivals.under_way >= self.bounds.join_reads {
                 return;
             }
-            let Some((id, key, start)) = self.arrivals.pop() else { return };
+            let Some(Waiter { id, key, start, .. }) = self.arrivals.pop() else { return };
             self.stand(id, key, Standing::Joining(start));
             self.feed(id, stage, commands);
         }

@@ -164,7 +164,7 @@ impl Hub {
         &mut self,
         (id, purpose): (MemberId, Purpose),
         room: &RoomName,
-        pages: Pages,
+        pages: &Pages,
         stage: &mut S,
         commands: &mut Vec<Command>,
     ) {
@@ -175,20 +175,24 @@ impl Hub {
         if !self.by_name.contains_key(room) {
             return;
         }
-        match (purpose, pages.entries) {
+        let (request, answer, entries) = match (&purpose, &pages.entries) {
+            (Purpose::History, Err(error)) => return Self::refuse_read(id, "history", room, *error, stage),
+            (Purpose::Search { .. }, Err(error)) => return Self::refuse_read(id, "search", room, *error, stage),
             (Purpose::History, Ok(entries)) => {
-                let entries = Said::all_within(&entries);
-                stage.send(id, framed::<S>(&Reply::History { room: room.as_str(), entries, more: pages.more }));
+                let (count, entries, more) = (entries.len(), Said::all_within(entries), pages.more);
+                ("history", framed::<S>(&Reply::History { room: room.as_str(), entries, more }), count)
             }
             (Purpose::Search { query }, Ok(entries)) => {
                 let none = Vec::new();
                 let matches = pages.matches.iter().chain(std::iter::repeat(&none));
                 let hits = entries.iter().zip(matches).map(|(entry, matches)| Hit::new(entry, matches)).collect();
-                let reply = Reply::Found { room: room.as_str(), query: &query, entries: hits, more: pages.more };
-                stage.send(id, framed::<S>(&reply));
+                let reply = Reply::Found { room: room.as_str(), query, entries: hits, more: pages.more };
+                ("search", framed::<S>(&reply), 0)
             }
-            (Purpose::History, Err(error)) => Self::refuse_read(id, "history", room, error, stage),
-            (Purpose::Search { .. }, Err(error)) => Self::refuse_read(id, "search", room, error, stage),
+        };
+        // It has asked for several pages at once, and they may be large: they are not all to wait for it.
+        if !stage.offer(id, &answer, entries) {
+            Self::refuse_answer(id, request, room, stage);
         }
     }
 }

@@ -120,10 +120,7 @@ impl Hub {
                 let key = self.joined_room(id, room)?;
                 self.may_read(id)?;
                 let (before, limit) = self.window(*before, *limit);
-                self.history(id, key, before, limit, stage, commands).map_err(|OutboxFull| {
-                    let message = "take what you have been sent, then ask again";
-                    Refusal::new(Code::Busy, message).again_in(Duration::from_secs(1))
-                })
+                self.history(id, key, before, limit, stage, commands).map_err(|OutboxFull| outbox_full())
             }
             Request::Search { room, query, before, limit } => {
                 let key = self.joined_room(id, room)?;
@@ -395,6 +392,17 @@ impl Hub {
         let about = Subject { request: Some(request), room: Some(room.as_str()), nonce: None };
         Self::refuse(id, about, &bad_search(error), stage);
     }
+
+    /// What a member asked for by `request` has been read, and it has not taken what it was sent before.
+    pub(super) fn refuse_answer<S: Stage>(id: MemberId, request: &'static str, room: &RoomName, stage: &mut S) {
+        let about = Subject { request: Some(request), room: Some(room.as_str()), nonce: None };
+        Self::refuse(id, about, &outbox_full(), stage);
+    }
+}
+
+/// A member that has not taken what it was sent is not answered more.
+fn outbox_full() -> Refusal {
+    Refusal::new(Code::Busy, "take what you have been sent, then ask again").again_in(Duration::from_secs(1))
 }
 
 fn too_fast(wait: Duration) -> Refusal {

@@ -178,7 +178,7 @@ impl Hub {
         }
         let Pending { room, whom, .. } = self.reads.remove(place);
         match whom {
-            Whom::Member(id, purpose) => self.take_asked((id, purpose), &room, pages, stage, commands),
+            Whom::Member(id, purpose) => self.take_asked((id, purpose), &room, &pages, stage, commands),
             Whom::Joining(opening) => self.take_opening(opening, (place, serial), pages),
             Whom::Behind(recall) => self.take_recall(&recall, (place, serial), room, pages, stage, commands),
         }

@@ -120,7 +120,10 @@ fn what_has_come_is_read_before_anybody_is_told_that_it_did_not_come_in_time() {
         stand.send(&peer, before);
         stand.settle();
         let end = stand.now + time;
-        stand.pass(time - Duration::from_secs(1));
+        // A ping comes after half of the time, and is taken at once.
+        stand.pass(time / 2 + Duration::from_secs(1));
+        stand.take(&peer, usize::MAX);
+        stand.pass(time / 2 - Duration::from_secs(2));
         stand.take(&peer, usize::MAX);
         stand.now = end + Duration::from_millis(50);
         for _ in 0..3 {
@@ -286,6 +289,45 @@ fn who_takes_what_the_kernel_holds_is_not_stalled() {
         };
         assert!(ended.is_some_and(|ended| when.contains(&ended)), "{name}, a member: {is_member}, after {ended:?} s");
         assert_eq!(stand.metric(&format!("chat_closes_total{{reason=\"{why}\"}}")), 1, "{name}, a member: {is_member}");
+    }
+}
+
+/// All that was written for it is the kernel's, so nothing is seen to wait; and it comes to a ping only after that.
+#[test]
+fn who_is_still_taking_what_the_kernel_holds_need_not_answer_a_ping() {
+    let limits = Limits { ping_interval: Duration::from_secs(10), ..Limits::default() };
+    let second = Duration::from_secs(1);
+    // bytes held at first; bytes taken, and said by another, in each second; until when a ping is not answered
+    for (name, held, bytes, said, expected) in [
+        ("a line that moves", 50_000, 300, 0, None),
+        ("and has more written to it", 50_000, 300, 100, None),
+        ("and even more than it takes", 50_000, 300, 350, None),
+        ("not at all", 50_000, 0, 0, Some(20..22)),
+        ("not at all, and has more written to it", 50_000, 0, 100, Some(20..22)),
+        ("all taken at once", 50_000, 100_000, 0, Some(20..22)),
+        ("all taken at once, and what follows", 50_000, 100_000, 100, Some(30..32)),
+        ("taken for a while", 50_000, 1_600, 0, Some(50..52)),
+    ] {
+        let mut stand = Stand::new(limits.clone());
+        let (slow, speaker) = (stand.member(WIDE), stand.member(WIDE));
+        stand.say(&speaker, &"x".repeat(held));
+        stand.turn();
+        let began = stand.now;
+        while stand.connection(&slow).is_some_and(Connection::is_open) && stand.now < began + 150 * second {
+            stand.take(&slow, bytes);
+            if said > 0 {
+                stand.say(&speaker, &"x".repeat(said));
+            }
+            stand.pass(second);
+            assert!(stand.connection(&slow).is_none_or(|connection| !connection.backed_up), "{name}");
+            stand.take(&speaker, usize::MAX);
+            stand.send(&speaker, masked(0x8a, b""));
+        }
+        let ended = (!stand.connection(&slow).is_some_and(Connection::is_open)).then(|| (stand.now - began).as_secs());
+        match expected {
+            None => assert_eq!(ended, None, "{name}"),
+            Some(when) => assert!(ended.is_some_and(|ended| when.contains(&ended)), "{name}: after {ended:?} s"),
+        }
     }
 }
 

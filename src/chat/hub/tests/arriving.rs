@@ -402,3 +402,32 @@ fn what_is_read_when_something_is_lost_is_told_with_the_gap() {
         talk.assert_empty();
     }
 }
+
+#[test]
+fn who_joins_many_rooms_lets_others_have_their_turn() {
+    let rooms: Vec<String> = (0..20).map(|number| format!("r{number}")).collect();
+    let entries = rooms.iter().zip(1..).flat_map(|(room, at)| former(room, at..=at)).collect();
+    let limits = Limits { join_reads: 1, ..limits() };
+    let mut talk = Talk::stored(&limits, entries);
+    for slot in 0..3 {
+        talk.hello(slot, "Ann");
+    }
+    let join = |talk: &mut Talk, slot, room: &str| talk.ask(slot, json!({"type": "join", "room": room}));
+    rooms[..10].iter().for_each(|room| join(&mut talk, 0, room));
+    rooms[10..13].iter().for_each(|room| join(&mut talk, 1, room));
+    let mut order = Vec::new();
+    for reads in 0..14 {
+        if reads == 3 {
+            join(&mut talk, 2, &rooms[19]);
+        }
+        talk.turn();
+        let pages = talk.read();
+        talk.bring(pages);
+        talk.turn();
+        for slot in 0..3 {
+            order.extend(talk.heard(slot).iter().filter(|event| event["type"] == "joined").map(|_| slot));
+        }
+    }
+    assert_eq!(order, [0, 0, 1, 0, 1, 2, 0, 1, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(arrivals(&talk), (0, 0));
+}

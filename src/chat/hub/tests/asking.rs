@@ -83,6 +83,37 @@ fn history_and_search_when_the_store_fails() {
     talk.assert_empty();
 }
 
+/// It asks for much at once and takes nothing.
+#[test]
+fn what_is_read_for_a_member_whose_outbox_is_full_is_refused() {
+    for request in ["history", "search"] {
+        let limits = Limits { outbox_high_water_bytes: 500, tail_entries: 1, ..limits() };
+        let mut talk = Talk::stored(&limits, former("a", 1..=20));
+        talk.hello(0, "Ann");
+        talk.ask(0, json!({"type": "join", "room": "a"}));
+        talk.settle();
+        talk.drain(member(0));
+        talk.heard(0);
+        let told = ["answer", "answer", "busy", "busy"];
+        for _ in 0..2 {
+            for _ in told {
+                talk.ask(0, json!({"type": request, "room": "a", "before": 10, "query": "text", "limit": 2}));
+            }
+            for expected in told {
+                let pages = talk.read();
+                talk.bring(pages);
+                let event = talk.next(0);
+                let is_busy = event["code"] == "busy" && event["request"] == request && event["retry_ms"].is_u64();
+                assert_eq!(is_busy, expected == "busy", "{request}: {event}");
+            }
+            // It takes everything, and asks again.
+            talk.drain(member(0));
+        }
+        talk.exit(member(0));
+        talk.assert_empty();
+    }
+}
+
 #[test]
 fn only_so_much_of_what_all_ask_is_read_at_once() {
     for (request, index) in [("history", 2), ("search", 3)] {
