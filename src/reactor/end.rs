@@ -88,7 +88,8 @@ impl Reactor {
 
     /// Queues the last words of all who end in this turn.
     pub(super) fn carry_out_farewells(&mut self, now: Instant) {
-        for Farewell { id, reason, reply } in std::mem::take(&mut self.farewells) {
+        let mut farewells = VecDeque::from(std::mem::take(&mut self.farewells));
+        while let Some(Farewell { id, reason, reply }) = farewells.pop_front() {
             let Some(connection) = self.connections.get_mut(id) else { continue };
             // Nor has anything to be said to whoever has asked meanwhile: it ends when it has its response.
             if !connection.is_open() || is_busy(&connection.protocol) {
@@ -109,7 +110,9 @@ impl Reactor {
                 (Protocol::WebSocket(session), Some((code, text))) => {
                     let mut frame = Vec::new();
                     session.close(code, text, &mut frame);
-                    frame.into()
+                    // Whoever has closed in this turn as well is answered, and hears no other reason.
+                    let mut its_own = || farewells.iter_mut().filter(|it| it.id == id).find_map(|it| it.reply.take());
+                    if frame.is_empty() { its_own().unwrap_or_default() } else { frame.into() }
                 }
                 _ => reply.unwrap_or_default(),
             };

@@ -28,10 +28,11 @@
 //! the instance that comes back with it. And all brokers here tell of their restarts, since one that loses something and
 //! does not is found out by those alone who knew what it had.
 //!
-//! A failure prints its seed. `CHAT_SIM_SEED` runs that one, `CHAT_SIM_RUNS` so many of them, `CHAT_SIM_STEPS` with so many
-//! steps each: `CHAT_SIM_SEED=7 cargo nextest run --lib simulation`.
+//! A failure prints its seed. `CHAT_SIM_SEED` runs that one, `CHAT_SIM_RUNS` so many from there or from the first,
+//! `CHAT_SIM_STEPS` with so many steps each: `CHAT_SIM_SEED=7 cargo nextest run --lib simulation`.
 
 mod common;
+mod ghost;
 mod line;
 mod listener;
 mod member_raw;
@@ -71,7 +72,9 @@ fn number(name: &str) -> Option<u64> {
 
 /// Runs all seeds; if these are the usual ones, they must have seen what `least` counts of each kind.
 fn run_all(under: Under, is_lively: impl Fn(&Tally) -> bool) {
-    let seeds = number("CHAT_SIM_SEED").map_or(0..number("CHAT_SIM_RUNS").unwrap_or(RUNS), |seed| seed..seed + 1);
+    let (seed, runs) = (number("CHAT_SIM_SEED"), number("CHAT_SIM_RUNS"));
+    let first = seed.unwrap_or(0);
+    let seeds = first..first + runs.unwrap_or(if seed.is_some() { 1 } else { RUNS });
     let steps = number("CHAT_SIM_STEPS").unwrap_or(STEPS);
     let is_usual = seeds.end - seeds.start >= RUNS && steps >= STEPS;
     let mut tally = Tally::default();

@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::chat::dialect::{Dialect, Message};
 use crate::chat::entry::{MemberId, RoomName, SearchError, Timestamp};
-use crate::chat::hub::{Command, Hub, Intake, Moment, Pages, Stage, Start, Trouble, Wanted};
+use crate::chat::hub::{Command, Intake, Moment, Pages, Stage, Start, Trouble, Wanted};
 use crate::chat::v1;
 use crate::close::CloseReason;
 use crate::http::forwarded::{self, Client};
@@ -181,7 +181,7 @@ impl Reactor {
         let mut stage = Outboxes { connections: &mut self.connections, metrics: &mut self.metrics, now };
         match message {
             Message::Text(text) => self.hub.request(member, text, moment, &mut stage, &mut self.scratch.commands),
-            Message::Binary(_) => Hub::refuse_binary(member, &mut stage),
+            Message::Binary(_) => self.hub.refuse_binary(member, &mut stage),
         }
         self.obey(now);
     }

@@ -1,6 +1,7 @@
 //! What one client could do to the others, step by step: the real reactor with sockets that exist in memory, a clock that
 //! moves when the test says so, and turns that are counted.
 
+mod heirs;
 mod shares;
 mod slow;
 

@@ -269,6 +269,10 @@ impl Hub {
     /// A life of the journal is over. Whoever waits for more of it waits in vain.
     pub(super) fn lose_ahead(&mut self, former: Epoch) {
         let present = self.journaled.epoch;
+        if former != present {
+            // What has come for them is of that life, and they have not gone on yet.
+            self.ahead.settled.iter_mut().for_each(|(_, start)| *start = Start::Lost);
+        }
         self.settle_ahead(|waiting| (waiting.epoch == former && former != present).then_some(Vain::Ended));
     }
 

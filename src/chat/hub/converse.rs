@@ -45,7 +45,8 @@ pub struct Moment {
 }
 
 impl Hub {
-    /// Takes a text frame of a member of chat.v1.
+    /// Takes a text frame of a member of chat.v1. What comes from a connection whose place was taken, and that does not know
+    /// it yet, means nothing any more.
     pub fn request<S: Stage>(
         &mut self,
         id: MemberId,
@@ -54,6 +55,9 @@ impl Hub {
         stage: &mut S,
         commands: &mut Vec<Command>,
     ) {
+        if self.member(id).is_none() {
+            return;
+        }
         let request = match v1::parse(frame) {
             Ok(request) => request,
             Err(BadFrame { code, message }) => {
@@ -66,7 +70,10 @@ impl Hub {
     }
 
     /// Tells a member of chat.v1 that it speaks in text alone.
-    pub fn refuse_binary<S: Stage>(id: MemberId, stage: &mut S) {
+    pub fn refuse_binary<S: Stage>(&self, id: MemberId, stage: &mut S) {
+        if self.member(id).is_none() {
+            return;
+        }
         let refusal = Refusal::new(Code::BadFrame, "chat.v1 speaks in text frames");
         Self::refuse(id, Subject::default(), &refusal, stage);
     }

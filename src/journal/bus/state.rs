@@ -34,11 +34,12 @@ pub(super) struct State {
     /// The life that is to be published in, if the log does not show a higher one.
     pub(super) life: Option<Stamp>,
     pub(super) key: Option<[u8; 32]>,
-    /// The mark with which the session began, as long as it has not come back.
+    /// The mark with which the session began, as long as neither it nor one behind it has come back.
     pub(super) opening: Option<DraftId>,
     /// The last question whether we are level, for which no mark has been published.
     pub(super) question: Option<u64>,
-    /// The number of the mark that answers a question when it comes back, and the question.
+    /// The number of the mark that answers a question when it comes back, or something that we published behind it, and the
+    /// question.
     pub(super) asked: Option<(u64, u64)>,
     /// A mark is to be published.
     pub(super) is_mark_due: bool,

@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde::Serialize;
 
 use crate::chat::dialect::EventId;
-use crate::chat::entry::{Entry, Position, Range, RoomName};
+use crate::chat::entry::{Entry, Epoch, Position, Range, RoomName};
 use crate::chat::hub::Looked;
 use crate::chat::v1::{self, Said};
 use crate::http::{Request, Response};
@@ -25,6 +25,8 @@ const TICKET: u64 = 1 << 63;
 pub(super) struct Reading {
     pub(super) asker: Asker,
     since: Since,
+    /// The life of the journal in which it was asked for: its positions are of that, even if another has begun meanwhile.
+    epoch: Epoch,
     /// What was the present when it was asked for, unless something before a place that was named is wanted.
     upto: Option<Position>,
 }
@@ -52,6 +54,8 @@ struct Part<'a> {
     more: bool,
     /// Entries up to here may be kept nowhere.
     floor: Position,
+    /// The life of the journal to which the positions belong.
+    epoch: Epoch,
     /// It reaches up to here, unless it is cut off before: the present, if that is what was asked for.
     upto: Option<Position>,
 }
@@ -135,7 +139,7 @@ impl Reactor {
             return Some(unavailable("Too many clients do not take what they have asked for."));
         }
         let Wanted { room, before, limit } = wanted;
-        let upto = self.hub.position();
+        let (upto, epoch) = (self.hub.position(), self.hub.epoch());
         let range = match since {
             Since::Unsaid => Range::Before(before.unwrap_or(upto.next())),
             Since::Position(after) => Range::After { after, upto },
@@ -144,23 +148,23 @@ impl Reactor {
         };
         let upto = before.is_none().then_some(upto);
         if let Some(Looked { entries, more, floor }) = self.hub.look(&room, &range, limit) {
-            return Some(self.messages(&room, Part { entries: &entries, more, floor, upto }, since));
+            return Some(Self::messages(&room, Part { entries: &entries, more, floor, epoch, upto }, since));
         }
         self.desk.next_read = (self.desk.next_read + 1) % TICKET;
         let ticket = TICKET | self.desk.next_read;
-        self.desk.reads.insert(ticket, Reading { asker, since, upto });
+        self.desk.reads.insert(ticket, Reading { asker, since, epoch, upto });
         self.desk.under_way += 1;
         self.journal.read(Read { ticket, room, range, limit, max_bytes, count: 0 });
         None
     }
 
     /// A part of a room as it is told to whoever has heard everything up to `since`.
-    fn messages(&self, room: &RoomName, part: Part<'_>, since: Since) -> Response {
-        let Part { entries, more, floor, upto } = part;
+    fn messages(room: &RoomName, part: Part<'_>, since: Since) -> Response {
+        let Part { entries, more, floor, epoch, upto } = part;
         let cut_off_at = entries.last().filter(|_| more && since != Since::Unsaid).map(|last| last.position);
         let messages = Messages {
             room: room.as_str(),
-            epoch: self.hub.epoch().to_string(),
+            epoch: epoch.to_string(),
             position: cut_off_at.or(upto).map(|Position(position)| position),
             entries: Said::all_within(entries),
             gap: since.is_gap(floor),
@@ -175,10 +179,10 @@ impl Reactor {
             return false;
         }
         self.desk.under_way -= 1;
-        if let Some(Reading { asker, since, upto }) = self.desk.reads.remove(&page.ticket) {
+        if let Some(Reading { asker, since, epoch, upto }) = self.desk.reads.remove(&page.ticket) {
             let (more, floor) = (page.more, page.floor);
             let response = match &page.entries {
-                Ok(entries) => self.messages(&page.room, Part { entries, more, floor, upto }, since),
+                Ok(entries) => Self::messages(&page.room, Part { entries, more, floor, epoch, upto }, since),
                 Err(_) => unavailable("The history cannot be read now."),
             };
             self.answer_later(&asker, response, now);

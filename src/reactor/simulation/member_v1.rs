@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use crate::chat::identity::Identities;
 use crate::net::connection::ConnectionId;
 
+use super::ghost::Ghost;
 use super::line::{Heard, Line, Socket, Temper, masked};
 use super::oracle::{ROOMS, room_name};
 use super::scene::Scene;
-use super::seat::{Seat, Standing};
+use super::seat::Seat;
 
 /// So much may be unconfirmed before it says nothing new, so that all of it can be said again within its rate.
 const UNCONFIRMED: usize = 12;
@@ -29,8 +30,8 @@ pub(super) struct Page {
     known_in: String,
     connection: Option<Connection>,
     retry_at: Instant,
-    /// The connection that it has left behind after it was welcome there, and that the server may still have.
-    ghost: Option<((usize, u32), ConnectionId)>,
+    /// The connections on which it was welcome in its session, and that it has left: the server may still have one.
+    left: Vec<((usize, u32), ConnectionId)>,
     pub(super) seats: [Seat; ROOMS],
     /// What it has said and did not hear, in the order in which it was said.
     unconfirmed: Vec<Saying>,
@@ -80,8 +81,8 @@ impl Page {
         let known_in = tab_of.map(|other| other.known_in.clone()).unwrap_or_default();
         let person = tab_of.and_then(|other| other.person.clone());
         let seats = std::array::from_fn(|room| Seat::new(room, now));
-        let (connection, session, unconfirmed, ghost) = (None, None, Vec::new(), None);
-        Page { number, name, person, session, known_in, connection, retry_at: now, ghost, seats, unconfirmed, said: 0 }
+        let (connection, session, unconfirmed, left) = (None, None, Vec::new(), Vec::new());
+        Page { number, name, person, session, known_in, connection, retry_at: now, left, seats, unconfirmed, said: 0 }
     }
 
     pub(super) fn act(&mut self, scene: &mut Scene) {
@@ -116,7 +117,7 @@ impl Page {
             }
         }
         if self.connection.as_ref().is_some_and(|connection| connection.socket.line.is_over()) {
-            self.disconnect(scene).into_iter().for_each(|line| line.hang_up(scene));
+            self.disconnect(scene).into_iter().for_each(|socket| socket.line.hang_up(scene));
         }
     }
 
@@ -137,13 +138,17 @@ impl Page {
         self.connection.as_ref().expect("it is connected").socket.line.at.0
     }
 
-    /// Forgets the connection, and returns its line.
-    fn disconnect(&mut self, scene: &mut Scene) -> Option<Line> {
+    /// Forgets the connection, and returns its socket.
+    fn disconnect(&mut self, scene: &mut Scene) -> Option<Socket> {
         let connection = self.connection.take()?;
+        if connection.is_welcome {
+            let Line { at, id, .. } = connection.socket.line;
+            self.left.push((at, id));
+        }
         self.seats.iter_mut().for_each(Seat::lose);
         self.unconfirmed.iter_mut().for_each(|saying| saying.is_under_way = false);
         self.retry_at = self.retry_at.max(scene.later(Duration::from_secs(4)));
-        Some(connection.socket.line)
+        Some(connection.socket)
     }
 
     fn ask(&mut self, request: &Value) {
@@ -166,10 +171,10 @@ impl Page {
                     self.say(room, scene);
                 }
             }
-            90..200 if self.seats[room].standing == Standing::Out => self.join(room, scene),
+            90..200 if self.seats[room].is_out() => self.join(room, scene),
             200..206 if is_in && may_leave => {
-                self.seats[room].leave();
-                self.ask(&json!({"type": "leave", "room": room_name(room)}));
+                let request = self.seats[room].leave();
+                self.ask(&request);
             }
             206..216 if is_in => self.ask(&json!({"type": "typing", "room": room_name(room)})),
             216..218 => {
@@ -187,6 +192,19 @@ impl Page {
                 connection.search = Some(room);
                 let word = format!("n{}", scene.rng.usize(..8));
                 self.ask(&json!({"type": "search", "room": room_name(room), "query": word}));
+            }
+            242..246 if is_in && may_leave => {
+                let request = self.seats[room].leave();
+                self.ask(&request);
+                self.join(room, scene);
+            }
+            246..270 if self.seats[room].is_joining() => {
+                scene.tally.withdrawn += 1;
+                let request = self.seats[room].leave();
+                self.ask(&request);
+                if scene.rng.bool() {
+                    self.join(room, scene);
+                }
             }
             236..242 if self.said > 0 => {
                 // It has forgotten that this was confirmed.
@@ -221,12 +239,10 @@ impl Page {
                 connection.has_closed = true;
             }
             8..12 => {
-                // The network is gone, and the server does not know: its connection is a ghost.
-                let was_welcome = connection.is_welcome;
-                let Some(ghost) = self.disconnect(scene) else { return };
-                if was_welcome {
-                    self.ghost = Some((ghost.at, ghost.id));
-                }
+                // It has lost its network, and the server does not know: its connection is a ghost.
+                let was_welcome = connection.is_welcome && !connection.has_closed;
+                let Some(socket) = self.disconnect(scene) else { return };
+                let ghost = if was_welcome { Ghost::of_welcome(socket, scene) } else { Ghost::gone(socket) };
                 scene.ghosts.push(ghost);
             }
             12..30 => line.temper = Temper::any(&mut scene.rng),
@@ -243,7 +259,7 @@ impl Page {
     /// Sits down everywhere.
     fn take_seats(&mut self, scene: &mut Scene) {
         for room in 0..ROOMS {
-            if self.seats[room].standing == Standing::Out && scene.now >= self.seats[room].retry_at {
+            if self.seats[room].is_out() && scene.now >= self.seats[room].retry_at {
                 self.join(room, scene);
             }
         }
@@ -346,9 +362,6 @@ impl Page {
                 && signed_here.recognise(token).is_some()
             {
                 assert_eq!(*id, person.0, "it is the same person");
-            } else {
-                // Nobody answers any more what it has said as somebody else.
-                self.ghost = None;
             }
         } else if let Some(former) = &self.person
             && (truth.keeps || self.known_in == truth.epoch)
@@ -358,10 +371,11 @@ impl Page {
         let session = text(&welcome["session"]);
         if self.session.as_ref() == Some(&session) {
             scene.tally.takeovers += 1;
-            let ghost = self.ghost.take_if(|(ghost, _)| ghost.0 == at.0);
-            let is_there = ghost.is_some_and(|(at, id)| scene.is_open(at, id));
-            assert!(!is_there, "the connection whose place it has taken goes on: {self:?}");
+            let goes_on = self.left.iter().find(|(at, id)| scene.is_open(*at, *id));
+            assert_eq!(goes_on, None, "the connection whose place it has taken goes on: {self:?}");
         }
+        // Those of another session may be there still, and nobody will take their place.
+        self.left.clear();
         (self.person, self.session) = (Some(person), Some(session));
         self.known_in = scene.truths[at.0].epoch.clone();
     }
@@ -388,7 +402,9 @@ impl Page {
     fn refused(&mut self, error: &Value, room: Option<usize>, scene: &mut Scene) {
         let code = error["code"].as_str().expect("a code");
         let retry_at = scene.now + Duration::from_millis(error["retry_ms"].as_u64().unwrap_or(0));
-        assert!(matches!(code, "too_fast" | "busy" | "unavailable"), "{error}");
+        let is_of_seat = matches!((&error["request"], code), (request, "already_joined") if request == "join")
+            || matches!((&error["request"], code), (request, "not_joined") if request == "leave");
+        assert!(is_of_seat || matches!(code, "too_fast" | "busy" | "unavailable"), "{error}");
         assert!(code != "unavailable" || scene.truths[self.place()].keeps, "{error}");
         scene.tally.refused += 1;
         let connection = self.connection.as_mut().expect("it hears");
@@ -455,7 +471,7 @@ impl Page {
     }
 
     pub(super) fn cut(&mut self, scene: &mut Scene) {
-        self.disconnect(scene).iter_mut().for_each(|line| line.cut(scene));
+        self.disconnect(scene).iter_mut().for_each(|socket| socket.line.cut(scene));
     }
 
     /// Cuts its connection if that would not last.

@@ -20,6 +20,7 @@ use crate::site::{Root, Site};
 use crate::ws::origin::OriginPolicy;
 
 use super::common::Common;
+use super::ghost::Ghost;
 use super::line::{Line, Temper};
 use super::oracle::Truth;
 use crate::reactor::talk::Gate;
@@ -55,6 +56,8 @@ pub(super) struct Tally {
     pub(super) found: u64,
     pub(super) refused: u64,
     pub(super) takeovers: u64,
+    /// Members that left a room before they were let in.
+    pub(super) withdrawn: u64,
     pub(super) fell_behind: u64,
     pub(super) drained: u64,
     pub(super) posts: u64,
@@ -97,6 +100,7 @@ impl Tally {
         self.found += other.found;
         self.refused += other.refused;
         self.takeovers += other.takeovers;
+        self.withdrawn += other.withdrawn;
         self.fell_behind += other.fell_behind;
         self.drained += other.drained;
         self.posts += other.posts;
@@ -123,7 +127,7 @@ impl Tally {
     pub(super) fn is_lively(&self) -> bool {
         let often = [self.heard, self.said, self.resumed, self.posts, self.responses, self.histories];
         let seen = [self.gaps, self.takeovers, self.fell_behind, self.drained, self.streams_resumed, self.pictures];
-        let refused = [self.repeats, self.full, self.late_heads, self.refused, self.kills];
+        let refused = [self.repeats, self.full, self.late_heads, self.refused, self.kills, self.withdrawn];
         often.iter().all(|count| *count > 100) && seen.iter().chain(&refused).all(|count| *count > 0)
     }
 
@@ -156,7 +160,7 @@ pub(super) struct Scene {
     pub(super) truths: Vec<Truth>,
     pub(super) tally: Tally,
     /// Connections whose clients are gone, of which the server does not know.
-    pub(super) ghosts: Vec<Line>,
+    pub(super) ghosts: Vec<Ghost>,
     /// Every connection of which there is something left.
     wires: Vec<(usize, Weak<RefCell<Wire>>)>,
     /// Nobody begins anything new, everybody reads, and the store works.

@@ -1,6 +1,6 @@
 //! What a member of chat.v1 knows of one room: what was said, and who is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -12,7 +12,8 @@ use super::scene::Scene;
 #[derive(Debug)]
 pub(super) struct Seat {
     room: usize,
-    pub(super) standing: Standing,
+    /// What it has asked for and waits for, in this order: all is answered at once, but for a join that is let in later.
+    asks: VecDeque<Ask>,
     /// Where it resumes: the position it has heard, and the epoch of that.
     resume: Option<(u64, String)>,
     /// The instance that told it so.
@@ -24,62 +25,102 @@ pub(super) struct Seat {
     pub(super) retry_at: Instant,
 }
 
-/// Whether it is in.
+/// What a member asks about its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// It is not.
-    Out,
-    /// It has asked, and resumes behind a position of an epoch.
-    Joining { after: Option<(u64, String)>, asked: Asked },
-    /// It is.
-    In,
-    /// It wants out.
-    Leaving,
+enum Ask {
+    /// To be let in, behind a position of an epoch.
+    Join { after: Option<(u64, String)>, asked: Asked, answer: Answer },
+    /// To be let out.
+    Leave,
+}
+
+/// Whether a join was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// That is not known.
+    Unknown,
+    /// It was not, since what was asked behind it has been answered.
+    Accepted,
+}
+
+impl Ask {
+    fn is_join(&self, expected: Answer) -> bool {
+        matches!(self, Ask::Join { answer, .. } if *answer == expected)
+    }
 }
 
 impl Seat {
     pub(super) fn new(room: usize, now: Instant) -> Seat {
         let (resume, view, people) = (None, None, BTreeMap::new());
-        Seat { room, standing: Standing::Out, resume, known_at: 0, view, people, count: 0, retry_at: now }
+        Seat { room, asks: VecDeque::new(), resume, known_at: 0, view, people, count: 0, retry_at: now }
     }
 
+    /// It is in, and stays.
     pub(super) fn is_in(&self) -> bool {
-        self.standing == Standing::In
+        self.view.is_some() && self.asks.is_empty()
+    }
+
+    /// It is not in, and does not want to be.
+    pub(super) fn is_out(&self) -> bool {
+        self.view.is_none() && self.asks.is_empty()
+    }
+
+    /// It waits to be let in.
+    pub(super) fn is_joining(&self) -> bool {
+        self.view.is_none() && self.asks.len() == 1
     }
 
     /// Asks to be let in; the request.
     pub(super) fn join(&mut self, truth: &Truth, begins_anew: bool, now: Instant) -> Value {
         self.resume.take_if(|_| begins_anew);
-        self.standing = Standing::Joining { after: self.resume.clone(), asked: truth.asked(now) };
+        let (after, asked) = (self.resume.clone(), truth.asked(now));
+        self.asks.push_back(Ask::Join { after, asked, answer: Answer::Unknown });
         let (after, epoch) = self.resume.clone().unzip();
         json!({"type": "join", "room": room_name(self.room), "after": after, "epoch": epoch})
     }
 
-    /// It has asked to be let out.
-    pub(super) fn leave(&mut self) {
-        self.standing = Standing::Leaving;
+    /// Asks to be let out; the request.
+    pub(super) fn leave(&mut self) -> Value {
+        self.asks.push_back(Ask::Leave);
+        json!({"type": "leave", "room": room_name(self.room)})
     }
 
     /// The connection is gone.
     pub(super) fn lose(&mut self) {
-        self.standing = Standing::Out;
+        self.asks.clear();
+        self.get_up();
+    }
+
+    fn get_up(&mut self) {
         self.view = None;
         self.people.clear();
     }
 
     pub(super) fn refused(&mut self, error: &Value, retry_at: Instant) {
         self.retry_at = retry_at;
-        self.standing = match self.standing {
-            Standing::Joining { .. } => Standing::Out,
-            Standing::Leaving => Standing::In,
-            Standing::In | Standing::Out => panic!("{error} to nothing"),
+        let is_it = |ask: &Ask| match error["request"].as_str() {
+            Some("join") => ask.is_join(Answer::Unknown),
+            _ => *ask == Ask::Leave,
         };
+        let Some(place) = self.asks.iter().position(is_it) else { panic!("{error} to nothing: {self:?}") };
+        self.asks.remove(place);
+        // What was asked before it was not refused.
+        for ask in self.asks.range_mut(..place) {
+            if let Ask::Join { answer, .. } = ask {
+                *answer = Answer::Accepted;
+            }
+        }
+        let is_there = self.view.is_some() || place > 0;
+        match error["code"].as_str() {
+            Some("already_joined") => assert!(is_there, "{error}: {self:?}"),
+            Some("not_joined") => assert!(!is_there, "{error}: {self:?}"),
+            _ => {}
+        }
     }
 
     pub(super) fn joined(&mut self, joined: &Value, place: usize, scene: &mut Scene) {
-        let Standing::Joining { after, asked } = std::mem::replace(&mut self.standing, Standing::In) else {
-            panic!("nobody asked for {joined}");
-        };
+        let Some(Ask::Join { after, asked, .. }) = self.asks.pop_front() else { panic!("nobody asked for {joined}") };
+        assert!(self.view.is_none(), "it was in: {joined}");
         let view = scene.truths[place].joined(self.room, joined, after.as_ref(), asked, scene.now);
         let was_ahead = after.as_ref().is_some_and(|(after, _)| *after > asked.present);
         scene.tally.waited += u64::from(was_ahead && joined["gap"] == false);
@@ -109,12 +150,17 @@ impl Seat {
 
     /// Takes what is told of the room beyond what was said.
     pub(super) fn told(&mut self, message: &Value, place: usize, scene: &mut Scene) {
+        if message["type"] == "left" {
+            let Some(place) = self.asks.iter().position(|ask| *ask == Ask::Leave) else {
+                panic!("nobody asked for {message}");
+            };
+            assert!(place == 0 || self.view.is_none(), "{message}");
+            // Whoever left before it was let in is not let in any more.
+            self.asks.drain(..=place);
+            return self.get_up();
+        }
         let Some(view) = &mut self.view else { panic!("it is not in the room of {message}") };
         match message["type"].as_str() {
-            Some("left") => {
-                assert_eq!(self.standing, Standing::Leaving, "{message}");
-                self.lose();
-            }
             Some("gap") => {
                 scene.tally.gaps += 1;
                 let (position, epoch) = (message["position"].as_u64(), message["epoch"].as_str());

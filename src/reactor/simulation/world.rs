@@ -142,7 +142,10 @@ impl World {
         self.listeners.iter_mut().for_each(|listener| listener.act(scene));
         self.posters.iter_mut().for_each(|poster| poster.act(scene));
         self.visitors.iter_mut().for_each(|visitor| visitor.act(scene));
-        scene.ghosts.retain(|ghost| !ghost.is_closed());
+        let mut ghosts = std::mem::take(&mut scene.ghosts);
+        ghosts.iter_mut().for_each(|ghost| ghost.act(scene));
+        ghosts.retain(|ghost| !ghost.is_closed());
+        scene.ghosts = ghosts;
         scene.now += time;
         scene.turn();
     }
@@ -362,7 +365,8 @@ impl World {
         for (place, truth) in self.scene.truths.iter().enumerate() {
             assert_eq!(truth.epoch, self.scene.truths[0].epoch, "instance {place}");
             let reactor = self.scene.instances[place].reactor.as_ref().expect("it is up");
-            assert_eq!(reactor.journal.in_flight(), 0, "of what was said at instance {place} nothing is heard");
+            let waits = reactor.journal.in_flight();
+            assert_eq!(waits, 0, "what was said at instance {place} is not heard: {:?}", reactor.journal);
             for room in 0..ROOMS {
                 let last = common.last_of(&room_name(room)).unwrap_or(0);
                 let has_it = truth.last_of(room) >= last || truth.floor(room) >= last || truth.is_told_lost(last);

@@ -173,6 +173,10 @@ fn who_asks_without_being_a_member_waits_as_members_do() {
     let absent: Happens = |talk, question| talk.hub.level(question);
     let late: Happens = |talk, _| talk.pass_to(talk.now + Duration::from_secs(21));
     let other_life: Happens = |talk, _| talk.hub.lost(Epoch(0xf), Position(9), &mut talk.stage);
+    let come_and_over: Happens = |talk, _| {
+        say_up_to(talk, 6);
+        talk.hub.lost(Epoch(0xf), Position(6), &mut talk.stage);
+    };
     let nothing: Happens = |talk, _| say_up_to(talk, 4);
     let table = [
         ("it comes", Epoch(0xe), 5, come, Some(Start::After(Position(5)))),
@@ -180,6 +184,7 @@ fn who_asks_without_being_a_member_waits_as_members_do() {
         ("it is not there", Epoch(0xe), 9, absent, lost),
         ("it does not come in time", Epoch(0xe), 9, late, lost),
         ("the life is over", Epoch(0xe), 9, other_life, lost),
+        ("it comes, and the life is over", Epoch(0xe), 6, come_and_over, lost),
         ("another life has begun", Epoch(0xf), 9, other_life, Some(Start::After(Position(9)))),
     ];
     for (name, epoch, after, happens, expected) in table {

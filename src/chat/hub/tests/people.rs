@@ -94,6 +94,26 @@ fn a_page_takes_over_its_own_ghost_and_nobody_elses() {
     talk.assert_empty();
 }
 
+/// Its connection is open until the end of the turn.
+#[test]
+fn a_ghost_is_told_nothing_and_heard_no_more() {
+    let mut talk = talk();
+    let ann = talk.hello(0, "Ann");
+    talk.join(0, "a");
+    hello_with(&mut talk, 1, back(&ann));
+    talk.ask(0, json!({"type": "join", "room": "b"}));
+    talk.say(0, "a", "hi", "n1");
+    talk.ask(0, json!({"type": "hello", "token": ann["token"], "session": ann["session"]}));
+    talk.ask(0, json!("no request"));
+    talk.hub.refuse_binary(member(0), &mut talk.stage);
+    talk.turn();
+    assert_eq!(talk.heard(0), [json!(null); 0], "it has said hello, and is told nothing else");
+    assert_eq!((talk.said.len(), talk.hub.rooms()), (0, 0));
+    assert_eq!(talk.told, [Command::TakenOver(member(0))], "it does not take its place back");
+    talk.exit(member(1));
+    talk.assert_empty();
+}
+
 #[test]
 fn what_a_ghost_has_said_reaches_its_heir() {
     let mut talk = talk();

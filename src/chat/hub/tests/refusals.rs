@@ -58,7 +58,7 @@ fn requests_that_are_refused() {
             assert_eq!(&error[field], expected, "{field} of {error}");
         }
     }
-    Hub::refuse_binary(member(0), &mut talk.stage);
+    talk.hub.refuse_binary(member(0), &mut talk.stage);
     assert_eq!(talk.next(0)["code"], "bad_frame");
     talk.turn();
     assert!(talk.said.is_empty() && talk.reads.is_empty(), "none of these had any effect");

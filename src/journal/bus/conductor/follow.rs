@@ -80,14 +80,15 @@ impl<D: Driver> Conductor<D> {
             {
                 let message = state.decoder.decode(&bytes);
                 let id = message.as_ref().map(|message| message.id);
-                is_up |= id.is_some() && id == state.opening;
                 let ours = id.filter(|id| id.instance == self.instance);
+                // Until then nothing of ours is published but marks.
+                is_up |= ours.zip(state.opening).is_some_and(|(id, opening)| id.number >= opening.number);
                 if ours.is_some() {
                     (state.last_own_return, state.mark_since) = (state.last_return, None);
                 }
                 state.take(self.instance, offset, message, now, &mut events);
                 if let Some(id) = ours
-                    && let Some((_, question)) = state.asked.take_if(|(number, _)| *number == id.number)
+                    && let Some((_, question)) = state.asked.take_if(|(number, _)| *number <= id.number)
                 {
                     events.push(Event::Level(question));
                 }

@@ -39,8 +39,8 @@ impl<D: Driver> Conductor<D> {
         };
         if std::mem::take(&mut state.is_mark_due) {
             let id = DraftId { instance: self.instance, number: state.next_number };
-            // Drafts that came since the session began have taken the number.
-            if let Some(opening) = &mut state.opening {
+            // Drafts that came since the session began have taken the number. If it is not the first mark, either may come.
+            if let Some(opening) = state.opening.as_mut().filter(|_| state.mark_since.is_none()) {
                 *opening = id;
             }
             state.next_number += 1;

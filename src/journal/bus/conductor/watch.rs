@@ -77,6 +77,11 @@ impl<D: Driver> Conductor<D> {
         if state.sent_since.is_some_and(|since| now.duration_since(since) > ANSWER_TIMEOUT) {
             return Some(Failure::new(format_args!("messages have not come back within {ANSWER_TIMEOUT:?}")));
         }
+        // Much may be read before it. But somebody may have deleted it, and nothing of ours is published until it is back.
+        if is_behind && waited > patience.max(ANSWER_TIMEOUT) {
+            (state.is_mark_due, state.mark_since) = (true, Some(now));
+            self.publishable.notify_one();
+        }
         let is_silent = now.duration_since(state.last_return) >= self.canary;
         let is_mute = now.duration_since(state.last_own_return) >= self.canary * OWN_INTERVALS;
         if (is_silent || is_mute) && state.opening.is_none() && state.mark_since.is_none() {

@@ -66,6 +66,12 @@ impl Truth {
         assert!(here || there(), "{text} was never emitted at {position}");
     }
 
+    /// Whether nobody was told of an entry here, though it is on the bus: it came where this instance has lost something, and
+    /// whoever has said it is told where it is when it comes again.
+    pub(in crate::reactor::simulation) fn has_passed_over(&self, room: usize, position: u64) -> bool {
+        self.common.is_some() && self.between(room, position.saturating_sub(1), position).is_empty()
+    }
+
     /// An entry is told as it is.
     fn check_told(&self, told: &Value, entry: &Entry) {
         let author = entry.author.as_ref();
