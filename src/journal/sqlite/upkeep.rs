@@ -25,11 +25,12 @@ const STEP_ENTRIES: usize = 2_048;
 /// Bytes of the entries that one step removes.
 const STEP_BYTES: i64 = 1 << 20;
 /// Entries are indexed when nothing has come for a moment, so that a burst has the processor to itself and many of them
-/// share a transaction; at the latest when the first of them has waited for so long, or when there are so many. A search
-/// does not wait for any of this.
+/// share a transaction. When the first of them has waited for so long it begins among the appends as well, with a rest from
+/// one step to the next; without any when there are so many. A search does not wait for any of this.
 const INDEX_AFTER: Duration = Duration::from_millis(100);
 const INDEX_LATEST: Duration = Duration::from_secs(2);
-const INDEX_ENTRIES: u64 = 100_000;
+const INDEX_REST: Duration = Duration::from_millis(80);
+const INDEX_ENTRIES: u64 = 1_000_000;
 /// How often it is looked whether anything is to be trimmed.
 const TRIM_EVERY: Duration = Duration::from_secs(1);
 /// When a step has failed, nothing more is done for this long.
@@ -83,6 +84,19 @@ pub(super) enum Step {
 struct Unindexed {
     first: Instant,
     last: Instant,
+    /// When some of them were indexed last.
+    step: Option<Instant>,
+}
+
+impl Unindexed {
+    /// When the next step is due, with so many entries behind.
+    fn due(&self, behind: u64, now: Instant) -> Instant {
+        if behind >= INDEX_ENTRIES {
+            return now;
+        }
+        let latest = self.first + INDEX_LATEST;
+        (self.last + INDEX_AFTER).min(self.step.map_or(latest, |step| latest.max(step + INDEX_REST)))
+    }
 }
 
 /// What the thread needs that moves pages from the write-ahead log into the file.
@@ -131,7 +145,7 @@ impl Upkeep {
             counts: Counts::open(connection, indexed, floor)?,
             is_count_unsure: false,
             indexed,
-            unindexed: (indexed < schema::last(connection)?).then_some(Unindexed { first: now, last: now }),
+            unindexed: (indexed < schema::last(connection)?).then_some(Unindexed { first: now, last: now, step: None }),
             floor,
             forgotten: Position::START,
             trim_at: now,
@@ -160,8 +174,7 @@ impl Upkeep {
         if entries == 0 && !was_unsure {
             return;
         }
-        let first = self.unindexed.map_or(now, |unindexed| unindexed.first);
-        self.unindexed = Some(Unindexed { first, last: now });
+        self.unindexed.get_or_insert(Unindexed { first: now, last: now, step: None }).last = now;
     }
 
     /// Something may have been stored, and it will be stored again.
@@ -178,9 +191,7 @@ impl Upkeep {
     }
 
     fn index_due(&self, last: Position, now: Instant) -> Option<Instant> {
-        let Unindexed { first, last: newest } = self.unindexed?;
-        let is_far_behind = last.0.saturating_sub(self.indexed.0) >= INDEX_ENTRIES;
-        Some(if is_far_behind { now } else { (newest + INDEX_AFTER).min(first + INDEX_LATEST) })
+        Some(self.unindexed?.due(last.0.saturating_sub(self.indexed.0), now))
     }
 
     /// Takes a step if one is due, and tells which. If both are, they take turns.
@@ -198,6 +209,9 @@ impl Upkeep {
             (false, false, _) => return None,
         };
         self.last_step = step;
+        if let (Step::Index, Some(unindexed)) = (step, &mut self.unindexed) {
+            unindexed.step = Some(now);
+        }
         let outcome = match step {
             Step::Index => self.index(connection, appender.last(), STEP_TIME),
             Step::Trim => self.trim(connection, appender, now),
@@ -453,6 +467,23 @@ mod tests {
             let now = Instant::now();
             upkeep.appended(&connection, entries, now);
             assert_eq!(upkeep.due(Position(7), now).is_some(), is_due, "{name}");
+        }
+    }
+
+    #[test]
+    fn entries_are_indexed_in_quiet_moments_or_a_few_at_a_time() {
+        let begun = Instant::now();
+        let at = |ms| begun + Duration::from_millis(ms);
+        for (name, last, step, behind, due) in [
+            ("nothing else comes", 30, None, 10, 130),
+            ("others come all the time", 1_990, None, 10, 2_000),
+            ("and go on coming", 2_090, Some(2_000), 10, 2_080),
+            ("and have ended", 2_001, Some(2_090), 10, 2_101),
+            ("a step was taken for a search", 1_000, Some(500), 10, 1_100),
+            ("there are very many", 2_090, Some(2_000), INDEX_ENTRIES, 2_010),
+        ] {
+            let unindexed = Unindexed { first: at(0), last: at(last), step: step.map(at) };
+            assert_eq!(unindexed.due(behind, at(2_010)), at(due), "{name}");
         }
     }
 }
