@@ -2,6 +2,8 @@
 
 #![allow(clippy::print_stdout, reason = "what is printed here belongs to the output of a test")]
 
+use std::env;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -52,6 +54,25 @@ pub(super) fn run<T>(what: impl Future<Output = T>) -> T {
     // A client that lets go of its connection may wait for it on another thread.
     runtime.shutdown_background();
     result
+}
+
+/// Runs a test of a module in a process of its own. It counts threads, and not every runner keeps those of others apart.
+pub(super) fn alone(module: &str, name: &str, test: impl FnOnce()) {
+    const ALONE: &str = "CHAT_TEST_ALONE";
+    if env::var_os(ALONE).is_some() {
+        return test();
+    }
+    let (_, module) = module.split_once("::").expect("a module of this crate");
+    let mut program = Command::new(env::current_exe().unwrap());
+    let output =
+        program.args([&format!("{module}::{name}"), "--exact", "--nocapture"]).env(ALONE, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains(" 1 passed"),
+        "{}: {said}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 pub(super) fn numbered(name: &str, count: usize) -> Vec<Bytes> {
