@@ -223,6 +223,17 @@ pub enum Start {
     Lost,
 }
 
+/// Reads of the store that are for the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reads {
+    /// What they are for, as the metrics call it.
+    pub purpose: &'static str,
+    /// How many are under way.
+    pub under_way: usize,
+    /// How many members, or requests of theirs, wait until fewer are.
+    pub waiting: usize,
+}
+
 impl Hub {
     /// No rooms, nobody there.
     #[must_use]
@@ -308,28 +319,17 @@ impl Hub {
         self.catching_up
     }
 
-    /// Reads of the store that are under way, by what they are for.
+    /// Reads of the store, by what they are for.
     #[must_use]
-    pub fn reads(&self) -> [(&'static str, usize); 4] {
+    pub fn reads(&self) -> [Reads; 4] {
         let [histories, searches] = &self.asks;
         [
-            ("feed", self.recalls.len()),
-            ("join", self.arrivals.len()),
-            ("history", histories.len()),
-            ("search", searches.len()),
+            ("feed", self.recalls.len(), self.recall_queue.len()),
+            ("join", self.arrivals.len(), self.arrivals.queued()),
+            ("history", histories.len(), histories.queued()),
+            ("search", searches.len(), searches.queued()),
         ]
-    }
-
-    /// Members, or what they ask, that wait until fewer are.
-    #[must_use]
-    pub fn waiting_reads(&self) -> [(&'static str, usize); 4] {
-        let [histories, searches] = &self.asks;
-        [
-            ("feed", self.recall_queue.len()),
-            ("join", self.arrivals.queued()),
-            ("history", histories.queued()),
-            ("search", searches.queued()),
-        ]
+        .map(|(purpose, under_way, waiting)| Reads { purpose, under_way, waiting })
     }
 
     /// Rooms with members.

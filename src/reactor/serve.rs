@@ -165,7 +165,8 @@ impl Reactor {
     }
 
     pub(super) fn metrics_text(&self, now: Instant) -> String {
-        let [feeds, joins, histories, searches] = self.hub.reads();
+        let reads = self.hub.reads();
+        let [feeds, joins, histories, searches] = reads.map(|it| (it.purpose, it.under_way));
         let gauges = Gauges {
             uptime: now - self.started,
             resident_bytes: resident_bytes(),
@@ -180,7 +181,7 @@ impl Reactor {
             outbox_bytes: self.connections.outbox_bytes(),
             catching_up: self.hub.catching_up(),
             reads: [feeds, joins, histories, searches, ("http", self.desk.reads_under_way())],
-            waiting_reads: self.hub.waiting_reads(),
+            waiting_reads: reads.map(|it| (it.purpose, it.waiting)),
             drafts_in_flight: self.journal.in_flight(),
             draft_bytes_in_flight: self.journal.in_flight_bytes(),
             tail_bytes: self.hub.tails_bytes(),

@@ -112,14 +112,13 @@ impl Arrivals {
 
     /// Members that wait until fewer are.
     pub(super) fn queued(&self) -> usize {
-        debug_assert_eq!(self.queue.is_empty(), self.waits.is_empty());
         self.queue.len()
     }
 
     /// Places that are noted down for what is under way or waits.
     #[cfg(test)]
     pub(super) fn places(&self) -> usize {
-        self.by_place.len() + self.opened.len() + self.queue_by_place.len()
+        self.by_place.len() + self.opened.len() + self.queue_by_place.len() + self.rounds.len() + self.waits.len()
     }
 
     fn push(&mut self, id: MemberId, key: usize, start: Start) -> u64 {
@@ -148,6 +147,7 @@ impl Arrivals {
                 waits.remove();
             }
         }
+        debug_assert_eq!(self.queue.is_empty(), self.waits.is_empty());
         Some(waiter)
     }
 

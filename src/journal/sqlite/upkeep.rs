@@ -479,7 +479,7 @@ mod tests {
             ("others come all the time", 1_990, None, 10, 2_000),
             ("and go on coming", 2_090, Some(2_000), 10, 2_080),
             ("and have ended", 2_001, Some(2_090), 10, 2_101),
-            ("a step was taken for a search", 1_000, Some(500), 10, 1_100),
+            ("one was taken, and they have ended", 1_000, Some(500), 10, 1_100),
             ("there are very many", 2_090, Some(2_000), INDEX_ENTRIES, 2_010),
         ] {
             let unindexed = Unindexed { first: at(0), last: at(last), step: step.map(at) };

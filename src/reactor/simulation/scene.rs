@@ -308,9 +308,9 @@ impl Scene {
                 reactor.turn(self.now);
                 is_first = false;
                 self.tally.course = self.tally.course.rotate_left(7) ^ reactor.connections.outbox_bytes() as u64;
-                let [(_, feeds), (_, joins), ..] = reactor.hub.waiting_reads();
-                self.tally.feeds_queued += u64::from(feeds > 0);
-                self.tally.joins_queued += u64::from(joins > 0);
+                let [feeds, joins, ..] = reactor.hub.reads();
+                self.tally.feeds_queued += u64::from(feeds.waiting > 0);
+                self.tally.joins_queued += u64::from(joins.waiting > 0);
                 self.truths[place].absorb();
                 self.check_bounds(place);
                 if self.rng.bool() {
@@ -344,8 +344,8 @@ impl Scene {
         assert!(sum <= limits.outboxes_total_bytes + connections * batch, "{sum} bytes in all outboxes");
         let most_reads = [limits.feed_reads, limits.join_reads, limits.ask_reads, limits.ask_reads];
         let shared = reactor.hub.reads();
-        for ((kind, reads), most) in shared.into_iter().zip(most_reads) {
-            assert!(reads <= most, "{reads} reads of {most} under way for {kind}");
+        for (reads, most) in shared.into_iter().zip(most_reads) {
+            assert!(reads.under_way <= most, "of {most}: {reads:?}");
         }
         let tails = reactor.hub.tails_bytes();
         assert!(tails <= limits.tails_total_bytes, "{tails} bytes in tails");
@@ -355,7 +355,7 @@ impl Scene {
         assert!(drafts <= limits.max_drafts_in_flight + read / 6, "{drafts} drafts in flight");
         assert!(bytes <= limits.max_draft_bytes_in_flight + read + limits.max_message_bytes, "{bytes} in flight");
         let reads = reactor.hub.pending_reads();
-        assert!(reads <= shared.iter().map(|(_, reads)| reads).sum(), "{reads} reads under way, and known {shared:?}");
+        assert!(reads <= shared.iter().map(|it| it.under_way).sum(), "{reads} reads under way, and known {shared:?}");
         let pages = reactor.desk.reads_under_way() * limits.outbox_high_water_bytes;
         assert!(pages < limits.outboxes_total_bytes + limits.outbox_high_water_bytes, "{pages} bytes for HTTP");
         let is_there = |id| reactor.connections.get(id).is_some();

@@ -123,7 +123,7 @@ fn only_so_much_of_what_all_ask_is_read_at_once() {
             talk.hello(slot, "Ann");
             talk.join_and_settle(slot, "a");
         }
-        let gauges = |talk: &Talk| (talk.hub.reads()[index].1, talk.hub.waiting_reads()[index].1);
+        let gauges = |talk: &Talk| (talk.hub.reads()[index].under_way, talk.hub.reads()[index].waiting);
         let ask = |talk: &mut Talk, slot: u32, before: u64| {
             talk.ask(slot, json!({"type": request, "room": "a", "before": before, "query": "text", "limit": 1}));
         };

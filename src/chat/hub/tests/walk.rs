@@ -154,10 +154,10 @@ impl Walk {
         }
         self.look(slot);
         let reads = self.talk.hub.reads();
-        for ((kind, count), most) in reads.into_iter().zip(self.most_reads) {
-            assert!(count <= most, "{count} reads of {most} for {kind}");
+        for (reads, most) in reads.into_iter().zip(self.most_reads) {
+            assert!(reads.under_way <= most, "of {most}: {reads:?}");
         }
-        assert!(self.talk.reads.len() <= reads.iter().map(|(_, count)| count).sum(), "{reads:?}");
+        assert!(self.talk.reads.len() <= reads.iter().map(|it| it.under_way).sum(), "{reads:?}");
     }
 
     /// Looks at what a client has heard on a connection that it leaves for the next.
