@@ -2,6 +2,7 @@
 //! moves when the test says so, and turns that are counted.
 
 mod heirs;
+mod lives;
 mod shares;
 mod slow;
 
@@ -57,11 +58,15 @@ impl Stand {
     }
 
     fn with_site(root: Root, limits: Limits) -> Stand {
+        let journal = Journal::memory(&limits, Epoch(1));
+        Stand::with(root, journal, limits)
+    }
+
+    fn with(root: Root, journal: Journal, limits: Limits) -> Stand {
         let now = Instant::now();
         let (wake, files) = channel();
         let site = Site::start(root, &limits, move || _ = wake.send(())).unwrap();
         let gate = Gate { origins: OriginPolicy::new(&[]).unwrap(), trusted_proxies: Vec::new(), refuses_raw: false };
-        let journal = Journal::memory(&limits, Epoch(1));
         let identities = Identities::new([1; 32], [2; 32]);
         let reactor = Reactor::new(Poll::new().unwrap(), journal, identities, site, gate, limits, now);
         Stand { reactor, now, files }
